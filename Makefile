@@ -1,0 +1,40 @@
+# Each target does its own set-up and is safe to repeat.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+# uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: setup demo test test-unit lint bench picture clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(PY) || python3 -m venv $(VENV)
+	test -x $(UV) || $(PY) -m pip install --quiet uv
+	$(UV) pip install --quiet --python $(PY) -c constraints.txt -e ".[release,demo,dev]"
+	touch $@
+
+demo: setup
+	$(VENV)/bin/shipway demo
+
+test: setup
+	$(PY) -m pytest
+
+test-unit: setup
+	$(PY) -m pytest -m "not integration and not e2e"
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/zizmor --offline --quiet .github/workflows
+
+bench: setup
+	$(PY) -m benchmarks.release
+
+picture: setup
+	$(PY) docs/picture.py
+
+clean:
+	rm -rf $(VENV) .shipway

@@ -1,0 +1,289 @@
+"""What does Shipway need from the outside world?
+
+Each port is a Protocol of at most four methods. All are synchronous; `now` is an argument, never read inside. Every
+adapter passes the port's contract test class (`tests/contracts/`); in-memory adapters are in `adapters/memory.py`.
+Adapters raise only the errors of `errors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from evals.strata import Stratum
+from pipelines.release import Release
+from pipelines.service import Service
+from pipelines.serving.split import TrafficSplit
+
+
+@dataclass(frozen=True)
+class Now:
+    """One instant on two clocks: UTC seconds since the epoch, and monotonic seconds of this process."""
+
+    wall_s: float
+    mono_s: float
+
+
+# ── Registry ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Registry(Protocol):
+    """Where model versions are registered."""
+
+    def resolve(self, uri: str) -> RegisteredVersion:
+        """Which version does `models:/name/3` or `models:/name@alias` name? NotFound names the newest three."""
+        ...
+
+    def fetch(self, version: RegisteredVersion, into: Path) -> Path:
+        """Copy the version's files below `into` and return their folder (data only; nothing is loaded)."""
+        ...
+
+    def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
+        """Register a folder as a new version; the same `shipway.bundle_digest` tag again returns the same version."""
+        ...
+
+    def mark(
+        self,
+        name: str,
+        *,
+        aliases: Mapping[str, int] | None = None,
+        expected: Mapping[str, int | None] | None = None,
+        tags: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Set tags by version, then aliases, by read-check-write with a read-back. AliasMoved where `expected` is not so."""
+        ...
+
+
+# ── Builder ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A content-addressed folder with everything that a server needs."""
+
+    digest: str
+    path: Path
+    engine: str
+    size_bytes: int
+
+
+class Builder(Protocol):
+    """Turns a prepared folder into what a runtime can start."""
+
+    def build(self, folder: Path, facts: Mapping[str, Any]) -> Bundle:
+        """Seal the folder; the same files and facts give the same digest and are built once."""
+        ...
+
+
+# ── Runtime ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One long-lived process that must be running: a gateway, or one replica of one bundle.
+
+    `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
+    """
+
+    name: str
+    kind: str
+    service: str
+    digest: str = ""
+    bundle: str = ""
+    port: int = 0
+    cpus: float | None = None
+    release_id: str = ""
+
+
+@dataclass(frozen=True)
+class UnitStatus:
+    """What is seen of a unit: `state` is absent, starting, ready or failed."""
+
+    state: str = "absent"
+    url: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    rss_mb: float | None = None
+    reason: str = ""
+
+
+class Runtime(Protocol):
+    """Where units run. `ensure` is idempotent and durable: who supervises restarts what dies."""
+
+    def ensure(self, unit: Unit) -> None:
+        """From now on this unit must be running."""
+        ...
+
+    def status(self, name: str) -> UnitStatus:
+        """What is seen of the unit right now?"""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Stop it (drained) and forget it; removing what is absent is fine."""
+        ...
+
+    def units(self, service: str) -> tuple[Unit, ...]:
+        """Which units are wanted for this service?"""
+        ...
+
+
+# ── Router and metrics ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Router(Protocol):
+    """Who gets which share."""
+
+    def read(self, service: str) -> TrafficSplit:
+        """The split as the router has it now. DependencyDown where it does not answer."""
+        ...
+
+    def write(self, service: str, split: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
+        """Replace the split at generation `expected` and return what is then read back. StaleWriter where fenced."""
+        ...
+
+
+@dataclass(frozen=True)
+class StrataQuery:
+    """The decided strata of a service after interval `after` of gateway boot `boot` ("" = whichever runs)."""
+
+    service: str
+    after: int = -1
+    boot: str = ""
+
+
+class MetricsSource(Protocol):
+    """Where canary evidence comes from."""
+
+    def measure(self, query: StrataQuery, now: Now) -> tuple[Stratum, ...]:
+        """The strata that are decided, oldest first, each once. DependencyDown where the source cannot answer."""
+        ...
+
+
+# ── Records ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ledger(Protocol):
+    """What has happened: append-only, hash-chained."""
+
+    def create(self, release: Release) -> None:
+        """Record a new release. Busy where the id exists."""
+        ...
+
+    def load(self, release_id: str) -> Release:
+        """The release of its events. NotFound; LedgerBroken where the chain does not verify."""
+        ...
+
+    def save(self, release: Release, expected_version: int) -> None:
+        """Append the events after `expected_version`. StaleWriter where another writer was there first."""
+        ...
+
+    def releases(self, *, unfinished: bool = False, service: str | None = None) -> tuple[Release, ...]:
+        """The releases, newest first."""
+        ...
+
+
+class Services(Protocol):
+    """What should serve."""
+
+    def load(self, name: str) -> Service:
+        """The service. NotFound names the known ones."""
+        ...
+
+    def save(self, service: Service) -> Service:
+        """Compare-and-set on `service.version` (0 creates); returns it at version + 1. StaleWriter on conflict."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """All services."""
+        ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """A person's word to the controller of a release: abort, rollback, promote, pause, resume or approve."""
+
+    id: str
+    release_id: str
+    verb: str
+    actor: str
+    reason: str = ""
+
+
+class Inbox(Protocol):
+    """Commands that wait for a controller."""
+
+    def send(self, command: Command) -> None:
+        """Leave a command; the same id again changes nothing."""
+        ...
+
+    def pending(self, release_id: str) -> tuple[Command, ...]:
+        """Commands not yet obeyed, oldest first."""
+        ...
+
+    def done(self, command_id: str) -> None:
+        """Mark it obeyed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Token:
+    """The right to write to a service: `fence` grows with every acquisition."""
+
+    service: str
+    holder: str
+    fence: int
+    until_s: float
+
+
+class Lock(Protocol):
+    """One writer per service."""
+
+    def acquire(self, service: str, holder: str, ttl_s: float, now: Now) -> Token:
+        """Take the lock, or Busy naming the holder while another's lease lasts."""
+        ...
+
+    def renew(self, token: Token, ttl_s: float, now: Now) -> Token:
+        """Keep it. StaleWriter where it was lost."""
+        ...
+
+    def release(self, token: Token) -> None:
+        """Give it back; a lost lock is left alone."""
+        ...
+
+    def holder(self, service: str, now: Now) -> str | None:
+        """Who holds it now, if anybody?"""
+        ...
+
+
+class Notifier(Protocol):
+    """Who wants to know? Best effort; never raises."""
+
+    def send(self, release: Release, sentence: str) -> None:
+        """Tell it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The outside world of one controller, wired once in `flows/wiring.py`."""
+
+    runtime: Runtime
+    router: Router
+    metrics: MetricsSource
+    ledger: Ledger
+    services: Services
+    inbox: Inbox
+    lock: Lock
+    notifier: Notifier

@@ -1,0 +1,64 @@
+"""What should serve between releases?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Bytes that serve or may serve: a verified bundle, and where it came from."""
+
+    digest: str
+    bundle: str
+    model: str
+    version: int
+    release_id: str
+    config_digest: str = ""
+    artifact_digest: str = ""
+    source_version: int | None = None
+    since_s: float = 0.0
+    keep_until_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """Which deployment is stable, which one is parked, which one is being tried, and how they run.
+
+    `version` counts saves (compare-and-set). `wanted` False means `shipway down` took it down.
+    `quarantined` maps convicted digests to the reason.
+    """
+
+    name: str
+    version: int = 0
+    model: str = ""
+    port: int = 0
+    replicas: int = 1
+    cpus: float | None = None
+    wanted: bool = True
+    stable: Deployment | None = None
+    previous: Deployment | None = None
+    candidate: Deployment | None = None
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, **fields: Any) -> Service:
+        """The service with some fields changed (the version moves when the ledger saves it)."""
+        return replace(self, **fields)
+
+    def deployments(self, now_s: float) -> tuple[Deployment, ...]:
+        """The deployments that must be running now; a parked one counts until its time is over."""
+        kept = [d for d in (self.previous, self.candidate) if d and (d.keep_until_s is None or d.keep_until_s > now_s)]
+        named = {d.digest: d for d in (*kept, *([self.stable] if self.stable else []))}
+        return tuple(named.values()) if self.wanted else ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Service:
+        """The service of `as_dict`."""
+        parts = {k: Deployment(**raw[k]) if raw.get(k) else None for k in ("stable", "previous", "candidate")}
+        return cls(**{**raw, **parts})
