@@ -1,0 +1,1 @@
+"""What do we do about it? Decides (pure functions) and acts (adapters); never imports Prefect."""

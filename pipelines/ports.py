@@ -105,6 +105,7 @@ class Unit:
     port: int = 0
     cpus: float | None = None
     release_id: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,7 @@ class Notifier(Protocol):
 class Ports:
     """The outside world of one controller, wired once in `flows/wiring.py`."""
 
+    registry: Registry
     runtime: Runtime
     router: Router
     metrics: MetricsSource

@@ -40,10 +40,10 @@ EXPOSED = frozenset({Phase.CANARY, Phase.BAKING, Phase.PROMOTING})
 """Phases in which users may meet the candidate."""
 
 _GOES_HOME = frozenset({Phase.ROLLED_BACK, Phase.ABORTED, Phase.HELD})
-_UNSEEN = frozenset({Phase.REJECTED, Phase.ABORTED})
+_UNSEEN = frozenset({Phase.REJECTED, Phase.ABORTED, Phase.HELD})
 
 MOVES: Mapping[Phase, frozenset[Phase]] = {
-    Phase.OPEN: frozenset({Phase.EVALUATED}) | _UNSEEN,
+    Phase.OPEN: frozenset({Phase.EVALUATED, Phase.PROMOTING}) | _UNSEEN,
     Phase.EVALUATED: frozenset({Phase.COMPRESSED}) | _UNSEEN,
     Phase.COMPRESSED: frozenset({Phase.BUILT}) | _UNSEEN,
     Phase.BUILT: frozenset({Phase.STAGED}) | _UNSEEN,
@@ -54,7 +54,8 @@ MOVES: Mapping[Phase, frozenset[Phase]] = {
     Phase.PROMOTING: frozenset({Phase.PROMOTED, Phase.ROLLED_BACK}),
     **{end: frozenset() for end in ENDS},
 }
-"""The allowed moves. BAKING → CANARY is an interrupted bake that begins again at the first step."""
+"""The allowed moves. BAKING → CANARY is an interrupted bake that begins again at the first step; OPEN → PROMOTING is
+a person's immediate return to the parked previous version; QUALIFIED → PROMOTING is a first release."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,13 @@ class Release:
         return len(self.events)
 
     @property
+    def sealed(self) -> Candidate:
+        """The candidate. ValueError before it is resolved."""
+        if self.candidate is None:
+            raise ValueError(f"release {self.id} has no candidate yet")
+        return self.candidate
+
+    @property
     def is_ended(self) -> bool:
         """Whether nothing more will happen."""
         return self.phase in ENDS
@@ -202,7 +210,9 @@ def _apply(release: Release, event: Event) -> Release:
                 phase_since_s=event.at_s,
             )
         case "resolved" | "sealed":
-            return replace(after, candidate=Candidate(**data["candidate"]), champion=data.get("champion", after.champion))
+            return replace(
+                after, candidate=Candidate(**data["candidate"]), champion=data.get("champion", after.champion)
+            )
         case "entered":
             return _enter(after, event)
         case "exposing":

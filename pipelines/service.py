@@ -37,6 +37,8 @@ class Service:
     port: int = 0
     replicas: int = 1
     cpus: float | None = None
+    timeout_s: float = 10.0
+    retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None
     previous: Deployment | None = None

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -19,7 +20,9 @@ from evals.gate import Gate
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 """Names of models, services, aliases: ASCII, 1 to 128 characters, no path or shell characters."""
 
-_MODEL_URI = re.compile(rf"models:/(?P<name>{NAME.pattern})(?:/(?P<version>[1-9][0-9]{{0,9}})|@(?P<alias>{NAME.pattern}))")
+_MODEL_URI = re.compile(
+    rf"models:/(?P<name>{NAME.pattern})(?:/(?P<version>[1-9][0-9]{{0,9}})|@(?P<alias>{NAME.pattern}))"
+)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S = 30 * 86400.0
@@ -125,7 +128,9 @@ class EvaluateSpec(Part):
     def _slices_are_known(self) -> EvaluateSpec:
         for gate in self.gates:
             if gate.slices is not None and gate.slices not in self.slices:
-                raise SpecProblem("E_CONFIG", f"the gate on {gate.metric} names slices: {gate.slices}, not in evaluate.slices")
+                raise SpecProblem(
+                    "E_CONFIG", f"the gate on {gate.metric} names slices: {gate.slices}, not in evaluate.slices"
+                )
             if gate.metric not in self.metrics:
                 raise SpecProblem("E_CONFIG", f"the gate on {gate.metric} needs it in evaluate.metrics")
         return self
@@ -165,17 +170,34 @@ class RolloutGates(Part):
     latency: LatencyGate | None = LatencyGate()
 
 
-def _steps(value: tuple[float, ...]) -> tuple[float, ...]:
-    rising = all(a < b for a, b in zip(value, value[1:], strict=False))
-    if not value or not rising or not all(math.isfinite(s) and 0 < s < 100 for s in value):
-        raise SpecProblem("E_STEPS", f"steps {list(value)} must rise strictly within (0, 100)")
+class StepSpec(Part):
+    """One step of the plan: a share, and whether a person must approve it first."""
+
+    pct: Number
+    approve: bool = False
+
+
+def _as_step(value: Any) -> Any:
+    """A bare number is a step that nobody needs to approve."""
+    return value if isinstance(value, dict | StepSpec) else {"pct": value}
+
+
+def _steps(value: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
+    shares = [step.pct for step in value]
+    rising = all(a < b for a, b in pairwise(shares))
+    if not shares or not rising or not all(0 < share < 100 for share in shares):
+        raise SpecProblem("E_STEPS", f"steps {shares} must rise strictly within (0, 100)")
     return value
 
 
 class RolloutSpec(Part):
     """How users meet the candidate."""
 
-    steps: Annotated[tuple[Number, ...], AfterValidator(_steps)] = (5, 25, 50)
+    steps: Annotated[tuple[Annotated[StepSpec, BeforeValidator(_as_step)], ...], AfterValidator(_steps)] = (
+        StepSpec(pct=5),
+        StepSpec(pct=25),
+        StepSpec(pct=50),
+    )
     hold_s: Seconds = 300.0
     look_s: Seconds = 5.0
     lease_s: Seconds = 60.0
@@ -195,9 +217,11 @@ class RolloutSpec(Part):
         if not self.look_s >= 0.2:
             raise SpecProblem("E_DURATION", "look_s must be at least 200ms")
         if self.lease_s < 6 * self.look_s:
-            raise SpecProblem("E_DURATION", f"lease_s {self.lease_s:g} must be at least 6 looks ({6 * self.look_s:g} s)")
-        if self.steps[-1] > 100 - self.holdback_pct:
-            raise SpecProblem("E_STEPS", f"the last step {self.steps[-1]:g} leaves less than holdback_pct {self.holdback_pct:g}")
+            raise SpecProblem(
+                "E_DURATION", f"lease_s {self.lease_s:g} must be at least 6 looks ({6 * self.look_s:g} s)"
+            )
+        if self.steps[-1].pct > 100 - self.holdback_pct:
+            raise SpecProblem("E_STEPS", f"the last step leaves less than holdback_pct {self.holdback_pct:g}")
         if self.deadline_s < len(self.steps) * self.hold_s + self.bake_s:
             raise SpecProblem("E_DURATION", "deadline_s is shorter than all steps and the bake together")
         return self
@@ -219,9 +243,7 @@ class ReleaseSpec(Part):
     @property
     def model_name(self) -> str:
         """The registered model's name."""
-        match = _MODEL_URI.fullmatch(self.model)
-        assert match is not None
-        return match["name"]
+        return re.split("[/@]", self.model.removeprefix("models:/"))[0]
 
     def digest(self) -> str:
         """What identifies this spec: changes with every value that is not a default."""

@@ -1,0 +1,1 @@
+"""Which smaller or faster variants of a model are worth trying?"""

@@ -1,0 +1,1 @@
+"""What is in a model folder, and who vouches for it?"""

@@ -1,0 +1,57 @@
+"""Which commands are there, and how does an error reach the terminal?
+
+Only typer and rich are imported here: `shipway --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.cli import create, operate, release, show, trial
+
+app = typer.Typer(
+    name="shipway",
+    help="Takes a registered model version to production, and proves that it was safe to do so.",
+    epilog="Exit codes: 0 promoted or done · 2 wrong input · 3 rejected by a gate · 4 rolled back · 5 held, could not "
+    "decide · 6 aborted · 7 a service it depends on is down · 8 another release holds the service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["SHIPWAY_DEBUG"] = "1"
+
+
+for module in (create, release, show, operate, trial):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run a command; an error is three short lines and an exit code, never a traceback."""
+    from pipelines.errors import ShipwayError
+
+    try:
+        app()
+    except ShipwayError as error:
+        if os.environ.get("SHIPWAY_DEBUG"):
+            raise
+        _show(error.as_dict(), error.lines())
+        sys.exit(error.exit_code)
+
+
+def _show(facts: dict[str, str | None], lines: list[str]) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": facts}))  # noqa: T201  the command's output
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201

@@ -1,0 +1,147 @@
+"""`shipway approve | pause | abort | promote | rollback | up | down`: a person's word, and the process that obeys it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import AsJson, open_home, open_ports, print_json
+
+if TYPE_CHECKING:
+    from pipelines.ports import Ports
+    from pipelines.release import Release
+
+ReleaseId = Annotated[str, typer.Argument(metavar="ID", help="The release.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with your name.")]
+OBEY_TIMEOUT_S = 30.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (approve, pause, abort, promote, rollback, up, down):
+        app.command()(command)
+
+
+def approve(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Answer a step that is marked `approve: true`."""
+    _order(release_id, "approve", reason, as_json=as_json)
+
+
+def pause(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Keep the share as it is (the lease is renewed) until `shipway resume`."""
+    _order(release_id, "pause", reason, as_json=as_json)
+
+
+def abort(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Take traffic home and end the release as aborted."""
+    _order(release_id, "abort", reason, as_json=as_json)
+
+
+def promote(
+    release_id: ReleaseId,
+    reason: Annotated[str, typer.Option("--reason", help="Why the remaining evidence is skipped.")],
+    as_json: AsJson = False,
+) -> None:
+    """Promote a canary now, without the remaining evidence; recorded as such."""
+    from pipelines.errors import BadInput
+
+    if not reason.strip():
+        raise BadInput("promoting without evidence needs a reason", code="E_REASON", field="--reason")
+    _order(release_id, "promote", reason, as_json=as_json)
+
+
+def rollback(
+    target: Annotated[str, typer.Argument(metavar="ID|SERVICE", help="A running release, or a service.")],
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take a running release home, or a service back to its previous version, after promotion too."""
+    from flows.rollback import back_to_previous
+    from flows.up import start_up
+    from pipelines.errors import NotFound
+
+    home, ports = open_ports()
+    try:
+        service = ports.services.load(target)
+    except NotFound:
+        return order(ports, ports.ledger.load(target), "rollback", reason, as_json=as_json)
+    running = next(iter(ports.ledger.releases(unfinished=True, service=target)), None)
+    if running is not None:
+        return order(ports, running, "rollback", reason, as_json=as_json)
+    start_up(home)
+    return _tell(back_to_previous(ports, service, reason), as_json=as_json)
+
+
+def up(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The API's port on loopback; 0 chooses.")] = 0,
+) -> None:
+    """Reconcile services: gateways, servers, leases, orphaned releases, and the read-only API on loopback."""
+    from flows.up import run_up
+
+    run_up(open_home(), port)
+
+
+def down(
+    service: Annotated[
+        str | None, typer.Argument(help="Only this service; without it, everything and `up` itself.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop what `up` started."""
+    from flows.up import stop_up
+    from pipelines.ending import update_service
+
+    home, ports = open_ports()
+    if service is not None:
+        update_service(ports, service, lambda s: s.changed(wanted=False))
+        stopped = True
+    else:
+        stopped = stop_up(home)
+    print_json({"stopped": stopped}) if as_json else typer.echo("stopped" if stopped else "nothing was running")
+
+
+def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bool) -> None:
+    """Leave a command and wait until it is obeyed; without a living controller, act at once."""
+    from flows.commands import obey_now
+    from flows.wiring import actor, clock
+    from pipelines.errors import BadInput
+    from pipelines.ports import Command
+
+    if release.is_ended:
+        raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID")
+    command = Command(uuid.uuid4().hex, release.id, verb, actor(), reason)
+    ports.inbox.send(command)
+    if ports.lock.holder(release.service, clock()) is None and verb in {"abort", "rollback"}:
+        return _tell(obey_now(ports, release), as_json=as_json)
+    return _tell(_wait_obeyed(ports, command), as_json=as_json)
+
+
+def _order(release_id: str, verb: str, reason: str, *, as_json: bool) -> None:
+    _, ports = open_ports()
+    order(ports, ports.ledger.load(release_id), verb, reason, as_json=as_json)
+
+
+def _wait_obeyed(ports: Ports, command: object) -> Release:
+    from pipelines.errors import DependencyDown
+    from pipelines.ports import Command
+
+    assert isinstance(command, Command)  # noqa: S101  narrows the lazily imported type
+    deadline = time.monotonic() + OBEY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if all(c.id != command.id for c in ports.inbox.pending(command.release_id)):
+            return ports.ledger.load(command.release_id)
+        time.sleep(0.1)
+    hint = "it waits; shipway status shows when it is obeyed"
+    raise DependencyDown(f"the controller has not obeyed within {OBEY_TIMEOUT_S:g} s", code="E_CONTROLLER", hint=hint)
+
+
+def _tell(release: Release, *, as_json: bool) -> None:
+    from pipelines.view import release_view
+
+    if as_json:
+        print_json(release_view(release))
+    else:
+        typer.echo(f"{release.id}  {release.phase}  {release.reason}")

@@ -1,0 +1,53 @@
+"""Options and openings that several commands share."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.home import Home
+    from pipelines.ports import Ports
+    from pipelines.release import Release
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+EXIT_OF = {"promoted": 0, "rejected": 3, "rolled_back": 4, "held": 5, "aborted": 6}
+"""Exit codes of commands that wait for a release."""
+
+
+def open_home() -> Home:
+    """The home that the environment names."""
+    from flows.wiring import home_path, quiet_environment
+    from pipelines.home import Home
+
+    home = Home.open(home_path())
+    quiet_environment(home)
+    return home
+
+
+def open_ports() -> tuple[Home, Ports]:
+    """The home and everything outside it."""
+    from flows.wiring import wire
+
+    home = open_home()
+    return home, wire(home)
+
+
+def find_release(ports: Ports, release_id: str | None) -> Release:
+    """The release of an id, or the newest one. NotFound."""
+    from pipelines.errors import NotFound
+
+    if release_id is not None:
+        return ports.ledger.load(release_id)
+    newest = next(iter(ports.ledger.releases()), None)
+    if newest is None:
+        raise NotFound("there is no release yet", code="E_NOT_FOUND", hint="shipway release release.yaml")
+    return ports.ledger.load(newest.id)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(value, indent=2, default=str))

@@ -1,0 +1,186 @@
+"""`shipway plan | release | resume`: what would happen, and making it happen."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import EXIT_OF, AsJson, open_ports, print_json
+
+if TYPE_CHECKING:
+    from flows.holding import Held
+    from flows.working import Stop
+    from pipelines.home import Home
+    from pipelines.ports import Ports
+    from pipelines.release import Release
+
+Spec = Annotated[Path, typer.Argument(help="The release.yaml.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="models:/NAME/VERSION or models:/NAME@ALIAS instead of the spec's.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(plan)
+    app.command()(release)
+    app.command()(resume)
+
+
+def plan(spec: Spec, model: Model = None, as_json: AsJson = False) -> None:
+    """Say what a release would do: resolved versions, gates, steps, and requests needed to decide. Changes nothing."""
+    from flows.opening import inspect
+    from pipelines.intake import AlreadyLive
+    from pipelines.outlook import outlook
+    from pipelines.spec_file import read_spec
+
+    asked = read_spec(spec, model=model)
+    _, ports = open_ports()
+    try:
+        intake = inspect(asked, ports, spec.parent)
+    except AlreadyLive as live:
+        _say_live(live, as_json)
+        return
+    facts = outlook(asked, intake)
+    print_json(facts) if as_json else typer.echo(_plan_text(facts))
+
+
+def release(
+    spec: Spec,
+    model: Model = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Hand the release to `shipway up` and return.")] = False,
+    force: Annotated[
+        str, typer.Option("--force", metavar="REASON", help="Release quarantined bytes again, and why.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
+    from flows.opening import opened
+    from flows.up import start_up
+    from flows.wiring import holder
+    from pipelines.intake import AlreadyLive
+    from pipelines.spec_file import read_spec
+
+    asked = read_spec(spec, model=model)
+    home, ports = open_ports()
+    stop = _stop_on_signals()
+    try:
+        with opened(asked, ports, home, spec.parent, holder("release"), force) as (begun, held):
+            start_up(home)
+            if not detach:
+                _work(begun, ports, home, held, stop, as_json=as_json)
+    except AlreadyLive as live:
+        _say_live(live, as_json)
+        return
+    typer.echo(begun.id)
+
+
+def resume(
+    release_id: Annotated[str, typer.Argument(metavar="ID", help="The release.")],
+    work: Annotated[bool, typer.Option("--work", help="Work on it in this process, even where `up` would.")] = False,
+    reason: Annotated[str, typer.Option("--reason")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let a paused release go on, or take over one whose controller is gone."""
+    from flows.cli.operate import order
+    from flows.holding import hold
+    from flows.up import start_up
+    from flows.wiring import clock, holder
+
+    home, ports = open_ports()
+    found = ports.ledger.load(release_id)
+    if found.is_ended:
+        return _finish(found, as_json)
+    if ports.lock.holder(found.service, clock()) is not None and not work:
+        return order(ports, found, "resume", reason, as_json=as_json)
+    stop = _stop_on_signals()
+    with hold(ports, found.service, holder("resume")) as held:
+        start_up(home)
+        return _work(ports.ledger.load(release_id), ports, home, held, stop, as_json=as_json)
+
+
+def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, as_json: bool) -> None:
+    """Work in a thread, so that this one is free for signals; then say how it ended and exit."""
+    from flows.cli.screen import Screen
+    from flows.working import Listener, work_on
+
+    screen = Screen()
+    screen.opened(begun, resumed=begun.version > 2)
+    listener = Listener(screen.step_done, screen.looked, screen.progress)
+    ended = _in_thread(lambda: work_on(begun, ports, home, held, listener, stop), lambda: _abort(ports, begun, stop))
+    screen.ended(ended)
+    _finish(ended, as_json)
+
+
+def _finish(ended: Release, as_json: bool) -> None:
+    from pipelines.view import release_view
+
+    if as_json:
+        print_json(release_view(ended))
+    raise typer.Exit(EXIT_OF.get(str(ended.phase), 7))
+
+
+def _in_thread(work: Callable[[], Release], on_stop: Callable[[], None]) -> Release:
+    """Run `work` in a thread and call `on_stop` once a signal came. Raises what `work` raises."""
+    results: list[Release] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001  carried to the caller's thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="release")
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        on_stop()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _stop_on_signals() -> Stop:
+    """SIGINT and SIGTERM ask; asking again changes nothing."""
+    from flows.working import Stop
+
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.ask())
+    return stop
+
+
+def _abort(ports: Ports, begun: Release, stop: Stop) -> None:
+    """Once a stop is asked: leave the controller an abort, which it obeys at its next look."""
+    from flows.wiring import actor
+    from pipelines.ports import Command
+
+    if stop.asked.is_set() and not stop.sent:
+        stop.sent = True
+        ports.inbox.send(Command(f"{begun.id}-signal", begun.id, "abort", actor(), "interrupted"))
+        stop.ask()
+
+
+def _say_live(live: Exception, as_json: bool) -> None:
+    if as_json:
+        print_json({"outcome": None, "code": "E_NOOP", "reason": str(live)})
+    else:
+        typer.echo(f"{live}: nothing to do")
+
+
+def _plan_text(facts: dict[str, Any]) -> str:
+    lines = [
+        f"{facts['model']} v{facts['version']} → {facts['service']}",
+        f"  files     {facts['artifact_digest'][:19]}",
+    ]
+    lines.append(f"  champion  {facts['champion'] or 'none yet (bootstrap)'}")
+    lines += [f"  gate      {gate}" for gate in facts["gates"]]
+    lines += [f"  {step['name']:<9} {step['what']}" for step in facts["steps"]]
+    lines.append(f"  needs     {facts['needs']}")
+    return "\n".join(lines)

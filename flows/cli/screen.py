@@ -1,0 +1,147 @@
+"""What does a person see while a release runs? A line per step with its evidence, and the live split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from pipelines.release import Release
+from pipelines.rollout import Hold
+from pipelines.steps import Findings, Step, because
+from pipelines.tick import Look
+
+QUIET_LOOKS_S = 5.0
+"""Without a terminal a hold is repeated at most this often."""
+
+MARKS = {"promoted": "[green]✔[/]", "rejected": "[red]✘[/]", "rolled_back": "[red]↩[/]", "held": "[yellow]?[/]"}
+
+
+class Screen:
+    """Prints what happens to one release on standard error, so that `--json` has standard output for itself."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._began = time.monotonic()
+        self._step_began = self._began
+        self._last_hold = 0.0
+        self._last_share = -1.0
+        self._bar: Progress | None = None
+        self._live: Live | None = None
+
+    def opened(self, release: Release, *, resumed: bool) -> None:
+        """The first line: which bytes, for which service."""
+        candidate = release.sealed
+        verb = "going on with" if resumed else "release"
+        self.console.print(
+            f"[bold]{verb} {release.id}[/]  {candidate.model} v{candidate.version} → {release.service}  "
+            f"[dim]{candidate.artifact_digest[:19]}[/]"
+        )
+
+    def progress(self, name: str, done: int, of: int) -> None:
+        """The bar of a suite."""
+        if not self.console.is_terminal:
+            return
+        if self._bar is None:
+            columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.start()
+            self._bar.add_task(name, total=of)
+        self._bar.update(self._bar.task_ids[0], description=name, completed=done, total=of)
+
+    def step_done(self, step: Step, release: Release, findings: Findings) -> None:
+        """A step's line: what was found."""
+        self._close_bar()
+        took_s, self._step_began = time.monotonic() - self._step_began, time.monotonic()
+        ended = release.is_ended
+        mark = MARKS.get(str(release.phase), "[green]✔[/]") if ended else "[green]✔[/]"
+        said = release.reason if ended else _said(step, findings)
+        self.console.print(Text.from_markup(f" {mark} {step.name:<9} {took_s:6.1f} s  ").append(said))
+
+    def looked(self, look: Look) -> None:
+        """A line for each change of share; between changes one live line."""
+        share, why = look.split.canary_pct, look.decision.why
+        line = f"canary {share:5.1f} %  {_counts(look)}  {why}"
+        if isinstance(look.decision, Hold) and self.console.is_terminal:
+            self._show_live(line)
+        elif not isinstance(look.decision, Hold) or self._hold_is_due():
+            self._close_live()
+            name = type(look.decision).__name__.lower()
+            self.console.print(Text(f"   {name:<9} {line}"))
+
+    def ended(self, release: Release) -> None:
+        """The last line: how it ended, and why."""
+        self._close_bar()
+        self._close_live()
+        mark = MARKS.get(str(release.phase), "[yellow]■[/]")
+        took_s = (release.ended_at_s or release.phase_since_s) - release.started_at_s
+        label = f" ({release.label})" if release.label else ""
+        head = Text.from_markup(f" {mark} [bold]{release.phase}[/]{label} after {took_s:.0f} s: ")
+        self.console.print(head.append(release.reason))
+
+    def _hold_is_due(self) -> bool:
+        due = time.monotonic() - self._last_hold >= QUIET_LOOKS_S
+        if due:
+            self._last_hold = time.monotonic()
+        return due
+
+    def _show_live(self, line: str) -> None:
+        if self._live is None:
+            self._live = Live(console=self.console, transient=True, refresh_per_second=4)
+            self._live.start()
+        self._live.update(Text(f"   {line}", overflow="ellipsis", no_wrap=True))
+
+    def _close_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _counts(look: Look) -> str:
+    verdict = look.verdict
+    return (
+        f"canary {verdict.canary_errors}/{verdict.canary_requests} failed, "
+        f"stable {verdict.stable_errors}/{verdict.stable_requests}"
+    )
+
+
+def _said(step: Step, findings: Findings) -> str:
+    match step.name:
+        case "evaluate":
+            return _metrics(findings)
+        case "compress":
+            rejected = "; ".join(f"{r['technique']} not taken: {r['why']}" for r in findings["rejected"])
+            return f"{findings['variant']} ships. {_metrics(findings)} {rejected}".strip()
+        case "build":
+            return (
+                f"{findings['candidate']['bundle_digest'][:19]}, {findings['size_mb']:.0f} MB on {findings['engine']}"
+            )
+        case "stage":
+            return f"ready in {findings['ready_s']:.1f} s"
+        case _:
+            way_back = findings.get("way_back_ms")
+            return because(findings["verdict"]) + (f"; the way back takes {way_back:.0f} ms" if way_back else "")
+
+
+def _metrics(findings: Mapping[str, Any]) -> str:
+    evidence = findings.get("evidence") or {}
+    drops = {c["metric"]: c for c in evidence.get("comparisons", ()) if c["slice"] == "all"}
+    return ", ".join(_metric(m, drops) for m in evidence.get("measurements", ()) if m["slice"] == "all")
+
+
+def _metric(measurement: Mapping[str, Any], drops: Mapping[str, Any]) -> str:
+    value, drop = measurement["value"], drops.get(measurement["metric"], {}).get("drop")
+    shown = f"{measurement['metric']} {value:.4g}" if value is not None else f"{measurement['metric']} missing"
+    return shown + (
+        f" ({-drop:+.3g})" if drop is not None and measurement["metric"] in {"accuracy", "macro_f1"} else ""
+    )

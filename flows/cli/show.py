@@ -1,0 +1,103 @@
+"""`shipway status | list | verify`: what serves which share right now and why, and is the record true?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import AsJson, find_release, open_ports, print_json
+
+if TYPE_CHECKING:
+    from pipelines.ports import Ports
+    from pipelines.release import Release
+
+ReleaseId = Annotated[str | None, typer.Argument(metavar="[ID]", help="The release; without it the newest.")]
+WATCH_S = 1.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+    app.command("list")(list_releases)
+    app.command()(verify)
+
+
+def status(
+    release_id: ReleaseId = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until the release has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a release is, what share its candidate has, and why, in one sentence."""
+    _, ports = open_ports()
+    while True:
+        found = find_release(ports, release_id)
+        view = _view(ports, found)
+        print_json(view) if as_json else typer.echo(_text(view))
+        if found.is_ended or not watch:
+            return
+        time.sleep(WATCH_S)
+
+
+def list_releases(as_json: AsJson = False) -> None:
+    """List all releases, newest first."""
+    _, ports = open_ports()
+    found = [r.summary() for r in ports.ledger.releases()]
+    if as_json:
+        print_json(found)
+        return
+    for line in found:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(line["started_at"]))
+        typer.echo(
+            f"{line['id']}  {line['model']} v{line['version']}  {line['outcome'] or line['phase']:<12} {started}Z"
+        )
+    if not found:
+        typer.echo("no release yet: shipway release release.yaml")
+
+
+def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Check a release's record: the hash chain, the bytes of its bundle, and every canary verdict, recomputed."""
+    from pipelines.bundle import verify_bundle
+    from pipelines.recheck import recheck_verdicts
+
+    _, ports = open_ports()
+    found = ports.ledger.load(release_id)
+    checked = {"id": found.id, "events": found.version, "chain": "ok", "verdicts": recheck_verdicts(found)}
+    candidate = found.candidate
+    if candidate is not None and candidate.bundle and Path(candidate.bundle).exists():
+        verify_bundle(Path(candidate.bundle), candidate.bundle_digest)
+        checked |= {"bundle": candidate.bundle_digest, "bytes": "ok"}
+    if as_json:
+        print_json(checked)
+    else:
+        typer.echo("\n".join(f"{name:<9} {value}" for name, value in checked.items()))
+
+
+def _view(ports: Ports, release: Release) -> dict[str, Any]:
+    from pipelines.errors import ShipwayError
+    from pipelines.view import release_view
+
+    view = release_view(release)
+    try:
+        view["live"] = ports.router.read(release.service).as_dict()
+    except ShipwayError as error:
+        view["live"] = {"unknown": str(error)}
+    return view
+
+
+def _text(view: dict[str, Any]) -> str:
+    live = view["live"]
+    if "unknown" in live:
+        share = f"unknown: {live['unknown']}"
+    else:
+        canary = live["canary"]
+        share = f"canary {canary['pct']:g} %, lease {live['lease_s']:g} s" if canary else "all at stable"
+    lines = [
+        f"{view['id']}  {view['model']} v{view['version']} → {view['service']}",
+        f"  phase    {view['phase']}" + (f" ({view['outcome']})" if view["outcome"] else ""),
+        f"  traffic  {share}",
+        f"  why      {view.get('reason') or 'running'}",
+    ]
+    return "\n".join(lines)

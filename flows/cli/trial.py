@@ -1,0 +1,54 @@
+"""`shipway traffic | demo`: trying things out with real rows and a real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.options import AsJson, open_home, open_ports
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(traffic)
+    app.command()(demo)
+
+
+def traffic(
+    service: Annotated[str, typer.Argument(help="The service to send rows to.")],
+    data: Annotated[Path, typer.Option("--data", help="CSV or JSONL with a text column.")],
+    rps: Annotated[float, typer.Option("--rps", min=0.1, max=5000, help="Requests per second.")] = 20.0,
+    duration_s: Annotated[
+        float | None, typer.Option("--duration-s", min=0.1, help="Stop after this; else on Ctrl-C.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="The gateway, where it is not this home's.")] = None,
+    text: Annotated[str, typer.Option("--text", help="The column with the input.")] = "text",
+    report: Annotated[Path | None, typer.Option("--report", help="Write what was counted to this JSON file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send rows through the gateway and count, as a client sees them, answers and failures per version."""
+    from flows.traffic import read_texts, run_traffic_command
+
+    run_traffic_command(
+        url or _gateway_url(service), service, read_texts(data, text), rps, duration_s, report, as_json=as_json
+    )
+
+
+def demo(as_json: AsJson = False) -> None:
+    """Release a real model under real traffic, then two bad ones: one fails offline, one is rolled back."""
+    from flows.demo.story import run_demo
+
+    raise typer.Exit(run_demo(open_home().root, json_out=as_json))
+
+
+def _gateway_url(service: str) -> str:
+    from pipelines.errors import DependencyDown
+    from pipelines.units import gateway_name
+
+    _, ports = open_ports()
+    url = ports.runtime.status(gateway_name(ports.services.load(service).name)).url
+    if not url:
+        raise DependencyDown(f"the gateway of {service} does not run", code="E_NOT_READY", hint="shipway up")
+    return url

@@ -1,0 +1,104 @@
+"""How does a release begin, or go on? From a spec to a record in the ledger, or back to one that was interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.holding import Held, hold
+from flows.wiring import actor, clock
+from pipelines.errors import Busy
+from pipelines.home import Home
+from pipelines.intake import Intake, take_in
+from pipelines.ports import Ports
+from pipelines.release import Release
+from pipelines.spec import ReleaseSpec
+
+
+def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:
+    """What would this release begin with? Reads only; the private copy is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="shipway-") as work:
+        return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(work), force=force)
+
+
+@contextmanager
+def opened(
+    spec: ReleaseSpec, ports: Ports, home: Home, data_dir: Path, who: str, force: str = ""
+) -> Iterator[tuple[Release, Held]]:
+    """The interrupted release of this very spec or a new one, under the service's lock.
+
+    Nothing is written before every check has passed. Busy where another release of the service is not ended.
+    """
+    waiting = _waiting(spec, ports)
+    if waiting is not None:
+        with hold(ports, spec.service, who) as held:
+            yield ports.ledger.load(waiting.id), held
+        return
+    with tempfile.TemporaryDirectory(prefix="shipway-") as temp:
+        intake = take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(temp), force=force)
+        with hold(ports, spec.service, who) as held:
+            if ports.ledger.releases(unfinished=True, service=spec.service):
+                raise busy(ports, ports.ledger.releases(unfinished=True, service=spec.service)[0])
+            yield _create(spec, ports, home, data_dir, intake, force), held
+
+
+def _waiting(spec: ReleaseSpec, ports: Ports) -> Release | None:
+    """This spec's release that is not ended. Busy where it is another's."""
+    for release in ports.ledger.releases(unfinished=True, service=spec.service):
+        if release.spec_digest != spec.digest():
+            raise busy(ports, release)
+        return release
+    return None
+
+
+def _create(spec: ReleaseSpec, ports: Ports, home: Home, data_dir: Path, intake: Intake, force: str) -> Release:
+    now = clock()
+    release_id = f"{spec.service}-{time.strftime('%Y%m%d', time.gmtime(now.wall_s))}-{uuid.uuid4().hex[:6]}"
+    work = work_dir(home, release_id)
+    work.mkdir(parents=True)
+    shutil.copytree(intake.folder, work / "source")
+    release = Release().record(
+        now.wall_s,
+        "opened",
+        id=release_id,
+        service=spec.service,
+        spec=spec.as_dict(),
+        spec_digest=spec.digest(),
+        data_dir=str(data_dir.absolute()),
+        actor=actor(),
+        force=force,
+    )
+    release = release.record(now.wall_s, "resolved", **intake.facts())
+    ports.ledger.create(release)
+    return release
+
+
+def busy(ports: Ports, release: Release) -> Busy:
+    """The refusal that names who holds the service."""
+    who = ports.lock.holder(release.service, clock()) or "nobody right now; shipway up takes it over"
+    return Busy(
+        f"release {release.id} of {release.service} is {release.phase}, held by {who}",
+        field="service",
+        hint=f"shipway status {release.id}, or shipway abort {release.id}",
+    )
+
+
+def work_dir(home: Home, release_id: str) -> Path:
+    """Where a release's own files are."""
+    return home.root / "work" / release_id
+
+
+def spec_of(release: Release) -> ReleaseSpec:
+    """The spec that a release was opened with."""
+    return ReleaseSpec.model_validate_json(json.dumps(release.spec))
+
+
+def data_dir_of(release: Release) -> Path:
+    """The folder that the spec's paths are relative to."""
+    return Path(release.events[0].data["data_dir"])

@@ -1,0 +1,224 @@
+"""The one long-lived process: it owns servers and gateways, reconciles services, and takes over orphaned releases.
+
+Where this process is killed, its children serve on; the next `up` adopts them. `shipway down` stops it and them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from flows.holding import exposed_ttl_s, hold
+from flows.opening import spec_of
+from flows.wiring import clock, holder, wire
+from flows.working import is_exposed, take_over
+from pipelines.errors import Busy, DependencyDown, ShipwayError
+from pipelines.home import Home
+from pipelines.ports import Ports
+from pipelines.reconcile import reconcile
+from pipelines.release import Release
+from pipelines.supervise import Supervisor
+
+log = logging.getLogger("shipway.up")
+
+SUPERVISE_S = 0.2
+RECONCILE_S = 0.5
+START_TIMEOUT_S = 60.0
+
+
+class Up:
+    """The loop of `shipway up`."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self._home = home
+        self._port = port
+        self._ports: Ports = wire(home)
+        self._supervisor = Supervisor(home)
+        self._stop = threading.Event()
+        self._takeovers: dict[str, threading.Thread] = {}
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT; then everything that was started is stopped."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        api = threading.Thread(target=self._serve_api, name="api", daemon=True)
+        api.start()
+        threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
+        while not self._stop.is_set():
+            self._supervisor.step(clock())
+            self._stop.wait(SUPERVISE_S)
+        self._supervisor.stop_all()
+        with suppress(FileNotFoundError):
+            up_file(self._home).unlink()
+
+    def _serve_api(self) -> None:
+        asyncio.run(serve_api(self._home, self._ports, self._port, self._stop))
+
+    def _reconcile_loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                for name in self._ports.services.names():
+                    reconcile(self._ports, self._ports.services.load(name), holder("reconcile"), clock())
+                for release in self._ports.ledger.releases(unfinished=True):
+                    self._adopt(release)
+            except ShipwayError as error:
+                log.warning("reconcile: %s", error)
+            except Exception:  # the loop that keeps services alive outlives any single surprise
+                log.exception("reconcile failed")
+            self._stop.wait(RECONCILE_S)
+
+    def _adopt(self, release: Release) -> None:
+        """Take over a release that nobody holds."""
+        if self._is_worked_on(release) or self._ports.lock.holder(release.service, clock()) is not None:
+            return
+        if is_exposed(release):
+            thread = threading.Thread(target=self._take_over, args=(release,), name=release.id, daemon=True)
+            self._takeovers[release.id] = thread
+            thread.start()
+        else:
+            self._workers[release.id] = self._start_worker(release)
+
+    def _is_worked_on(self, release: Release) -> bool:
+        thread, worker = self._takeovers.get(release.id), self._workers.get(release.id)
+        return bool((thread and thread.is_alive()) or (worker and worker.poll() is None))
+
+    def _start_worker(self, release: Release) -> subprocess.Popen[bytes]:
+        """The slow steps need Prefect and torch: they run in a process of their own."""
+        log.info("going on with %s in a worker", release.id)
+        command = [sys.executable, "-m", "flows.cli", "resume", release.id, "--work"]
+        with _append(self._home, f"{release.id}.log") as out:
+            return subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _take_over(self, release: Release) -> None:
+        log.info("taking over %s in phase %s", release.id, release.phase)
+        lease_s = spec_of(release).rollout.lease_s
+        try:
+            with hold(self._ports, release.service, holder("up"), exposed_ttl_s(lease_s)) as held:
+                take_over(self._ports.ledger.load(release.id), self._ports, held)
+        except Busy:
+            return
+        except ShipwayError as error:
+            log.warning("takeover of %s ended: %s", release.id, error)
+
+
+async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) -> None:
+    """Serve the read-only API on loopback until `stop`."""
+    from aiohttp import web
+
+    from flows.web.api import make_app
+
+    runner = web.AppRunner(make_app(ports, clock), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port)
+    try:
+        await site.start()
+        chosen = runner.addresses[0][1]
+        _write_up_file(home, chosen)
+        await asyncio.to_thread(stop.wait)
+    except OSError as error:
+        log.exception("the API cannot listen on port %s", port)
+        _write_up_file(home, 0, error=str(error))
+    finally:
+        await runner.cleanup()
+
+
+def _write_up_file(home: Home, port: int, error: str = "") -> None:
+    me = psutil.Process()
+    facts = {
+        "pid": me.pid,
+        "create_time": me.create_time(),
+        "url": f"http://127.0.0.1:{port}" if port else "",
+        "error": error,
+    }
+    temp = up_file(home).with_suffix(".tmp")
+    temp.write_text(json.dumps(facts))
+    temp.replace(up_file(home))
+
+
+def up_file(home: Home) -> Path:
+    """Where a running `up` says who and where it is."""
+    return home.root / "up.json"
+
+
+def find_up(home: Home) -> dict[str, object] | None:
+    """The running `up` of this home, or None."""
+    try:
+        facts: dict[str, object] = json.loads(up_file(home).read_text())
+        process = psutil.Process(int(str(facts["pid"])))
+        alive = (
+            abs(process.create_time() - float(str(facts["create_time"]))) < 1
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except (OSError, ValueError, KeyError, psutil.Error):
+        return None
+    return facts if alive else None
+
+
+def start_up(home: Home) -> dict[str, object]:
+    """The running `up`, started in the background where none was."""
+    running = find_up(home)
+    if running is not None:
+        return running
+    command = [sys.executable, "-m", "flows.cli", "up"]
+    with _append(home, "up.log") as out:
+        child = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "SHIPWAY_HOME": str(home.root)},
+        )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and (child.poll() is None or find_up(home)):
+        if facts := find_up(home):
+            return facts
+        time.sleep(0.05)
+    raise DependencyDown("shipway up did not start", code="E_UP", hint=f"read {home.root / 'logs' / 'up.log'}")
+
+
+def stop_up(home: Home, timeout_s: float = 30.0) -> bool:
+    """Stop the running `up` and all of its children; False where none runs."""
+    facts = find_up(home)
+    if facts is None:
+        return False
+    process = psutil.Process(int(str(facts["pid"])))
+    process.terminate()
+    with suppress(psutil.TimeoutExpired):
+        process.wait(timeout_s)
+    return True
+
+
+def run_up(home: Home, port: int) -> None:
+    """Be `up`. Busy where another one is."""
+    lock = (home.root / "up.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        running = find_up(home) or {}
+        raise Busy(
+            f"shipway up runs already (pid {running.get('pid', '?')})", code="E_UP_RUNS", hint="shipway down"
+        ) from None
+    with lock:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        Up(home, port).run()
+
+
+def _append(home: Home, name: str) -> IO[bytes]:
+    folder = home.root / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / name).open("ab")

@@ -1,0 +1,90 @@
+"""Which adapters are used, and what does the environment say? The only file that reads it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import psutil
+
+from pipelines.adapters.folder_builder import FolderBuilder
+from pipelines.adapters.gateway_metrics import GatewayMetrics
+from pipelines.adapters.gateway_router import GatewayRouter
+from pipelines.adapters.log_notifier import LogNotifier
+from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.adapters.sql_engine import open_engine
+from pipelines.adapters.sql_inbox import SqlInbox
+from pipelines.adapters.sql_ledger import SqlLedger
+from pipelines.adapters.sql_lock import SqlLock
+from pipelines.adapters.sql_services import SqlServices
+from pipelines.home import Home
+from pipelines.ports import Now, Ports
+
+DEFAULT_HOME = ".shipway"
+
+
+def home_path() -> Path:
+    """Where Shipway keeps everything: SHIPWAY_HOME, or `.shipway` in the working directory."""
+    return Path(os.environ.get("SHIPWAY_HOME") or DEFAULT_HOME).absolute()
+
+
+def tracking_uri(home: Home) -> str:
+    """The MLflow that registers models: MLFLOW_TRACKING_URI, or SQLite in the home."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.root / 'mlflow.db'}"
+
+
+def wire(home: Home) -> Ports:
+    """The outside world of a controller on this machine."""
+    engine = open_engine(home)
+    return Ports(
+        registry=MlflowRegistry(tracking_uri(home), home.root / "mlartifacts"),
+        runtime=ProcessRuntime(home),
+        router=GatewayRouter(home.admin_socket),
+        metrics=GatewayMetrics(home.admin_socket),
+        ledger=SqlLedger(engine),
+        services=SqlServices(engine),
+        inbox=SqlInbox(engine),
+        lock=SqlLock(engine),
+        notifier=LogNotifier(home.root / "logs"),
+    )
+
+
+def builder(home: Home) -> FolderBuilder:
+    """What seals bundles."""
+    return FolderBuilder(home.root / "bundles")
+
+
+def clock() -> Now:
+    """This instant on both clocks."""
+    return Now(time.time(), time.monotonic())
+
+
+def actor() -> str:
+    """Who acts: in GitHub Actions the person who triggered the run, otherwise the operating system's user."""
+    return os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or f"uid {os.getuid()}"
+
+
+def holder(role: str) -> str:
+    """A name for this process that no other process ever has."""
+    return f"{role}@{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def quiet_environment(home: Home) -> None:
+    """Settings that MLflow and Prefect read from the environment when they are imported; the user's own win."""
+    defaults = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PREFECT_HOME": str(home.root / "prefect"),
+        "PREFECT_LOCAL_STORAGE_PATH": str(home.root / "prefect" / "results"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "DO_NOT_TRACK": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,122 @@
+"""How does this process work on a release? It takes the lock, sets the desk, and runs the flow to its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flows.holding import Held, exposed_ttl_s
+from flows.opening import data_dir_of, spec_of, work_dir
+from flows.wiring import builder, clock
+from pipelines.ending import end_at_home
+from pipelines.home import Home
+from pipelines.ports import Command, Ports
+from pipelines.release import EXPOSED, Phase, Release
+from pipelines.rollout import RollBack
+from pipelines.steps import Findings, Step, Workshop, forget_candidate
+from pipelines.tick import Controller, Look, drive, record_command
+
+
+class Stopped(Exception):  # noqa: N818  a person's word, not an error
+    """A person asked this release to stop while no user had met the candidate."""
+
+
+@dataclass
+class Listener:
+    """What the screen wants to hear."""
+
+    step_done: Callable[[Step, Release, Findings], None] = lambda _step, _release, _findings: None
+    looked: Callable[[Look], None] = lambda _: None
+    progress: Callable[[str, int, int], None] = lambda _name, _done, _of: None
+
+
+@dataclass
+class Stop:
+    """A request to stop, from a signal; the controller meets it at its next look or batch."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    sent: bool = False
+    held: Held | None = None
+
+    def ask(self) -> None:
+        """Ask; safe to call again."""
+        self.asked.set()
+        if self.held is not None:
+            self.held.wake.set()
+
+
+def work_on(release: Release, ports: Ports, home: Home, held: Held, listener: Listener, stop: Stop) -> Release:
+    """Take a release whose lock is held to its end."""
+    stop.held = held
+    if is_exposed(release):
+        return take_over(release, ports, held, listener.looked)
+    try:
+        return _run(release, ports, home, held, listener, stop)
+    except Stopped:
+        return abort_unseen(ports, ports.ledger.load(release.id))
+
+
+def take_over(release: Release, ports: Ports, held: Held, on_look: Callable[[Look], None] = lambda _: None) -> Release:
+    """Look on at a release whose controller is gone. Needs no Prefect, no torch and no registry before its first look."""
+    ctl = Controller(ports, spec_of(release), held.token, clock, on_look)
+    held.keep_for(exposed_ttl_s(ctl.spec.rollout.lease_s))
+    return drive(ctl, release, held.sleep, leave=frozenset())
+
+
+def abort_unseen(ports: Ports, release: Release) -> Release:
+    """End a release that no user has met: nothing to move, only to record."""
+    for command in ports.inbox.pending(release.id):
+        before = release
+        release = record_command(release, command, clock())
+        ports.ledger.save(release, before.version)
+        ports.inbox.done(command.id)
+    release = end_at_home(ports, release, RollBack(_last_word(release), Phase.ABORTED), {}, clock())
+    forget_candidate(ports, release)
+    return release
+
+
+def _last_word(release: Release) -> str:
+    said = release.last("commanded")
+    return f"{said.data['verb']} by {said.data['actor']}" if said else "stopped"
+
+
+def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Listener, stop: Stop) -> Release:
+    from flows.release import Desk, run_release
+
+    def check_stop() -> None:
+        if stop.asked.is_set() or _ordered_home(ports, release):
+            raise Stopped
+
+    def progress(name: str, done: int, of: int) -> None:
+        check_stop()
+        listener.progress(name, done, of)
+
+    spec = spec_of(release)
+    shop = Workshop(
+        ports,
+        builder(home),
+        held.token,
+        spec,
+        data_dir_of(release),
+        work_dir(home, release.id),
+        clock,
+        held.sleep,
+        progress,
+    )
+    ctl = Controller(ports, spec, held.token, clock, listener.looked)
+    return run_release(Desk(shop, ctl, held, release, listener.step_done, check_stop))
+
+
+def _ordered_home(ports: Ports, release: Release) -> bool:
+    return any(command.verb in {"abort", "rollback"} for command in ports.inbox.pending(release.id))
+
+
+def say(ports: Ports, release: Release, verb: str, actor: str, reason: str, command_id: str) -> None:
+    """Leave a command for the controller of a release."""
+    ports.inbox.send(Command(command_id, release.id, verb, actor, reason))
+
+
+def is_exposed(release: Release) -> bool:
+    """Whether users may meet the candidate."""
+    return release.phase in EXPOSED

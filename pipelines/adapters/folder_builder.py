@@ -1,0 +1,23 @@
+"""How is a release packed without a container? As a content-addressed folder in a store on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.bundle import list_files, seal
+from pipelines.ports import Bundle
+
+
+class FolderBuilder:
+    """Builder on a folder of bundles. The bundle is the build context of `docker/serving.Dockerfile` too."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+
+    def build(self, folder: Path, facts: Mapping[str, Any]) -> Bundle:
+        """Seal the folder; the same files and facts give the same digest and are built once."""
+        digest, path = seal(folder, facts, self._store)
+        size_bytes = sum(file.stat().st_size for file in list_files(path).values())
+        return Bundle(digest, path, str(facts["engine"]), size_bytes)

@@ -1,0 +1,109 @@
+"""A Registry and a Builder that live in memory: for tests, and to read what the ports mean without MLflow around it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.alias_moves import BUNDLE_TAG, check_expected
+from pipelines.adapters.model_uri import ModelRef, check_alias, check_model_name, no_such_version, parse_model_uri
+from pipelines.bundle import bundle_digest, list_files
+from pipelines.ports import Bundle, RegisteredVersion
+
+
+@dataclass
+class _Version:
+    files: dict[str, bytes]
+    tags: dict[str, str]
+
+
+@dataclass
+class _Model:
+    versions: dict[int, _Version] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
+
+
+class MemoryRegistry:
+    """Registry in memory. It keeps the files' bytes, so that a folder changed later does not change a version."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Model] = {}
+
+    def add(self, name: str, folder: Path, tags: Mapping[str, str] | None = None) -> RegisteredVersion:
+        """A new version, as a training job would register it."""
+        model = self._models.setdefault(check_model_name(name), _Model())
+        number = max(model.versions, default=0) + 1
+        files = {path: file.read_bytes() for path, file in list_files(folder).items()}
+        model.versions[number] = _Version(files, dict(tags or {}))
+        return self._version(name, number)
+
+    def resolve(self, uri: str) -> RegisteredVersion:
+        """Which version does `models:/name/3` or `models:/name@alias` name? NotFound names the newest three."""
+        ref = parse_model_uri(uri)
+        model = self._models.get(ref.name, _Model())
+        number = ref.version if ref.alias is None else model.aliases.get(ref.alias)
+        if number not in model.versions:
+            raise no_such_version(ref, tuple(model.versions))
+        return self._version(ref.name, number)
+
+    def fetch(self, version: RegisteredVersion, into: Path) -> Path:
+        """Copy the version's files below `into` and return their folder."""
+        self._known(version.name, version.version)
+        folder = into / f"{version.name}-{version.version}"
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, data in self._models[version.name].versions[version.version].files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        return folder
+
+    def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
+        """Register a folder as a new version; the same `shipway.bundle_digest` tag again returns the same version."""
+        model = self._models.get(check_model_name(name), _Model())
+        digest = tags.get(BUNDLE_TAG)
+        for number, version in model.versions.items():
+            if digest and version.tags.get(BUNDLE_TAG) == digest:
+                return self._version(name, number)
+        return self.add(name, folder, tags)
+
+    def mark(
+        self,
+        name: str,
+        *,
+        aliases: Mapping[str, int] | None = None,
+        expected: Mapping[str, int | None] | None = None,
+        tags: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Set tags by version, then aliases, by read-check-write. AliasMoved where `expected` is not so."""
+        for number in (*(tags or {}), *(aliases or {}).values()):
+            self._known(name, number)
+        model, wanted = self._models[name], {check_alias(alias): number for alias, number in (aliases or {}).items()}
+        for number, more in (tags or {}).items():
+            model.versions[number].tags.update(more)
+        check_expected(name, model.aliases, expected or {}, wanted)
+        model.aliases.update(wanted)
+
+    def _known(self, name: str, number: int) -> None:
+        versions = self._models.get(name, _Model()).versions
+        if number not in versions:
+            raise no_such_version(ModelRef(name, version=number), tuple(versions))
+
+    def _version(self, name: str, number: int) -> RegisteredVersion:
+        model = self._models[name]
+        aliases = tuple(sorted(alias for alias, at in model.aliases.items() if at == number))
+        return RegisteredVersion(name, number, aliases, dict(model.versions[number].tags))
+
+
+class MemoryBuilder:
+    """Builder that seals nothing: it names the folder by its digest and leaves it where it is."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Bundle] = {}
+
+    def build(self, folder: Path, facts: Mapping[str, Any]) -> Bundle:
+        """The same files and facts give the same bundle."""
+        digest = bundle_digest(folder, facts)
+        size_bytes = sum(file.stat().st_size for file in list_files(folder).values())
+        return self._built.setdefault(digest, Bundle(digest, folder, str(facts["engine"]), size_bytes))

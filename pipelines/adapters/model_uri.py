@@ -1,0 +1,66 @@
+"""Which registered version does a `models:/` URI ask for?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pipelines.errors import BadInput, NotFound
+
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
+_RESERVED_ALIAS = re.compile(r"latest|v[0-9]+", re.IGNORECASE)
+SCHEME = "models:/"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model's name with a version or an alias: exactly one of the two."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+
+def parse_model_uri(uri: str) -> ModelRef:
+    """What does the URI name? BadInput with E_NAME, E_VERSION or E_ALIAS where it is not one."""
+    rest = uri.removeprefix(SCHEME)
+    if not uri.startswith(SCHEME):
+        raise _bad("E_NAME", f"{uri[:80]!r} does not begin with {SCHEME}", "models:/NAME/VERSION or models:/NAME@ALIAS")
+    if "@" in rest:
+        name, _, alias = rest.partition("@")
+        return ModelRef(check_model_name(name), alias=check_alias(alias))
+    name, _, version = rest.partition("/")
+    check_model_name(name)
+    if not _VERSION.fullmatch(version):
+        raise _bad("E_VERSION", f"{version[:40]!r} is not a version", "a positive whole number")
+    return ModelRef(name, version=int(version))
+
+
+def check_model_name(name: str) -> str:
+    """The name itself, or BadInput E_NAME."""
+    if not NAME.fullmatch(name) or ".." in name:
+        raise _bad("E_NAME", f"{name[:60]!r} is not a model name", "1-128 of A-Z a-z 0-9 . _ - without '..'")
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """The alias itself, or BadInput E_ALIAS. MLflow keeps `latest` and `v1` for itself."""
+    if not NAME.fullmatch(alias) or _RESERVED_ALIAS.fullmatch(alias):
+        raise _bad("E_ALIAS", f"{alias[:60]!r} is not an alias", "letters, digits, . _ - and neither 'latest' nor 'v3'")
+    return alias
+
+
+def no_such_version(ref: ModelRef, versions: tuple[int, ...]) -> NotFound:
+    """The error that names the newest three versions there are."""
+    newest = ", ".join(str(version) for version in sorted(versions, reverse=True)[:3])
+    asked = f"alias {ref.alias}" if ref.alias else f"version {ref.version}"
+    if not newest:
+        return NotFound(
+            f"there is no registered model {ref.name}", field="model", hint="register it first, or look at its name"
+        )
+    return NotFound(f"{ref.name} has no {asked}", field="model", expected=f"one that exists; newest: {newest}")
+
+
+def _bad(code: str, reason: str, expected: str) -> BadInput:
+    return BadInput(reason, code=code, field="model", expected=expected)

@@ -1,0 +1,166 @@
+"""How does a release end? Promoted in five writes of a fixed order, or home in four.
+
+Promote: ledger intent → router (stable := candidate) → service record → registry alias → ledger PROMOTED. After a
+kill the *router's* stable decides: the candidate → go on; the old one → roll back.
+Home: router → ledger → service record (quarantine) → notifier. The failure of a later one never holds up an earlier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
+from pipelines.ports import Now, Ports, Token
+from pipelines.release import Phase, Release
+from pipelines.rollout import RollBack
+from pipelines.service import Deployment, Service
+from pipelines.traffic import make_stable, send_home
+
+SAVE_TRIES = 5
+
+
+def promote(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
+    """Make the candidate stable, then say so. Safe to kill at any point."""
+    before, label = release, "" if release.champion else "unproven"
+    release = release.enter(Phase.PROMOTING, now.wall_s, why=why, label=label)
+    ports.ledger.save(release, before.version)
+    make_stable(ports, release.service, release.sealed.bundle_digest, token, f"{release.id}: promoted")
+    return _after_the_router(ports, release, token, now)
+
+
+def resume_promotion(ports: Ports, release: Release, token: Token, now: Now) -> Release:
+    """Finish a promotion that was interrupted: what the router shows as stable decides."""
+    stable = ports.router.read(release.service).stable
+    if stable is not None and stable.digest == release.sealed.bundle_digest:
+        return _after_the_router(ports, release, token, now)
+    return go_home(ports, release, token, RollBack("the promotion was interrupted before traffic moved"), {}, now)
+
+
+def go_home(
+    ports: Ports, release: Release, token: Token, decision: RollBack, look: dict[str, Any], now: Now
+) -> Release:
+    """All traffic to stable, then the record: which end, and whether the bytes are convicted."""
+    send_home(ports, release, token)
+    return end_at_home(ports, release, decision, look, now)
+
+
+def end_at_home(ports: Ports, release: Release, decision: RollBack, look: dict[str, Any], now: Now) -> Release:
+    """Record an end whose traffic is already at stable."""
+    before = release
+    if look:
+        release = release.record(now.wall_s, "looked", **look)
+    release = release.record(now.wall_s, "went_home", why=decision.why)
+    convicted = decision.end is Phase.ROLLED_BACK
+    if convicted:
+        release = release.record(now.wall_s, "convicted", why=decision.why)
+    release = release.enter(decision.end, now.wall_s, why=decision.why)
+    ports.ledger.save(release, before.version)
+    _retire_candidate(ports, release, convicted, now)
+    ports.notifier.send(release, f"{decision.end}: {decision.why}")
+    return release
+
+
+def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) -> Release:
+    relabel(ports, release.service, release.sealed.bundle_digest, now.wall_s)
+    try:
+        _move_alias(ports, release)
+    except AliasMoved as error:
+        return _undo(ports, release, token, str(error), now)
+    before = release
+    release = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
+    ports.ledger.save(release, before.version)
+    ports.notifier.send(release, "promoted")
+    return release
+
+
+def _move_alias(ports: Ports, release: Release) -> None:
+    candidate = release.sealed
+    serving, old = candidate.serving_version or candidate.version, _champion_version(release)
+    aliases = {"champion": serving, **({"previous-champion": old} if old and old != serving else {})}
+    tags = {
+        serving: {
+            "shipway.release_id": release.id,
+            "shipway.verdict": "promoted",
+            "shipway.bundle_digest": candidate.bundle_digest,
+            "validation_status": "approved",
+        }
+    }
+    ports.registry.mark(candidate.model, aliases=aliases, expected={"champion": old}, tags=tags)
+
+
+def _champion_version(release: Release) -> int | None:
+    """The version that `champion` named when the release began."""
+    resolved = release.last("resolved")
+    value = resolved.data.get("alias_champion") if resolved else None
+    return int(value) if value is not None else None
+
+
+def _undo(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
+    """Somebody else moved the alias: the old version is stable again, and the outcome says both values."""
+    service = ports.services.load(release.service)
+    if service.previous is not None and service.previous.release_id != release.id:
+        make_stable(ports, release.service, service.previous.digest, token, f"{release.id}: alias moved")
+        relabel(ports, release.service, service.previous.digest, now.wall_s)
+    return end_at_home(ports, release, RollBack(why), {}, now)
+
+
+def relabel(ports: Ports, service_name: str, digest: str, now_s: float) -> Service:
+    """The service record after `digest` became stable: the old stable is parked for its `retain_s`."""
+
+    def relabelled(service: Service) -> Service:
+        if service.stable is not None and service.stable.digest == digest:
+            return service
+        new = next(d for d in (service.candidate, service.previous) if d is not None and d.digest == digest)
+        parked = replace(service.stable, keep_until_s=now_s + service.retain_s) if service.stable else None
+        stable = replace(new, since_s=now_s, keep_until_s=None)
+        return service.changed(stable=stable, previous=parked, candidate=None)
+
+    return update_service(ports, service_name, relabelled)
+
+
+def _retire_candidate(ports: Ports, release: Release, convicted: bool, now: Now) -> None:
+    """A convicted digest is quarantined; a held one stays warm for `retain`; the rest goes."""
+
+    def retired(service: Service) -> Service:
+        mine = service.candidate if service.candidate and service.candidate.release_id == release.id else None
+        warm = (
+            replace(mine, keep_until_s=now.wall_s + service.retain_s) if mine and release.phase is Phase.HELD else None
+        )
+        kept = warm if mine else service.candidate
+        quarantined = dict(service.quarantined)
+        if convicted and release.candidate:
+            quarantined[release.candidate.artifact_digest] = f"{release.id}: {release.reason}"
+        return service.changed(candidate=kept, quarantined=quarantined)
+
+    update_service(ports, release.service, retired)
+
+
+def update_service(ports: Ports, name: str, change: Any) -> Service:
+    """Change a service record by compare-and-set, again where another writer was there first."""
+    for _ in range(SAVE_TRIES):
+        service = ports.services.load(name)
+        changed: Service = change(service)
+        if changed == service:
+            return service
+        try:
+            return ports.services.save(changed)
+        except StaleWriter:
+            continue
+    raise DependencyDown(f"the record of service {name} kept changing", code="E_LEDGER_IO", field=name)
+
+
+def deployment_of(release: Release, now_s: float) -> Deployment:
+    """The deployment that a sealed candidate is."""
+    candidate = release.sealed
+    return Deployment(
+        digest=candidate.bundle_digest,
+        bundle=candidate.bundle,
+        model=candidate.model,
+        version=candidate.serving_version or candidate.version,
+        release_id=release.id,
+        config_digest=candidate.config_digest,
+        artifact_digest=candidate.artifact_digest,
+        source_version=candidate.version,
+        since_s=now_s,
+    )

@@ -1,0 +1,135 @@
+"""Is this model good enough, beside the champion, on the same rows?
+
+The suite asks through a `predict` callable, so a folder, a variant and later a staged server answer the same questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.contract import ModelContract, judge_contract
+from evals.evidence import Evidence
+from evals.gate import Outcome, Verdict, judge
+from evals.suite import Answers, Suite, ask, measure
+from pipelines.bundle import verify_bundle
+from pipelines.dataset import Rows
+from pipelines.layout import read_layout
+from pipelines.service import Deployment
+from pipelines.serving.backends import Backend, load_backend
+from pipelines.spec import ReleaseSpec
+
+GOLDEN_ROWS = 24
+"""How many rows the staged server must later answer exactly as it did here."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can be asked: its files, and the facts that its backend needs."""
+
+    name: str
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def size_mb(self) -> float:
+        """The files' size in MB."""
+        return sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()) / 1e6
+
+    def contract(self) -> ModelContract:
+        """What its callers rely on."""
+        labels = tuple(self.facts["labels"])
+        return ModelContract(labels, ("text",), len(labels), int(self.facts["max_length"]))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict with the evidence behind it, and the golden answers of the judged model."""
+
+    verdict: Verdict
+    evidence: Evidence | None
+    golden: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data for the ledger."""
+        evidence = self.evidence.as_dict() if self.evidence else None
+        return {"verdict": self.verdict.as_dict(), "evidence": evidence, "golden": self.golden}
+
+
+def suite_of(spec: ReleaseSpec, rows: Rows) -> Suite:
+    """The suite of a spec's data, metrics and slices."""
+    plan = spec.evaluate
+    columns = {name: rows.columns[name] for name in plan.slices}
+    return Suite(rows.texts, rows.labels, columns, plan.metrics, plan.slices, plan.batch_size, plan.confidence)
+
+
+def source_subject(folder: Path, model: str) -> Subject:
+    """The candidate as it was registered, on the reference engine."""
+    layout = read_layout(folder)
+    facts = {
+        "engine": "torch",
+        "labels": list(layout.labels),
+        "max_length": layout.max_length,
+        "model": model,
+        "variant": "source",
+    }
+    return Subject("candidate", folder, facts)
+
+
+def champion_subject(stable: Deployment) -> Subject:
+    """The champion as it serves: its verified bundle."""
+    manifest = verify_bundle(Path(stable.bundle), stable.digest)
+    return Subject(f"champion v{stable.version}", Path(stable.bundle), dict(manifest["facts"]))
+
+
+def judge_model(
+    spec: ReleaseSpec,
+    rows: Rows,
+    subject: Subject,
+    champion: Subject | None,
+    clock: Callable[[], float],
+    progress: Progress,
+) -> Judged:
+    """The contract first, then every gate on the same rows as the champion."""
+    contract = judge_contract(subject.contract(), champion.contract() if champion else None)
+    if contract.outcome is not Outcome.PASS:
+        return Judged(contract, None, {})
+    suite = suite_of(spec, rows)
+    answers, golden = _answers(suite, subject, clock, progress)
+    base = _answers(suite, champion, clock, progress)[0] if champion else None
+    size = champion.size_mb if champion else None
+    evidence = measure(suite, answers, subject.name, subject.size_mb, base, size)
+    verdict = judge([g.gate() for g in spec.evaluate.gates], evidence, has_champion=champion is not None)
+    return Judged(verdict, evidence, golden)
+
+
+def _answers(
+    suite: Suite, subject: Subject, clock: Callable[[], float], progress: Progress
+) -> tuple[Answers, dict[str, Any]]:
+    backend = load_backend(subject.folder, subject.facts)
+    answers = ask(suite, backend.predict, backend.labels, lambda done, of: progress(subject.name, done, of), clock)
+    return answers, golden_answers(backend, suite.texts)
+
+
+def golden_answers(backend: Backend, texts: Sequence[str]) -> dict[str, Any]:
+    """Some rows asked one by one, as a user would: their labels and probabilities, by row."""
+    step = max(1, len(texts) // GOLDEN_ROWS)
+    chosen = list(range(0, len(texts), step))[:GOLDEN_ROWS]
+    logits = np.concatenate([backend.predict([texts[i]]) for i in chosen]).astype(np.float64)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    digest = hashlib.sha256("\0".join(texts[i] for i in chosen).encode()).hexdigest()
+    finite = np.nan_to_num(probabilities, nan=-1.0)
+    return {
+        "rows": chosen,
+        "texts_sha256": digest,
+        "labels": [backend.labels[int(k)] for k in logits.argmax(axis=1)],
+        "probabilities": np.round(finite, 6).tolist(),
+    }

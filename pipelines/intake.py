@@ -1,0 +1,167 @@
+"""May this release begin, and with exactly which bytes?
+
+Everything that can be known without changing anything is checked here: the version, its files, the data, the champion,
+the quarantine. Files are read in a private copy, which is what was hashed and what is used from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.bundle import artifact_digest
+from pipelines.dataset import Rows, read_rows
+from pipelines.errors import BadInput, NotFound
+from pipelines.layout import ModelLayout, gather, read_layout
+from pipelines.ports import RegisteredVersion, Registry, Services
+from pipelines.release import Candidate
+from pipelines.service import Service
+from pipelines.spec import ReleaseSpec
+from pipelines.supply.scan import scan
+
+
+class AlreadyLive(Exception):  # noqa: N818  not an error: there is nothing to do
+    """The model that is asked for serves already."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a release begins with. `folder` is the private, flat, verified copy of the model's files."""
+
+    version: RegisteredVersion
+    folder: Path
+    candidate: Candidate
+    layout: ModelLayout
+    rows: Rows
+    service: Service | None
+    alias_champion: int | None
+    left_behind: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What the ledger records of it."""
+        stable = self.service.stable if self.service else None
+        return {
+            "candidate": vars(self.candidate),
+            "champion": {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle}
+            if stable
+            else None,
+            "alias_champion": self.alias_champion,
+            "data_digest": self.rows.digest,
+            "left_behind": list(self.left_behind),
+        }
+
+
+def take_in(
+    spec: ReleaseSpec, registry: Registry, services: Services, *, data_dir: Path, work: Path, force: str = ""
+) -> Intake:
+    """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive."""
+    service = find_service(services, spec.service)
+    version = registry.resolve(spec.model)
+    _refuse_live_version(service, version)
+    _check_bootstrap(spec, service)
+    folder, layout, left_behind = _private_copy(registry, version, work)
+    rows = read_evaluation_rows(spec, data_dir, layout.labels)
+    digest = artifact_digest(folder)
+    _refuse_known_bytes(service, version, digest, force)
+    candidate = Candidate(version.name, version.version, digest, config_digest=_config_digest(layout))
+    alias = _alias_version(registry, version.name)
+    return Intake(version, folder, candidate, layout, rows, service, alias, left_behind)
+
+
+def find_service(services: Services, name: str) -> Service | None:
+    """The service's record, or None before its first release."""
+    try:
+        return services.load(name)
+    except NotFound:
+        return None
+
+
+def read_evaluation_rows(spec: ReleaseSpec, data_dir: Path, labels: Sequence[str]) -> Rows:
+    """The labelled rows that the spec names, relative to the spec's folder; every label is one of the model's."""
+    plan = spec.evaluate
+    return read_rows(data_dir / plan.data, text=plan.text, label=plan.label, slices=plan.slices, known_labels=labels)
+
+
+def _private_copy(
+    registry: Registry, version: RegisteredVersion, work: Path
+) -> tuple[Path, ModelLayout, tuple[str, ...]]:
+    """The version's files, scanned, reduced to what Shipway knows, under their digest."""
+    fetched = registry.fetch(version, work / "fetched")
+    report = scan(fetched)
+    flat = work / "source"
+    shutil.rmtree(flat, ignore_errors=True)
+    gather(read_layout(fetched), flat)
+    shutil.rmtree(work / "fetched", ignore_errors=True)
+    return flat, read_layout(flat), report.left_behind
+
+
+def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:
+    if service is not None and service.stable is not None:
+        return
+    if not spec.bootstrap:
+        raise BadInput(
+            f"service {spec.service} has no champion to compare with",
+            code="E_BOOTSTRAP",
+            field="bootstrap",
+            expected="bootstrap: true for a first release",
+            hint="set bootstrap: true; only absolute gates are judged, and the outcome is labelled unproven",
+        )
+    if service is None and spec.serve.port:
+        _refuse_taken_port(spec.serve.port)
+
+
+def _refuse_taken_port(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadInput(
+                f"port {port} cannot be used: {error.strerror}",
+                code="E_PORT",
+                field="serve.port",
+                hint="0 chooses a free one",
+            ) from None
+
+
+def _refuse_live_version(service: Service | None, version: RegisteredVersion) -> None:
+    stable = service.stable if service else None
+    if (
+        stable is not None
+        and stable.model == version.name
+        and version.version in {stable.version, stable.source_version}
+    ):
+        raise AlreadyLive(f"{version.name} version {version.version} is already live")
+
+
+def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, digest: str, force: str) -> None:
+    if service is None:
+        return
+    if service.stable is not None and service.stable.artifact_digest == digest:
+        raise AlreadyLive(f"the files of {version.name} version {version.version} are already live")
+    if digest in service.quarantined and not force:
+        raise BadInput(
+            f"these files were convicted before: {service.quarantined[digest]}",
+            code="E_QUARANTINED",
+            field="model",
+            hint='release them again with --force "the reason"',
+        )
+
+
+def _alias_version(registry: Registry, name: str) -> int | None:
+    try:
+        return registry.resolve(f"models:/{name}@champion").version
+    except NotFound:
+        return None
+
+
+def _config_digest(layout: ModelLayout) -> str:
+    """What identifies the configuration that serves beside the weights."""
+    config: Mapping[str, Any] = {"labels": list(layout.labels), "max_length": layout.max_length}
+    return "sha256:" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""Where in a model folder are the weights, the configuration and the tokenizer, and what do they promise to callers?
+
+Two layouts are known: a Hugging Face folder, and what `mlflow.transformers` writes (`model/` + `components/`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import UnsafeArtifact
+
+if TYPE_CHECKING:
+    from evals.contract import ModelContract
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+MAX_LENGTH = 512
+"""Longer inputs are cut here, whatever the model says: a later issue asks about long contexts."""
+
+_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"})
+"""Their position numbers begin after the padding index, so that many positions are never used."""
+
+
+@dataclass(frozen=True)
+class ModelLayout:
+    """A text classifier's files and promises. `weights` is the file, or the index of a sharded model.
+
+    `inputs` is what callers send; `max_length` counts tokens; `output_dim` is the number of logits.
+    """
+
+    weights: Path
+    config: Path
+    tokenizer_dir: Path
+    config_json: Mapping[str, Any]
+    labels: tuple[str, ...]
+    max_length: int
+    output_dim: int
+    inputs: tuple[str, ...] = ("text",)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Which tensors the network takes: models with one kind of segment have no use for segment numbers."""
+        has_segments = int(self.config_json.get("type_vocab_size") or 0) >= 2
+        return ("input_ids", "attention_mask", *(("token_type_ids",) if has_segments else ()))
+
+
+def read_layout(folder: Path) -> ModelLayout:
+    """Which of the known layouts is this? UnsafeArtifact E_CONFIG_MISMATCH says what is missing."""
+    model_dir, tokenizer_dir = _find_parts(folder)
+    config = _read_object(model_dir / CONFIG)
+    _check_classifier(config)
+    labels = _labels(config)
+    settings = _read_object(tokenizer_dir / "tokenizer_config.json")
+    return ModelLayout(
+        weights=_weights(model_dir),
+        config=model_dir / CONFIG,
+        tokenizer_dir=tokenizer_dir,
+        config_json=config,
+        labels=labels,
+        max_length=_max_length(config, settings),
+        output_dim=len(labels),
+    )
+
+
+def gather(layout: ModelLayout, into: Path) -> Path:
+    """Copy what Shipway knows into one flat folder, and nothing else."""
+    into.mkdir(parents=True, exist_ok=True)
+    for file in (*_weight_files(layout.weights), layout.config):
+        shutil.copyfile(file, into / file.name)
+    for name in TOKENIZER_FILES:
+        if (layout.tokenizer_dir / name).is_file():
+            shutil.copyfile(layout.tokenizer_dir / name, into / name)
+    return into
+
+
+def contract_of(layout: ModelLayout) -> ModelContract:
+    """What do callers of this model rely on?"""
+    from evals.contract import ModelContract
+
+    return ModelContract(layout.labels, layout.inputs, layout.output_dim, layout.max_length)
+
+
+def _find_parts(folder: Path) -> tuple[Path, Path]:
+    """The folders of the model and of its tokenizer."""
+    for model_dir in (folder, folder / "model"):
+        if (model_dir / CONFIG).is_file():
+            for tokenizer_dir in (model_dir, folder / "components" / "tokenizer"):
+                if (tokenizer_dir / TOKENIZER).is_file():
+                    return model_dir, tokenizer_dir
+            raise _missing(
+                TOKENIZER, "the fast tokenizer is missing", "save it with AutoTokenizer(...).save_pretrained"
+            )
+    raise _missing(CONFIG, "there is no config.json", "register a folder that save_pretrained wrote, or log_model's")
+
+
+def _weights(model_dir: Path) -> Path:
+    for name in (WEIGHTS, INDEX):
+        if (model_dir / name).is_file():
+            return model_dir / name
+    raise _missing(
+        WEIGHTS, "there are no safetensors weights", "model.save_pretrained(folder, safe_serialization=True)"
+    )
+
+
+def _weight_files(weights: Path) -> tuple[Path, ...]:
+    if weights.name != INDEX:
+        return (weights,)
+    shards = sorted(set(_read_object(weights)["weight_map"].values()))
+    return (weights, *(weights.parent / shard for shard in shards))
+
+
+def _check_classifier(config: Mapping[str, Any]) -> None:
+    kinds = config.get("architectures") or []
+    if kinds and not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
+        raise UnsafeArtifact(
+            f"the model is a {kinds[0]}",
+            code="E_CONFIG_MISMATCH",
+            field="architectures",
+            expected="a …ForSequenceClassification",
+            hint="Shipway releases text classifiers for now",
+        )
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels in the order of the logits; transformers leaves out the default of two."""
+    id2label = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels") or 2))}
+    wanted = [str(index) for index in range(len(id2label))]
+    if sorted(id2label) != sorted(wanted) or len(set(id2label.values())) != len(wanted):
+        raise UnsafeArtifact(
+            "id2label does not number distinct labels from 0",
+            code="E_CONFIG_MISMATCH",
+            field="id2label",
+            expected='{"0": "negative", "1": "positive"} or alike',
+            hint="set id2label and label2id in the configuration and save it again",
+        )
+    return tuple(str(id2label[index]) for index in wanted)
+
+
+def _max_length(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
+    """How many tokens fit: the tokenizer's word and the positions that exist."""
+    bounds = [MAX_LENGTH]
+    if isinstance(tokenizer.get("model_max_length"), int | float):
+        bounds.append(int(tokenizer["model_max_length"]))  # transformers writes 1e30 for "no limit"
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and positions > 0:
+        is_shifted = config.get("model_type") in _POSITIONS_AFTER_PADDING
+        bounds.append(positions - (int(config.get("pad_token_id") or 0) + 1 if is_shifted else 0))
+    return max(1, min(bounds))
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    value = json.loads(file.read_bytes()) if file.is_file() else {}
+    if not isinstance(value, dict):
+        raise UnsafeArtifact(f"{file.name} is not an object", code="E_CONFIG_MISMATCH", field=file.name)
+    return value
+
+
+def _missing(name: str, reason: str, hint: str) -> UnsafeArtifact:
+    expected = f"{name} at the root, or in model/ and components/tokenizer/ as mlflow.transformers writes it"
+    return UnsafeArtifact(reason, code="E_CONFIG_MISMATCH", field=name, expected=expected, hint=hint)

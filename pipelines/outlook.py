@@ -1,0 +1,72 @@
+"""What would this release do, and can its plan decide?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pipelines.intake import Intake
+from pipelines.rollout import share_of
+from pipelines.spec import GateSpec, ReleaseSpec
+
+
+def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
+    """The plan as plain data: versions, gates, steps, and what traffic it needs."""
+    rollout = spec.rollout
+    stable = intake.service.stable if intake.service else None
+    shares = [share_of(rollout, step) for step in range(len(rollout.steps) + 1)]
+    return {
+        "model": intake.candidate.model,
+        "version": intake.candidate.version,
+        "service": spec.service,
+        "artifact_digest": intake.candidate.artifact_digest,
+        "champion": f"v{stable.version} {stable.digest[:19]}" if stable else None,
+        "gates": [_gate(g) for g in spec.evaluate.gates],
+        "steps": _steps(spec, shares, first=stable is None),
+        "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
+        "needs": _needs(spec, shares, first=stable is None),
+        "left_behind": list(intake.left_behind),
+    }
+
+
+def requests_to_promote(alpha_promote: float, margin: float) -> int:
+    """Canary requests without an error until a difference of `margin` is excluded: each bets 0.9·margin on it.
+
+    Source: the bounded-mean e-process, with its largest bet, at an error rate of 0 in both arms.
+    """
+    return math.ceil(math.log(1 / alpha_promote) / math.log1p(0.9 * margin))
+
+
+def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[str, str]]:
+    rollout = spec.rollout
+    before = [
+        {"name": "evaluate", "what": f"{', '.join(spec.evaluate.metrics)} on {spec.evaluate.data}"},
+        {"name": "compress", "what": spec.compress},
+        {"name": "qualify", "what": "golden rows, odd inputs, load and the way back on the staged server"},
+    ]
+    if first:
+        return [*before, {"name": "promote", "what": "at once: a first release has nothing to be compared with"}]
+    canary = [{"name": "canary", "what": f"{share:g} % for {rollout.hold_s:g} s"} for share in shares[:-1]]
+    return [*before, *canary, {"name": "bake", "what": f"{shares[-1]:g} % for {rollout.bake_s:g} s"}]
+
+
+def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
+    """Which request rate lets the plan decide in the time it has?"""
+    if first:
+        return "no traffic"
+    rollout = spec.rollout
+    requests = requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin)
+    shared_s = sum(share / 100 * rollout.hold_s for share in shares[:-1]) + shares[-1] / 100 * rollout.bake_s
+    planned_s = len(rollout.steps) * rollout.hold_s + rollout.bake_s
+    return (
+        f"about {requests} canary requests without errors; {requests / shared_s:.2g} requests/s decide within the planned "
+        f"{planned_s:g} s, and {requests * 100 / shares[-1] / rollout.deadline_s:.2g} by the deadline"
+    )
+
+
+def _gate(gate: GateSpec) -> str:
+    bounds = {"at least": gate.min, "at most": gate.max, "at most this much worse than the champion:": gate.max_drop}
+    where = f" on each {gate.slices}" if gate.slices else ""
+    return f"{gate.metric}{where}: " + ", ".join(
+        f"{words} {value:g}" for words, value in bounds.items() if value is not None
+    )

@@ -1,0 +1,197 @@
+"""What should happen to the traffic now?
+
+This is the heart of Shipway: one pure function from what was asked, what has happened and what is seen, to one of
+four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
+
+The order of the questions is the order of their weight: a person's word, a dead arm, proven harm, the deadline, a pause,
+a beginning or an interruption, and only then whether enough has been seen to go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pipelines.ports import Command
+from pipelines.release import Phase, Release
+from pipelines.spec import RolloutSpec
+
+SHARE_TOLERANCE = 1e-6
+
+
+class Judged(Protocol):
+    """What the canary judge says (`evals.canary.CanaryVerdict`)."""
+
+    @property
+    def roll_back(self) -> bool:
+        """Whether harm is proven."""
+        ...
+
+    @property
+    def promote(self) -> bool:
+        """Whether harmlessness is proven."""
+        ...
+
+    @property
+    def sentence(self) -> str:
+        """Why, with numbers."""
+        ...
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is seen at one look. `observed_pct` is the share that the router shows for this release's digest."""
+
+    now_s: float
+    observed_pct: float
+    verdict: Judged
+    step_requests: int
+    canary_down: str = ""
+    """Why the canary cannot serve, or "" while it can."""
+    stable_down: str = ""
+    command: Command | None = None
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep the share (and renew its lease); look again at `until_s` at the latest."""
+
+    until_s: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Give the canary `pct` of the traffic: step `step` of the plan, where step `len(steps)` is the bake."""
+
+    pct: float
+    step: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Promote:
+    """The candidate becomes stable."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """All traffic to stable, and the release ends as `end`. Only `ROLLED_BACK` convicts the candidate's bytes."""
+
+    why: str
+    end: Phase = Phase.ROLLED_BACK
+
+
+Decision = Hold | Advance | Promote | RollBack
+
+
+def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
+    """What should happen now? Asks the questions in the order of their weight; the first answer counts."""
+    decision = (
+        _a_persons_word(seen)
+        or _a_dead_arm(plan, seen)
+        or _proven_harm(seen)
+        or _the_deadline(plan, release, seen)
+        or _a_pause(plan, release, seen)
+        or _a_beginning(plan, release, seen)
+        or _the_next_step(plan, release, seen)
+    )
+    if release.phase is Phase.QUALIFIED and isinstance(decision, RollBack):
+        return replace(decision, end=_UNSEEN_END[decision.end])
+    return decision
+
+
+_UNSEEN_END = {Phase.ROLLED_BACK: Phase.REJECTED, Phase.HELD: Phase.HELD, Phase.ABORTED: Phase.ABORTED}
+"""A candidate that no user met is rejected; only one that users met is rolled back."""
+
+
+def share_of(plan: RolloutSpec, step: int) -> float:
+    """The canary's share at a step of the plan; the step after the last is the bake."""
+    return plan.steps[step].pct if step < len(plan.steps) else 100.0 - plan.holdback_pct
+
+
+def _a_persons_word(seen: Situation) -> Decision | None:
+    command = seen.command
+    if command is None:
+        return None
+    said = f"{command.verb} by {command.actor}" + (f": {command.reason}" if command.reason else "")
+    match command.verb:
+        case "abort":
+            return RollBack(said, Phase.ABORTED)
+        case "rollback":
+            return RollBack(said)
+        case "promote":
+            return Promote(said)
+        case _:
+            return None
+
+
+def _a_dead_arm(plan: RolloutSpec, seen: Situation) -> Decision | None:
+    """A canary that cannot serve goes home without statistics, unless home is dead too."""
+    if seen.stable_down and seen.observed_pct > 0:
+        return Hold(
+            seen.now_s + plan.look_s, f"stable is down ({seen.stable_down}): traffic does not move to a dead arm"
+        )
+    if seen.canary_down:
+        return RollBack(f"the canary cannot serve: {seen.canary_down}")
+    return None
+
+
+def _proven_harm(seen: Situation) -> Decision | None:
+    return RollBack(seen.verdict.sentence) if seen.verdict.roll_back else None
+
+
+def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
+    """Not knowing has an end, and the spec says which."""
+    began = next((e.at_s for e in release.of_kind("entered") if e.data["phase"] == Phase.CANARY), seen.now_s)
+    ends_s = began + plan.deadline_s + (plan.ask_timeout_s if plan.on_inconclusive == "ask" else 0.0)
+    if seen.now_s < began + plan.deadline_s or (seen.verdict.promote and release.phase is Phase.BAKING):
+        return None
+    why = f"undecided at the deadline of {plan.deadline_s:g} s: {_progress(seen)}"
+    if seen.now_s < ends_s:
+        return Hold(ends_s, f"{why}; promote, abort or wait?")
+    return RollBack(why, Phase.ROLLED_BACK if plan.on_inconclusive == "rollback" else Phase.HELD)
+
+
+def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
+    return Hold(seen.now_s + plan.look_s, "paused by a person") if release.paused else None
+
+
+def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
+    """A release that has no share yet, or lost it without anybody's decision, starts at the first step."""
+    if release.confirmed_pct == 0:
+        return Advance(share_of(plan, 0), 0, "the first users")
+    if seen.observed_pct < release.confirmed_pct - SHARE_TOLERANCE:
+        why = f"interrupted: the router shows {seen.observed_pct:g} %, {release.confirmed_pct:g} % was confirmed"
+        return Advance(share_of(plan, 0), 0, why)
+    return None
+
+
+def _the_next_step(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
+    baking = release.phase is Phase.BAKING
+    ready_s = release.phase_since_s + (plan.bake_s if baking else plan.hold_s)
+    if seen.now_s < ready_s:
+        return Hold(ready_s, _progress(seen))
+    if seen.step_requests < plan.min_step_requests:
+        return Hold(seen.now_s + plan.look_s, f"too little traffic: {_progress(seen)}")
+    if not baking:
+        return _advance(plan, release, seen)
+    if seen.verdict.promote:
+        return Promote(seen.verdict.sentence)
+    return Hold(seen.now_s + plan.look_s, f"baked, but not yet proven harmless: {seen.verdict.sentence}")
+
+
+def _advance(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
+    step = release.step + 1
+    if step < len(plan.steps) and plan.steps[step].approve and step not in release.approved:
+        return Hold(seen.now_s + plan.look_s, f"step {step + 1} waits for approval: shipway approve {release.id}")
+    return Advance(share_of(plan, step), step, f"held for {plan.hold_s:g} s: {seen.verdict.sentence}")
+
+
+def _progress(seen: Situation) -> str:
+    if seen.step_requests:
+        return seen.verdict.sentence
+    return f"no traffic seen; requests to {seen.url} are what this release waits for"

@@ -1,0 +1,275 @@
+"""What happens between opening a release and its first user?
+
+Five steps, each from one phase to the next: evaluate → compress → build → stage → qualify. A step computes `Findings`
+(plain JSON, so that a finished step need not be repeated after a kill) and `conclude` records them: one place decides
+that only PASS lets a release go on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evals.gate import Outcome
+from pipelines.compress.search import techniques_for
+from pipelines.dataset import Rows
+from pipelines.ending import deployment_of, update_service
+from pipelines.errors import DependencyDown, NotFound
+from pipelines.evaluation import Progress, Subject, champion_subject, judge_model, source_subject
+from pipelines.intake import read_evaluation_rows
+from pipelines.layout import read_layout
+from pipelines.ports import Builder, Now, Ports, Token
+from pipelines.qualify import qualify_server
+from pipelines.release import Candidate, Phase, Release
+from pipelines.service import Deployment, Service
+from pipelines.spec import ReleaseSpec
+from pipelines.traffic import rehearse_way_back
+from pipelines.units import arm_of, down_reason, exits_of, server_units, wanted_units
+
+READY_TIMEOUT_S = 180.0
+
+Findings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where the steps work and what they work with. `work` belongs to one release."""
+
+    ports: Ports
+    builder: Builder
+    token: Token
+    spec: ReleaseSpec
+    data_dir: Path
+    work: Path
+    clock: Callable[[], Now]
+    sleep: Callable[[float], None]
+    progress: Progress = lambda _name, _done, _of: None
+
+    @property
+    def source(self) -> Path:
+        """The candidate's private, verified files."""
+        return self.work / "source"
+
+    def rows(self) -> Rows:
+        """The evaluation rows."""
+        return read_evaluation_rows(self.spec, self.data_dir, read_layout(self.source).labels)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the plan: `run` computes, `repeatable` says whether its findings outlive the process."""
+
+    name: str
+    before: Phase
+    after: Phase
+    run: Callable[[Workshop, Release], Findings]
+    repeatable: bool = True
+
+
+def evaluate(shop: Workshop, release: Release) -> Findings:
+    """Is the candidate as it was registered good enough?"""
+    judged = judge_model(shop.spec, shop.rows(), _source(shop), _champion(release), _seconds(shop), shop.progress)
+    return judged.as_dict()
+
+
+def compress(shop: Workshop, release: Release) -> Findings:
+    """Is there a smaller or faster variant that the same gates accept? Where not, the source ships, and why."""
+    rejected: list[dict[str, str]] = []
+    for technique in techniques_for(shop.spec.compress):
+        try:
+            made = technique.compress(shop.source, shop.work / technique.name, dict(_source(shop).facts))
+        except (RuntimeError, ValueError, OSError) as error:
+            rejected.append({"technique": technique.name, "why": f"it failed: {error}"})
+            continue
+        facts = {**_source(shop).facts, "engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
+        variant = Subject(f"{technique.name} variant", made.folder, facts)
+        judged = judge_model(shop.spec, shop.rows(), variant, _champion(release), _seconds(shop), shop.progress)
+        if judged.verdict.outcome is Outcome.PASS:
+            return {
+                **judged.as_dict(),
+                "variant": technique.name,
+                "facts": facts,
+                "folder": technique.name,
+                "rejected": rejected,
+            }
+        rejected.append({"technique": technique.name, "why": judged.verdict.because()})
+    golden = _entered(release, Phase.EVALUATED)["golden"]
+    return {
+        "variant": "source",
+        "facts": _source(shop).facts,
+        "folder": "source",
+        "golden": golden,
+        "rejected": rejected,
+    }
+
+
+def build(shop: Workshop, release: Release) -> Findings:
+    """Which bundle holds what was chosen, and which registry version names it?"""
+    chosen = _entered(release, Phase.COMPRESSED)
+    bundle = shop.builder.build(shop.work / str(chosen["folder"]), chosen["facts"])
+    candidate = release.sealed
+    serving = candidate.version
+    if chosen["variant"] != "source":
+        serving = _register_variant(shop, candidate, str(chosen["variant"]), bundle.path, bundle.digest)
+    sealed = replace(
+        candidate,
+        variant=str(chosen["variant"]),
+        bundle_digest=bundle.digest,
+        bundle=str(bundle.path),
+        serving_version=serving,
+    )
+    return {"candidate": asdict(sealed), "engine": bundle.engine, "size_mb": bundle.size_bytes / 1e6}
+
+
+def _register_variant(shop: Workshop, candidate: Candidate, variant: str, folder: Path, digest: str) -> int:
+    tags = {
+        "derived_from": str(candidate.version),
+        "shipway.variant": variant,
+        "shipway.bundle_digest": digest,
+        "shipway.artifact_digest": candidate.artifact_digest,
+    }
+    return shop.ports.registry.register(candidate.model, folder, tags).version
+
+
+def stage(shop: Workshop, release: Release) -> Findings:
+    """Does the candidate run, beside what serves, without any user?"""
+    now = shop.clock()
+    service = _record_candidate(shop, release, deployment_of(release, now.wall_s))
+    for unit in wanted_units(service, now.wall_s):
+        shop.ports.runtime.ensure(unit)
+    for unit in server_units(service, deployment_of(release, now.wall_s)):
+        shop.ports.runtime.ensure(unit)
+    took_s = _wait_ready(shop, release)
+    return {"exits": exits_of(shop.ports, release.service, release.sealed.bundle_digest), "ready_s": round(took_s, 3)}
+
+
+def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) -> Service:
+    serve = shop.spec.serve
+
+    def with_candidate(service: Service) -> Service:
+        return service.changed(
+            model=release.sealed.model,
+            candidate=deployment,
+            replicas=serve.replicas,
+            cpus=serve.cpus,
+            port=serve.port or service.port,
+            timeout_s=serve.timeout_s,
+            retain_s=shop.spec.retain,
+            wanted=True,
+        )
+
+    try:
+        return update_service(shop.ports, release.service, with_candidate)
+    except NotFound:
+        return shop.ports.services.save(with_candidate(Service(release.service)))
+
+
+def _wait_ready(shop: Workshop, release: Release) -> float:
+    """Wait until every replica is ready; DependencyDown with what was last seen when that takes too long."""
+    digest, began = release.sealed.bundle_digest, shop.clock().mono_s
+    while reason := down_reason(shop.ports, release.service, digest) or _gateway_down(shop, release.service):
+        if shop.clock().mono_s - began > READY_TIMEOUT_S:
+            raise DependencyDown(
+                f"the staged server is not ready after {READY_TIMEOUT_S:g} s: {reason}", code="E_NOT_READY"
+            )
+        shop.sleep(0.1)
+    return shop.clock().mono_s - began
+
+
+def _gateway_down(shop: Workshop, service: str) -> str:
+    try:
+        shop.ports.router.read(service)
+    except DependencyDown as error:
+        return str(error)
+    return ""
+
+
+def qualify(shop: Workshop, release: Release) -> Findings:
+    """Does the staged server answer as it was evaluated, and is the way back open?"""
+    arm = arm_of(shop.ports, release.service, release.sealed.bundle_digest)
+    golden = _entered(release, Phase.COMPRESSED)["golden"]
+    qualified = qualify_server(arm.urls, release.service, shop.rows().texts, golden, _seconds(shop))
+    way_back_ms = rehearse_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, _seconds(shop))
+    return {**qualified.as_dict(), "way_back_ms": way_back_ms}
+
+
+STEPS = (
+    Step("evaluate", Phase.OPEN, Phase.EVALUATED, evaluate),
+    Step("compress", Phase.EVALUATED, Phase.COMPRESSED, compress),
+    Step("build", Phase.COMPRESSED, Phase.BUILT, build),
+    Step("stage", Phase.BUILT, Phase.STAGED, stage, repeatable=False),
+    Step("qualify", Phase.STAGED, Phase.QUALIFIED, qualify, repeatable=False),
+)
+
+
+def conclude(shop: Workshop, release: Release, step: Step, findings: Findings) -> Release:
+    """Record what a step found: the next phase on PASS, an end otherwise."""
+    before, at_s = release, shop.clock().wall_s
+    verdict = findings.get("verdict") or {"outcome": Outcome.PASS}
+    if verdict["outcome"] != Outcome.PASS and step.after is not Phase.COMPRESSED:
+        release = release.record(at_s, "judged", step=step.name, **findings)
+        end = Phase.REJECTED if verdict["outcome"] == Outcome.FAIL else Phase.HELD
+        release = release.enter(end, at_s, why=because(verdict))
+    else:
+        release = _with_facts(release, step, findings, at_s).enter(step.after, at_s, **findings)
+    shop.ports.ledger.save(release, before.version)
+    if release.is_ended:
+        forget_candidate(shop.ports, release)
+        shop.ports.notifier.send(release, f"{release.phase}: {release.reason}")
+    return release
+
+
+def _with_facts(release: Release, step: Step, findings: Findings, at_s: float) -> Release:
+    if step.after is Phase.BUILT:
+        return release.record(at_s, "sealed", candidate=findings["candidate"])
+    if step.after is Phase.STAGED:
+        return release.record(at_s, "staged", exits=findings["exits"])
+    return release
+
+
+def because(verdict: Mapping[str, Any]) -> str:
+    """The sentences of the reasons that decided."""
+    reasons = [r["sentence"] for r in verdict.get("reasons", ()) if r["outcome"] == verdict["outcome"]]
+    return "; ".join(reasons) or "nothing was judged"
+
+
+def forget_candidate(ports: Ports, release: Release) -> None:
+    """A release that ended before any user: its servers are no longer wanted."""
+
+    def without(service: Service) -> Service:
+        mine = service.candidate is not None and service.candidate.release_id == release.id
+        return service.changed(candidate=None) if mine else service
+
+    try:
+        update_service(ports, release.service, without)
+    except NotFound:
+        return
+
+
+def discard_work(shop: Workshop) -> None:
+    """Remove a release's working files; its bundle and record stay."""
+    shutil.rmtree(shop.work, ignore_errors=True)
+
+
+def _entered(release: Release, phase: Phase) -> Mapping[str, Any]:
+    """What was recorded when the release entered a phase."""
+    return next(e.data for e in reversed(release.of_kind("entered")) if e.data["phase"] == phase)
+
+
+def _source(shop: Workshop) -> Subject:
+    return source_subject(shop.source, shop.spec.model_name)
+
+
+def _champion(release: Release) -> Subject | None:
+    champion = release.champion
+    if not champion:
+        return None
+    bundle, digest = str(champion["bundle"]), str(champion["digest"])
+    return champion_subject(Deployment(digest, bundle, "", int(champion["version"]), ""))
+
+
+def _seconds(shop: Workshop) -> Callable[[], float]:
+    return lambda: shop.clock().mono_s

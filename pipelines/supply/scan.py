@@ -1,0 +1,111 @@
+"""Is a model folder safe to copy, to read and to serve?
+
+The order matters for the reason that a person reads: names and types first, then code, then kinds, then contents.
+Nothing is loaded or executed; the folder is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.errors import UnsafeArtifact
+from pipelines.supply import content
+from pipelines.supply.json_check import check_asks_no_code, load_json
+from pipelines.supply.mlmodel_check import check_mlmodel, read_requirements
+from pipelines.supply.paths import LIMITS, Limits, check_relative, list_plain_files
+from pipelines.supply.safetensors_check import Tensor, check_safetensors
+from pipelines.supply.shapes import check_shapes
+from pipelines.supply.template_check import check_template, templates_of
+
+INDEX = ".safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a folder holds: files that may be used, the Trainer's leftovers that may not, and what to record."""
+
+    files: tuple[str, ...]
+    left_behind: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def scan(folder: Path, limits: Limits = LIMITS) -> ScanReport:
+    """What is in the folder, if it is safe? UnsafeArtifact names the file and the reason otherwise."""
+    found = list_plain_files(folder, limits)
+    left_behind = tuple(name for name in found if content.is_leftover(name))
+    files = {name: file for name, file in found.items() if name not in left_behind}
+    notes = _check_mlmodels(files, limits)
+    for name, file in files.items():
+        content.check_name(name)
+        content.check_content(name, file)
+    parsed = {name: _check_json(name, file, limits) for name, file in files.items() if file.suffix.lower() == ".json"}
+    requirements = _check_texts(files, limits)
+    _check_weights(files, parsed)
+    notes += tuple(f"left behind: {name}" for name in left_behind)
+    return ScanReport(tuple(files), left_behind, requirements, notes)
+
+
+def _check_mlmodels(files: Mapping[str, Path], limits: Limits) -> tuple[str, ...]:
+    notes = []
+    for name, file in files.items():
+        if PurePosixPath(name).name == "MLmodel":
+            content.check_text(name, file, limits.max_text_bytes)
+            notes.append(f"{name}: flavours {', '.join(check_mlmodel(name, file))}")
+    return tuple(notes)
+
+
+def _check_json(name: str, file: Path, limits: Limits) -> Any:
+    value = load_json(name, file, limits.max_text_bytes)
+    check_asks_no_code(name, value)
+    for template in templates_of(value):
+        check_template(name, template)
+    return value
+
+
+def _check_texts(files: Mapping[str, Path], limits: Limits) -> tuple[str, ...]:
+    """Checks what is read as text, and returns the recorded requirements."""
+    requirements: tuple[str, ...] = ()
+    for name, file in files.items():
+        if file.suffix.lower() in content.WEIGHTS | content.JSON_NAMES | content.SENTENCEPIECE:
+            continue
+        content.check_text(name, file, limits.max_text_bytes)
+        if file.suffix == ".jinja":
+            check_template(name, file.read_text("utf-8"))
+        if file.name == "requirements.txt":
+            requirements += read_requirements(name, file)
+    return requirements
+
+
+def _check_weights(files: Mapping[str, Path], parsed: Mapping[str, Any]) -> None:
+    weights = {
+        name: check_safetensors(name, file) for name, file in files.items() if file.suffix.lower() in content.WEIGHTS
+    }
+    if not weights:
+        raise UnsafeArtifact("the folder holds no weights", field="model.safetensors", expected="a .safetensors file")
+    for name, index in parsed.items():
+        if name.endswith(INDEX):
+            _check_index(name, index, weights)
+    for name, config in parsed.items():
+        if PurePosixPath(name).name == "config.json" and isinstance(config, dict):
+            beside = [
+                t for w, ts in weights.items() if PurePosixPath(w).parent == PurePosixPath(name).parent for t in ts
+            ]
+            check_shapes(name, beside, config)
+
+
+def _check_index(name: str, index: Any, weights: Mapping[str, tuple[Tensor, ...]]) -> None:
+    """Is every tensor where the index of a sharded model says?"""
+    where = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(where, dict):
+        raise UnsafeArtifact(f"{name} has no weight_map", code="E_CONFIG_MISMATCH", field="weight_map")
+    held = {shard: {tensor.name for tensor in tensors} for shard, tensors in weights.items()}
+    for tensor, shard in where.items():
+        beside = PurePosixPath(name).parent / check_relative(str(shard), "weight_map")
+        if tensor not in held.get(beside.as_posix(), ()):
+            raise UnsafeArtifact(
+                f"{name}: the tensor {tensor[:80]} is not in {shard}", code="E_CONFIG_MISMATCH", field="weight_map"
+            )

@@ -1,0 +1,254 @@
+"""One look at a running release: see, judge, decide, act, record.
+
+`look` is the only place where a canary's share changes. It holds the design's order of effects: *record before
+raising exposure, act before recording when lowering it*, and believes the router, not its own memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from evals.canary import CanaryVerdict, judge_canary
+from evals.strata import Stratum
+from pipelines.ending import end_at_home, promote, resume_promotion
+from pipelines.errors import DependencyDown
+from pipelines.ports import Command, Now, Ports, StrataQuery, Token
+from pipelines.release import Phase, Release
+from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide
+from pipelines.serving.split import TrafficSplit
+from pipelines.spec import ReleaseSpec
+from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
+from pipelines.units import down_reason, exits_of, gateway_name
+from pipelines.watching import Watch, belongs, canary_plan, replay
+
+UNREADY_LOOKS = 2
+"""A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look saw and decided."""
+
+    release: Release
+    watch: Watch
+    split: TrafficSplit
+    verdict: CanaryVerdict
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Who holds a service's lock, with everything a look needs."""
+
+    ports: Ports
+    spec: ReleaseSpec
+    token: Token
+    clock: Callable[[], Now]
+    on_look: Callable[[Look], None] = lambda _: None
+
+
+def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, leave: frozenset[Phase]) -> Release:
+    """Look again and again until the release is ended or enters a phase in `leave`.
+
+    A dependency that is down is asked again at the next look (nobody renews the lease meanwhile, so the gateway goes
+    home by itself if this lasts). StaleWriter ends the controller: somebody else holds the service now.
+    """
+    watch = replay(ctl.spec.rollout, release)
+    while not (release.is_ended or release.phase in leave):
+        try:
+            release, watch = look(ctl, release, watch)
+        except DependencyDown as error:
+            release = release if release.phase is Phase.PROMOTING else _reread(ctl, release)
+            ctl.ports.notifier.send(release, f"waiting: {error}")
+        if not (release.is_ended or release.phase in leave):
+            sleep(ctl.spec.rollout.look_s)
+    return release
+
+
+def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watch]:
+    """One look: the release and the watch after it."""
+    now = ctl.clock()
+    if release.phase is Phase.PROMOTING:
+        return resume_promotion(ctl.ports, release, ctl.token, now), watch
+    split = ctl.ports.router.read(release.service)
+    release = _adopt_share(ctl, release, split, now)
+    watch, strata = _measure(ctl, release, watch, now)
+    watch = _count_unready(ctl, release, watch)
+    command = next(iter(ctl.ports.inbox.pending(release.id)), None)
+    verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
+    decision = decide(ctl.spec.rollout, release, _situation(ctl, release, watch, split, verdict, command, now))
+    ctl.on_look(Look(release, watch, split, verdict, decision))
+    return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    split: TrafficSplit
+    verdict: CanaryVerdict
+    decision: Decision
+    strata: tuple[Stratum, ...]
+    command: Command | None
+    now: Now
+
+
+def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: Now) -> Release:
+    """A share that was intended and is seen, but was never confirmed, is ours: the last controller died in between."""
+    share = share_of_ours(release, split)
+    if release.intended_pct == release.confirmed_pct or abs(share - release.intended_pct) > SAME_SHARE or share == 0:
+        return release
+    adopted = release.record(now.wall_s, "exposed", pct=share, generation=list(split.generation), adopted=True)
+    intent = release.last("exposing")
+    step = int(intent.data["step"]) if intent else 0
+    return _save(ctl, release, _enter_step(ctl, adopted, step, now, "adopted from the router"))
+
+
+def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...]]:
+    strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
+    ours = tuple(s for s in strata if belongs(release, s))
+    watch = watch.absorb(ctl.spec.rollout, ours)
+    if strata:
+        watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
+    return watch, ours
+
+
+def _count_unready(ctl: Controller, release: Release, watch: Watch) -> Watch:
+    unready = bool(down_reason(ctl.ports, release.service, release.sealed.bundle_digest))
+    return replace(watch, unready_looks=watch.unready_looks + 1 if unready else 0)
+
+
+def _situation(
+    ctl: Controller,
+    release: Release,
+    watch: Watch,
+    split: TrafficSplit,
+    verdict: CanaryVerdict,
+    command: Command | None,
+    now: Now,
+) -> Situation:
+    return Situation(
+        now_s=now.wall_s,
+        observed_pct=share_of_ours(release, split),
+        verdict=verdict,
+        step_requests=watch.step_requests,
+        canary_down=_canary_down(ctl, release, watch, exposed=share_of_ours(release, split) > 0),
+        stable_down=down_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
+        command=command,
+        url=ctl.ports.runtime.status(gateway_name(release.service)).url,
+    )
+
+
+def _canary_down(ctl: Controller, release: Release, watch: Watch, *, exposed: bool) -> str:
+    """Why the canary cannot serve: it exited since it was staged, or was not ready at several looks in a row.
+
+    A canary without users gets no second look: it must be ready before it meets them.
+    """
+    digest = release.sealed.bundle_digest
+    staged = release.last("staged")
+    exits = exits_of(ctl.ports, release.service, digest) - (int(staged.data["exits"]) if staged else 0)
+    if exits > 0:
+        return f"it exited {exits} time(s) since it was staged"
+    return (
+        down_reason(ctl.ports, release.service, digest)
+        if watch.unready_looks >= (UNREADY_LOOKS if exposed else 1)
+        else ""
+    )
+
+
+def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[Release, Watch]:
+    decision = seen.decision
+    match decision:
+        case RollBack():
+            send_home(ctl.ports, release, ctl.token)
+            release = _obeyed(ctl, release, seen)
+            return end_at_home(ctl.ports, release, decision, _look_data(seen), seen.now), watch
+        case Promote():
+            looked = _save(ctl, release, _looked(release, seen))
+            return promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now), watch
+        case Advance():
+            return _advance(ctl, release, watch, decision, seen)
+        case Hold():
+            _renew(ctl, release, seen.split)
+            kept = _looked(release, seen) if seen.strata else release
+            return _obeyed(ctl, _save(ctl, release, kept), seen), watch
+
+
+def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance, seen: _Seen) -> tuple[Release, Watch]:
+    """Raise (or restart) the canary's share: intent first, then the router, then what the router shows."""
+    at_s, before = seen.now.wall_s, release
+    release = _looked(release, seen)
+    if release.confirmed_pct > 0 and share_of_ours(release, seen.split) < release.confirmed_pct - SAME_SHARE:
+        release = release.record(at_s, "interrupted", why=decision.why)
+    release = release.record(at_s, "exposing", pct=decision.pct, step=decision.step, why=decision.why)
+    release = _save(ctl, before, release)
+    shown = set_share(ctl.ports, release, ctl.token, seen.split, decision.pct, ctl.spec.rollout.lease_s)
+    exposed = release.record(ctl.clock().wall_s, "exposed", pct=decision.pct, generation=list(shown.generation))
+    exposed = _enter_step(ctl, exposed, decision.step, ctl.clock(), decision.why)
+    ctl.ports.notifier.send(exposed, f"{decision.pct:g} % of the traffic: {decision.why}")
+    return _save(ctl, release, exposed), watch.new_step()
+
+
+def _enter_step(ctl: Controller, release: Release, step: int, now: Now, why: str) -> Release:
+    baking = step >= len(ctl.spec.rollout.steps)
+    return release.enter(Phase.BAKING if baking else Phase.CANARY, now.wall_s, step=step, why=why)
+
+
+def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
+    share = share_of_ours(release, split)
+    if share > 0:
+        set_share(ctl.ports, release, ctl.token, split, share, ctl.spec.rollout.lease_s)
+
+
+def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:
+    """Record and answer the commands that change no traffic by themselves."""
+    command = seen.command
+    if command is None:
+        return release
+    after = record_command(release, command, seen.now)
+    release = _save(ctl, release, after)
+    ctl.ports.inbox.done(command.id)
+    return release
+
+
+def record_command(release: Release, command: Command, now: Now) -> Release:
+    """The release after a person's word, with what that word changes."""
+    said = release.record(
+        now.wall_s, "commanded", verb=command.verb, actor=command.actor, reason=command.reason, command=command.id
+    )
+    match command.verb:
+        case "pause" | "resume":
+            return said.record(now.wall_s, "paused", on=command.verb == "pause")
+        case "approve":
+            return said.record(now.wall_s, "approved", step=release.step + 1)
+        case _:
+            return said
+
+
+def _looked(release: Release, seen: _Seen) -> Release:
+    return release.record(seen.now.wall_s, "looked", **_look_data(seen))
+
+
+def _look_data(seen: _Seen) -> dict[str, object]:
+    decision = seen.decision
+    return {
+        "strata": [s.as_dict() for s in seen.strata],
+        "verdict": seen.verdict.as_dict(),
+        "decision": type(decision).__name__.lower(),
+        "why": decision.why,
+        "observed_pct": seen.split.canary_pct,
+        "generation": list(seen.split.generation),
+    }
+
+
+def _save(ctl: Controller, before: Release, after: Release) -> Release:
+    if after.version > before.version:
+        ctl.ports.ledger.save(after, before.version)
+    return after
+
+
+def _reread(ctl: Controller, release: Release) -> Release:
+    """What the ledger holds, where it answers: an effect may have failed after its intent was recorded."""
+    try:
+        return ctl.ports.ledger.load(release.id)
+    except DependencyDown:
+        return release

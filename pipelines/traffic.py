@@ -1,0 +1,89 @@
+"""How does a controller write traffic? Always fenced by its lock, always read back.
+
+These are the only writers of a service's split besides the gateway itself (whose lease ends) and `reconcile`
+(which gives a gateway that lost its snapshot its stable arm back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipelines.errors import DependencyDown, StaleWriter
+from pipelines.ports import Ports, Token
+from pipelines.release import Release
+from pipelines.serving.split import Generation, TrafficSplit
+from pipelines.units import arm_of
+
+SAME_SHARE = 1e-6
+
+
+def next_generation(current: Generation, token: Token) -> Generation:
+    """The generation of our next write. StaleWriter where a later lock holder has written."""
+    fence, n = current
+    if fence > token.fence:
+        raise StaleWriter(f"the router obeys fence {fence}; this controller holds {token.fence}", code="E_FENCED")
+    return (token.fence, n + 1 if fence == token.fence else 1)
+
+
+def share_of_ours(release: Release, split: TrafficSplit) -> float:
+    """The share that the router shows for this release's bytes, in percent."""
+    if release.candidate is None or split.canary is None or split.canary.digest != release.candidate.bundle_digest:
+        return 0.0
+    return split.canary_pct
+
+
+def set_share(
+    ports: Ports, release: Release, token: Token, split: TrafficSplit, pct: float, lease_s: float
+) -> TrafficSplit:
+    """Give the canary `pct` percent under a lease. DependencyDown where the router then shows another share."""
+    wanted = replace(
+        split,
+        generation=next_generation(split.generation, token),
+        canary=arm_of(ports, release.service, release.sealed.bundle_digest),
+        canary_pct=pct,
+        lease_s=lease_s,
+        reason=release.id,
+    )
+    shown = ports.router.write(release.service, wanted, split.generation)
+    if abs(share_of_ours(release, shown) - pct) > SAME_SHARE:
+        raise DependencyDown(f"the router shows {shown.canary_pct:g} % instead of {pct:g} %", code="E_ROUTER")
+    return shown
+
+
+def send_home(ports: Ports, release: Release, token: Token) -> TrafficSplit:
+    """All traffic to stable; nothing to do where it is there already."""
+    split = ports.router.read(release.service)
+    if split.canary is None:
+        return split
+    generation = next_generation(split.generation, token)
+    return ports.router.write(release.service, split.home(generation, f"{release.id}: home"), split.generation)
+
+
+def rehearse_way_back(
+    ports: Ports, release: Release, token: Token, lease_s: float, clock: Callable[[], float]
+) -> float | None:
+    """How many ms does the way home take? Walked with a share of 0 %, so that no user is on it.
+
+    None on a first release, which has no stable arm to go home to.
+    """
+    split = ports.router.read(release.service)
+    if split.stable is None:
+        return None
+    set_share(ports, release, token, split, 0.0, lease_s)
+    began = clock()
+    shown = send_home(ports, release, token)
+    if shown.canary is not None:
+        raise DependencyDown("the way home was rehearsed, and the router did not take it", code="E_ROUTER")
+    return round((clock() - began) * 1000, 3)
+
+
+def make_stable(ports: Ports, service: str, digest: str, token: Token, reason: str) -> TrafficSplit:
+    """All traffic to these bytes, under no lease: from now on they are stable."""
+    split = ports.router.read(service)
+    arm = arm_of(ports, service, digest)
+    if split.canary is None and split.stable == arm:
+        return split
+    generation = next_generation(split.generation, token)
+    home = replace(split.home(generation, reason), stable=arm)
+    return ports.router.write(service, home, split.generation)

@@ -1,0 +1,76 @@
+"""What does a controller remember between two looks?
+
+Everything here is rebuilt from the record (`replay`), so a controller that takes a release over knows what the last
+one knew. Strata of the declared warm-up are recorded like all others, and not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.strata import Stratum
+from pipelines.release import Release
+from pipelines.spec import RolloutSpec
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The judge's state, and how far into the gateway's strata it has read."""
+
+    judge: CanaryState = field(default_factory=CanaryState)
+    boot: str = ""
+    after: int = -1
+    step_requests: int = 0
+    warm_from_s: Mapping[str, float] = field(default_factory=dict)
+    unready_looks: int = 0
+
+    def absorb(self, plan: RolloutSpec, strata: Sequence[Stratum]) -> Watch:
+        """The watch after more strata, in order."""
+        watch = self
+        for stratum in strata:
+            watch = watch._after(plan, stratum)
+        return watch
+
+    def _after(self, plan: RolloutSpec, stratum: Stratum) -> Watch:
+        read = replace(self, boot=stratum.boot, after=stratum.interval)
+        if stratum.canary_pct <= 0:
+            return read
+        warm = {stratum.boot: stratum.routed_from_s, **self.warm_from_s}
+        read = replace(read, warm_from_s=warm, step_requests=self.step_requests + stratum.canary.routed)
+        if stratum.routed_from_s < warm[stratum.boot] + plan.warmup_s:
+            return read
+        return replace(read, judge=absorb(canary_plan(plan), self.judge, stratum))
+
+    def new_step(self) -> Watch:
+        """The watch at the beginning of another step."""
+        return replace(self, step_requests=0)
+
+
+def canary_plan(plan: RolloutSpec) -> CanaryPlan:
+    """The judge's plan of a spec."""
+    latency = plan.gates.latency
+    return CanaryPlan(
+        alpha=plan.alpha,
+        alpha_promote=plan.alpha_promote,
+        error_margin=plan.gates.errors.margin,
+        latency_tolerance=latency.tolerance if latency else None,
+    )
+
+
+def replay(plan: RolloutSpec, release: Release) -> Watch:
+    """The watch that a controller had after the last recorded look."""
+    watch = Watch()
+    for event in release.events:
+        if event.kind == "looked":
+            watch = watch.absorb(plan, [Stratum.from_dict(raw) for raw in event.data["strata"]])
+        elif event.kind in {"exposed", "interrupted"}:
+            watch = watch.new_step()
+    return watch
+
+
+def belongs(release: Release, stratum: Stratum) -> bool:
+    """Whether a stratum was routed under this release's own exposure."""
+    first = next(iter(release.of_kind("exposed")), None)
+    return first is not None and stratum.generation >= tuple(first.data["generation"])

@@ -1,0 +1,73 @@
+"""What does every test share? No network outside loopback, quiet libraries, and one tiny real model."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+# At import, because some libraries read these once; children of a test inherit them.
+os.environ.update(QUIET)
+
+
+def is_local(address: Any) -> bool:
+    """Whether a socket address stays on this machine; a name other than localhost does not count."""
+    if not isinstance(address, tuple):
+        return True  # AF_UNIX and friends
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:
+        return address[0] in {"localhost", ""}
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that leave the machine fail at once, with a sentence."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        _refuse_outside(address)
+        return connect(self, address)
+
+    def guarded_ex(self: socket.socket, address: Any) -> int:
+        _refuse_outside(address)
+        return connect_ex(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+def _refuse_outside(address: Any) -> None:
+    if not is_local(address):
+        raise OSError(f"tests may not leave loopback: {address!r}")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random BERT classifier as a plain Hugging Face folder; copy it before you change it."""
+    from tests.pipelines.model_folders import make_classifier
+
+    return make_classifier(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def tiny_copy(tiny_model: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the tiny model that a test may damage."""
+    from tests.pipelines.model_folders import copy_folder
+
+    return copy_folder(tiny_model, tmp_path / "model")

@@ -1,0 +1,200 @@
+"""The truth table of `decide`: every kind of situation, and the one decision that is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.ports import Command
+from pipelines.release import EXPOSED, MOVES, Candidate, Phase, Release
+from pipelines.rollout import Advance, Hold, Promote, RollBack, Situation, decide, share_of
+from pipelines.spec import RolloutSpec, StepSpec
+
+PLAN = RolloutSpec(
+    steps=(StepSpec(pct=5), StepSpec(pct=50)), hold_s=10.0, bake_s=20.0, look_s=1.0, lease_s=10.0, deadline_s=100.0
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge may say."""
+
+    roll_back: bool = False
+    promote: bool = False
+    sentence: str = "errors: canary 0 of 10, stable 0 of 90"
+
+
+def release_in(
+    phase: Phase, *, step: int = 0, confirmed: float = 5.0, since_s: float = 1000.0, paused: bool = False
+) -> Release:
+    """A release that entered `phase` at `since_s` with a confirmed share."""
+    base = Release().record(900.0, "opened", id="r", service="s", spec={}, spec_digest="d")
+    base = base.record(900.0, "resolved", candidate=vars(Candidate("m", 1, "sha256:a", bundle_digest="sha256:b")))
+    if phase is not Phase.QUALIFIED:
+        base = replace(base, phase=Phase.QUALIFIED).enter(Phase.CANARY, since_s, step=0)
+    return replace(base, phase=phase, phase_since_s=since_s, step=step, confirmed_pct=confirmed, paused=paused)
+
+
+def seen(**facts: object) -> Situation:
+    """A healthy look, five seconds into a step at 5 %, with some facts changed."""
+    healthy = Situation(now_s=1005.0, observed_pct=5.0, verdict=Verdict(), step_requests=50, url="http://127.0.0.1:1")
+    return replace(healthy, **facts)
+
+
+def ordered(verb: str) -> Command:
+    """A person's word."""
+    return Command("c", "r", verb, "ada", "because")
+
+
+TABLE = [
+    ("it begins at the first step", Phase.QUALIFIED, {"confirmed": 0.0}, {"observed_pct": 0.0}, Advance, 5.0),
+    ("a step is held for its time", Phase.CANARY, {}, {}, Hold, None),
+    ("after its time comes the next step", Phase.CANARY, {}, {"now_s": 1010.0}, Advance, 50.0),
+    ("after the last step comes the bake", Phase.CANARY, {"step": 1}, {"now_s": 1010.0}, Advance, 95.0),
+    ("too few requests hold a step", Phase.CANARY, {}, {"now_s": 1010.0, "step_requests": 3}, Hold, None),
+    ("no traffic holds a step", Phase.CANARY, {}, {"now_s": 1010.0, "step_requests": 0}, Hold, None),
+    ("a bake is held for its time", Phase.BAKING, {"step": 2}, {"verdict": Verdict(promote=True)}, Hold, None),
+    (
+        "a baked and proven canary is promoted",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1020.0, "verdict": Verdict(promote=True)},
+        Promote,
+        None,
+    ),
+    ("a baked canary without proof waits", Phase.BAKING, {"step": 2}, {"now_s": 1020.0}, Hold, None),
+    ("proven harm goes home", Phase.CANARY, {}, {"verdict": Verdict(roll_back=True)}, RollBack, Phase.ROLLED_BACK),
+    (
+        "proven harm outranks proven harmlessness",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1020.0, "verdict": Verdict(roll_back=True, promote=True)},
+        RollBack,
+        Phase.ROLLED_BACK,
+    ),
+    ("a crashed canary goes home", Phase.CANARY, {}, {"canary_down": "exited"}, RollBack, Phase.ROLLED_BACK),
+    (
+        "a canary that never served is rejected",
+        Phase.QUALIFIED,
+        {"confirmed": 0.0},
+        {"canary_down": "x"},
+        RollBack,
+        Phase.REJECTED,
+    ),
+    (
+        "traffic does not move to a dead stable",
+        Phase.CANARY,
+        {},
+        {"stable_down": "exited", "verdict": Verdict(roll_back=True)},
+        Hold,
+        None,
+    ),
+    ("a lost share begins again", Phase.CANARY, {"step": 1, "confirmed": 50.0}, {"observed_pct": 0.0}, Advance, 5.0),
+    ("a lost bake begins again", Phase.BAKING, {"step": 2, "confirmed": 95.0}, {"observed_pct": 0.0}, Advance, 5.0),
+    ("a pause holds", Phase.CANARY, {"paused": True}, {"now_s": 1010.0}, Hold, None),
+    (
+        "a pause does not hide harm",
+        Phase.CANARY,
+        {"paused": True},
+        {"verdict": Verdict(roll_back=True)},
+        RollBack,
+        Phase.ROLLED_BACK,
+    ),
+    ("an abort goes home", Phase.CANARY, {}, {"command": ordered("abort")}, RollBack, Phase.ABORTED),
+    ("an ordered roll back convicts", Phase.CANARY, {}, {"command": ordered("rollback")}, RollBack, Phase.ROLLED_BACK),
+    ("an ordered promotion skips the rest", Phase.CANARY, {}, {"command": ordered("promote")}, Promote, None),
+    ("undecided at the deadline is held", Phase.BAKING, {"step": 2}, {"now_s": 1100.0}, RollBack, Phase.HELD),
+    (
+        "proven just before the deadline is promoted",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1100.0, "verdict": Verdict(promote=True)},
+        Promote,
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("why", "phase", "past", "facts", "kind", "detail"), TABLE, ids=[row[0] for row in TABLE])
+def test_truth_table(why, phase, past, facts, kind, detail):
+    """Each situation has exactly one right decision."""
+    decision = decide(PLAN, release_in(phase, **past), seen(**facts))
+    assert isinstance(decision, kind), why
+    if isinstance(decision, Advance):
+        assert decision.pct == detail
+    if isinstance(decision, RollBack):
+        assert decision.end == detail
+
+
+@pytest.mark.parametrize(("policy", "end"), [("hold", Phase.HELD), ("rollback", Phase.ROLLED_BACK)])
+def test_the_spec_says_how_not_knowing_ends(policy, end):
+    """At the deadline `on_inconclusive` decides, and the reason says that nothing was decided."""
+    plan = PLAN.model_copy(update={"on_inconclusive": policy})
+    decision = decide(plan, release_in(Phase.BAKING, step=2), seen(now_s=1100.0, step_requests=0))
+    assert isinstance(decision, RollBack)
+    assert decision.end is end
+    assert "no traffic seen" in decision.why
+
+
+def test_asking_waits_until_its_own_end():
+    """`ask` holds the share after the deadline, and is held at the end of the time to answer."""
+    plan = PLAN.model_copy(update={"on_inconclusive": "ask", "ask_timeout_s": 50.0})
+    assert isinstance(decide(plan, release_in(Phase.BAKING, step=2), seen(now_s=1120.0)), Hold)
+    assert decide(plan, release_in(Phase.BAKING, step=2), seen(now_s=1150.0)).end is Phase.HELD
+
+
+def test_a_step_waits_for_approval():
+    """A step that is marked `approve` is not taken before a person said so."""
+    plan = PLAN.model_copy(update={"steps": (StepSpec(pct=5), StepSpec(pct=50, approve=True))})
+    release = release_in(Phase.CANARY)
+    assert isinstance(decide(plan, release, seen(now_s=1010.0)), Hold)
+    approved = replace(release, approved=frozenset({1}))
+    assert decide(plan, approved, seen(now_s=1010.0)).pct == 50
+
+
+situations = st.builds(
+    Situation,
+    now_s=st.floats(900, 1300),
+    observed_pct=st.sampled_from([0.0, 5.0, 50.0, 95.0]),
+    verdict=st.builds(Verdict, roll_back=st.booleans(), promote=st.booleans()),
+    step_requests=st.integers(0, 100),
+    canary_down=st.sampled_from(["", "exited"]),
+    stable_down=st.sampled_from(["", "exited"]),
+    command=st.sampled_from([None, *(ordered(v) for v in ("abort", "rollback", "promote", "pause", "approve"))]),
+)
+releases = st.builds(
+    release_in,
+    st.sampled_from([Phase.QUALIFIED, Phase.CANARY, Phase.BAKING]),
+    step=st.integers(0, 2),
+    confirmed=st.sampled_from([0.0, 5.0, 50.0, 95.0]),
+    paused=st.booleans(),
+)
+
+
+@given(releases, situations)
+def test_no_decision_breaks_a_rule(release, situation):
+    """Over the whole product: moves are allowed, shares are the plan's, and nothing unproven is promoted."""
+    decision = decide(PLAN, release, situation)
+    match decision:
+        case Advance():
+            assert decision.pct == share_of(PLAN, decision.step)
+            assert not situation.canary_down
+            assert not situation.verdict.roll_back
+        case Promote():
+            commanded = situation.command is not None and situation.command.verb == "promote"
+            assert commanded or (situation.verdict.promote and not situation.verdict.roll_back)
+        case RollBack():
+            assert decision.end in MOVES[release.phase]
+        case Hold():
+            assert decision.why
+
+
+@given(releases, situations)
+def test_harm_is_never_held(release, situation):
+    """Proven harm ends the exposure at the same look, whatever else is seen, unless home is dead or a person spoke."""
+    harmed = replace(situation, verdict=Verdict(roll_back=True), stable_down="", command=None)
+    assert isinstance(decide(PLAN, release, harmed), RollBack)
+    assert release.phase not in EXPOSED or decide(PLAN, release, harmed).end is Phase.ROLLED_BACK

@@ -1,0 +1,102 @@
+"""What a release.yaml may say, and how a wrong one is answered."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import BadInput
+from pipelines.spec import ReleaseSpec
+from pipelines.spec_file import parse_spec, read_spec
+
+BASE = """\
+model: models:/sentiment/3
+service: sentiment
+evaluate:
+  data: rows.csv
+  gates: [{metric: accuracy, min: 0.5}]
+"""
+
+
+def test_the_smallest_spec_has_sensible_defaults():
+    """Model, service, data and one gate are enough."""
+    spec = parse_spec(BASE)
+    assert [step.pct for step in spec.rollout.steps] == [5, 25, 50]
+    assert spec.rollout.alpha == 0.01
+    assert spec.model_name == "sentiment"
+
+
+def test_a_spec_survives_its_record():
+    """What the ledger keeps reads back as the same spec with the same digest."""
+    spec = parse_spec(BASE + "rollout: {steps: [5, {pct: 50, approve: true}], hold_s: 2m}\n")
+    again = ReleaseSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.digest() == spec.digest()
+    assert spec.rollout.hold_s == 120
+
+
+def test_the_command_line_replaces_the_model():
+    """`--model` wins over the file's."""
+    assert parse_spec(BASE, model="models:/sentiment@challenger").model == "models:/sentiment@challenger"
+
+
+BAD = {
+    "unknown key": (BASE + "rolout: {}\n", "E_CONFIG", "rolout", "rollout"),
+    "unknown nested key": (BASE + "rollout: {holds: 3}\n", "E_CONFIG", "rollout.holds", "hold_s"),
+    "path in the name": (BASE.replace("models:/sentiment/3", "models:/../x/3"), "E_NAME", "model", ""),
+    "shell in the name": (BASE.replace("service: sentiment", 'service: "a; touch x"'), "E_NAME", "service", ""),
+    "substitution in the name": (BASE.replace("service: sentiment", 'service: "$(id)"'), "E_NAME", "service", ""),
+    "newline in the name": (BASE.replace("service: sentiment", 'service: "a\\nb"'), "E_NAME", "service", ""),
+    "look-alike in the name": (BASE.replace("service: sentiment", "service: sеntiment"), "E_NAME", "service", ""),
+    "version zero": (BASE.replace("sentiment/3", "sentiment/0"), "E_VERSION", "model", ""),
+    "version latest": (BASE.replace("sentiment/3", "sentiment/latest"), "E_VERSION", "model", ""),
+    "alias with a space": (BASE.replace("sentiment/3", "sentiment@a b"), "E_ALIAS", "model", ""),
+    "wrong unit": (BASE + "retain: 5 parsecs\n", "E_DURATION", "retain", ""),
+    "negative duration": (BASE + "retain: -1\n", "E_DURATION", "retain", ""),
+    "endless duration": (BASE + "retain: 1000000000h\n", "E_DURATION", "retain", ""),
+    "tag": (BASE + "x: !!python/object:os.system y\n", "E_YAML", "release.yaml", ""),
+    "binary": (BASE + "retain: !!binary aGVsbG8=\n", "E_YAML", "retain", ""),
+    "duplicate key": (BASE + "service: other\n", "E_YAML", "release.yaml", ""),
+    "anchor": ("a: &x [1]\nb: *x\n", "E_YAML", "release.yaml", ""),
+    "tab": ("a:\n\t- b\n", "E_YAML", "release.yaml", ""),
+    "not a mapping": ("- a\n", "E_YAML", "release.yaml", ""),
+    "empty": ("", "E_YAML", "release.yaml", ""),
+    "steps equal": (BASE + "rollout: {steps: [5, 5]}\n", "E_STEPS", "rollout.steps", ""),
+    "steps empty": (BASE + "rollout: {steps: []}\n", "E_STEPS", "rollout.steps", ""),
+    "step of 100": (BASE + "rollout: {steps: [5, 100]}\n", "E_STEPS", "rollout.steps", ""),
+    "step below zero": (BASE + "rollout: {steps: [-5, 50]}\n", "E_STEPS", "rollout.steps", ""),
+    "step that is no number": (BASE + "rollout: {steps: [.nan]}\n", "E_THRESHOLD", "rollout.steps.0", ""),
+    "threshold NaN": (BASE.replace("min: 0.5", "min: .nan"), "E_THRESHOLD", "evaluate.gates.0.min", ""),
+    "min above max": (BASE.replace("min: 0.5", "min: 0.5, max: 0.1"), "E_THRESHOLD", "evaluate.gates.0", ""),
+    "unknown metric": (BASE.replace("accuracy", "acuracy"), "E_THRESHOLD", "evaluate.gates.0.metric", ""),
+    "gate on no slice": (BASE.replace("min: 0.5", "min: 0.5, slices: topic"), "E_CONFIG", "evaluate", ""),
+    "lease shorter than six looks": (BASE + "rollout: {look_s: 30}\n", "E_DURATION", "rollout", ""),
+    "yes is no bool": (BASE + "bootstrap: 'yes'\n", "E_CONFIG", "bootstrap", ""),
+    "alpha of one": (BASE + "rollout: {alpha: 1}\n", "E_CONFIG", "rollout.alpha", ""),
+}
+
+
+@pytest.mark.parametrize(("text", "code", "field", "hint"), BAD.values(), ids=BAD)
+def test_a_wrong_spec_names_code_and_field(text, code, field, hint):
+    """Each wrong spec has its code, its field, and a hint where one is known."""
+    with pytest.raises(BadInput) as caught:
+        parse_spec(text)
+    assert (caught.value.code, caught.value.field) == (code, field)
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """A spec that is not there says so, without a traceback."""
+    with pytest.raises(BadInput) as caught:
+        read_spec(tmp_path / "none.yaml")
+    assert caught.value.code == "E_SPEC_FILE"
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
+def test_any_text_is_a_spec_or_bad_input(text):
+    """No text causes anything but a spec or a BadInput."""
+    try:
+        parse_spec(text)
+    except BadInput as error:
+        assert error.code.startswith("E_")  # noqa: PT017  the other outcome is a spec
