@@ -21,6 +21,9 @@ from pipelines.release import EXPOSED, Phase, Release
 from pipelines.steps import STEPS, Findings, Step, Workshop, conclude
 from pipelines.tick import Controller, drive
 
+_AS_JSON = {"result_serializer": "json"}
+"""Prefect's default serializer is pickle, which the control plane never loads."""
+
 STEP_OF = {step.name: step for step in STEPS}
 
 
@@ -39,7 +42,7 @@ class Desk:
 _desks: dict[str, Desk] = {}
 
 
-@task(name="step", task_run_name="{step}", persist_result=True, cache_policy=INPUTS + TASK_SOURCE)
+@task(name="step", task_run_name="{step}", persist_result=True, cache_policy=INPUTS + TASK_SOURCE, **_AS_JSON)
 def lasting_step(step: str, release_id: str, digest: str) -> Mapping[str, Any]:  # noqa: ARG001  part of the cache key
     """A step whose findings outlive the process."""
     desk = _desks[release_id]

@@ -1,63 +1,16 @@
-"""How does a service go back to its previous version, after promotion too? As a new, immediate release."""
+"""Going back as a Prefect flow, for schedules and automations; the command line does the same without Prefect."""
 
 from __future__ import annotations
 
-import uuid
+from prefect import flow
 
-from flows.holding import exposed_ttl_s, hold
-from flows.wiring import actor, clock, holder
-from pipelines.ending import promote
-from pipelines.errors import BadInput
-from pipelines.ports import Ports, Token
-from pipelines.release import Candidate, Release
-from pipelines.service import Deployment, Service
-from pipelines.units import arm_of
-
-LOCK_S = 60.0
+from flows.going_back import back_to_previous
+from flows.wiring import home_path, wire
+from pipelines.home import Home
 
 
-def back_to_previous(ports: Ports, service: Service, reason: str) -> Release:
-    """The parked previous version becomes stable now. BadInput E_NO_TARGET where there is none."""
-    previous = service.previous
-    if previous is None or service.stable is None:
-        raise BadInput(
-            f"service {service.name} has no previous version to go back to",
-            code="E_NO_TARGET",
-            field="SERVICE",
-            hint="release the version that you want instead",
-        )
-    arm_of(ports, service.name, previous.digest)
-    with hold(ports, service.name, holder("rollback"), exposed_ttl_s(LOCK_S)) as held:
-        return _release_previous(ports, service, service.stable, previous, held.token, reason)
-
-
-def _release_previous(
-    ports: Ports, service: Service, stable: Deployment, previous: Deployment, token: Token, reason: str
-) -> Release:
-    now = clock()
-    release_id = f"{service.name}-back-{uuid.uuid4().hex[:6]}"
-    why = f"rollback of {stable.model} v{stable.version} by {actor()}" + (f": {reason}" if reason else "")
-    opened = Release().record(
-        now.wall_s,
-        "opened",
-        id=release_id,
-        service=service.name,
-        spec={"rollback": service.name},
-        spec_digest="",
-        actor=actor(),
-    )
-    candidate = Candidate(
-        model=previous.model,
-        version=previous.source_version or previous.version,
-        artifact_digest=previous.artifact_digest,
-        config_digest=previous.config_digest,
-        bundle_digest=previous.digest,
-        bundle=previous.bundle,
-        serving_version=previous.version,
-    )
-    champion = {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle}
-    resolved = opened.record(
-        now.wall_s, "resolved", candidate=vars(candidate), champion=champion, alias_champion=stable.version
-    )
-    ports.ledger.create(resolved)
-    return promote(ports, resolved, token, why, now)
+@flow(name="rollback")
+def rollback(service: str, reason: str) -> str:
+    """Put a service's previous version back; returns the id of the release that did it."""
+    ports = wire(Home.open(home_path()))
+    return back_to_previous(ports, ports.services.load(service), reason).id

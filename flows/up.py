@@ -173,6 +173,7 @@ def start_up(home: Home) -> dict[str, object]:
     running = find_up(home)
     if running is not None:
         return running
+    # A CI runner ends what it tracks when the job is over; what serves must outlive the job.
     command = [sys.executable, "-m", "flows.cli", "up"]
     with _append(home, "up.log") as out:
         child = subprocess.Popen(
@@ -181,7 +182,7 @@ def start_up(home: Home) -> dict[str, object]:
             stderr=out,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "SHIPWAY_HOME": str(home.root)},
+            env={**os.environ, "SHIPWAY_HOME": str(home.root), "RUNNER_TRACKING_ID": ""},
         )
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and (child.poll() is None or find_up(home)):

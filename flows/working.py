@@ -14,11 +14,11 @@ from pipelines.home import Home
 from pipelines.ports import Command, Ports
 from pipelines.release import EXPOSED, Phase, Release
 from pipelines.rollout import RollBack
-from pipelines.steps import Findings, Step, Workshop, forget_candidate
+from pipelines.steps import Findings, Step, Workshop, discard_work, forget_candidate
 from pipelines.tick import Controller, Look, drive, record_command
 
 
-class Stopped(Exception):  # noqa: N818  a person's word, not an error
+class Stopped(Exception):
     """A person asked this release to stop while no user had met the candidate."""
 
 
@@ -58,7 +58,7 @@ def work_on(release: Release, ports: Ports, home: Home, held: Held, listener: Li
 
 
 def take_over(release: Release, ports: Ports, held: Held, on_look: Callable[[Look], None] = lambda _: None) -> Release:
-    """Look on at a release whose controller is gone. Needs no Prefect, no torch and no registry before its first look."""
+    """Look on at a release whose controller is gone: no Prefect, no torch and no registry before the first look."""
     ctl = Controller(ports, spec_of(release), held.token, clock, on_look)
     held.keep_for(exposed_ttl_s(ctl.spec.rollout.lease_s))
     return drive(ctl, release, held.sleep, leave=frozenset())
@@ -105,7 +105,10 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
         progress,
     )
     ctl = Controller(ports, spec, held.token, clock, listener.looked)
-    return run_release(Desk(shop, ctl, held, release, listener.step_done, check_stop))
+    ended = run_release(Desk(shop, ctl, held, release, listener.step_done, check_stop))
+    if ended.is_ended:
+        discard_work(shop)
+    return ended
 
 
 def _ordered_home(ports: Ports, release: Release) -> bool:

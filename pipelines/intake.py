@@ -26,7 +26,7 @@ from pipelines.spec import ReleaseSpec
 from pipelines.supply.scan import scan
 
 
-class AlreadyLive(Exception):  # noqa: N818  not an error: there is nothing to do
+class AlreadyLive(Exception):
     """The model that is asked for serves already."""
 
 

@@ -62,7 +62,7 @@ class Registry(Protocol):
         expected: Mapping[str, int | None] | None = None,
         tags: Mapping[int, Mapping[str, str]] | None = None,
     ) -> None:
-        """Set tags by version, then aliases, by read-check-write with a read-back. AliasMoved where `expected` is not so."""
+        """Set tags by version, then aliases, read back. AliasMoved where `expected` is not so."""
         ...
 
 
@@ -106,6 +106,7 @@ class Unit:
     cpus: float | None = None
     release_id: str = ""
     version: int = 0
+    timeout_s: float = 10.0
 
 
 @dataclass(frozen=True)

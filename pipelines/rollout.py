@@ -3,8 +3,8 @@
 This is the heart of Shipway: one pure function from what was asked, what has happened and what is seen, to one of
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
-The order of the questions is the order of their weight: a person's word, a dead arm, proven harm, the deadline, a pause,
-a beginning or an interruption, and only then whether enough has been seen to go on.
+The order of the questions is the order of their weight: a person's word, a dead arm, proven harm, the deadline, a
+pause, a beginning or an interruption, and only then whether enough has been seen to go on.
 """
 
 from __future__ import annotations

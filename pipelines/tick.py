@@ -35,6 +35,7 @@ class Look:
     split: TrafficSplit
     verdict: CanaryVerdict
     decision: Decision
+    url: str
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     watch = _count_unready(ctl, release, watch)
     command = next(iter(ctl.ports.inbox.pending(release.id)), None)
     verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
-    decision = decide(ctl.spec.rollout, release, _situation(ctl, release, watch, split, verdict, command, now))
-    ctl.on_look(Look(release, watch, split, verdict, decision))
+    situation = _situation(ctl, release, watch, split, verdict, command, now)
+    decision = decide(ctl.spec.rollout, release, situation)
+    ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
     return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
 
 

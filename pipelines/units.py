@@ -22,7 +22,8 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
     """Which units must be running for this service now?"""
     if not service.wanted:
         return ()
-    gateway = Unit(gateway_name(service.name), "gateway", service.name, port=service.port)
+    name = gateway_name(service.name)
+    gateway = Unit(name, "gateway", service.name, port=service.port, timeout_s=service.timeout_s)
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 
 

@@ -1,4 +1,4 @@
-"""`shipway approve | pause | abort | promote | rollback | up | down`: a person's word, and the process that obeys it."""
+"""`shipway approve | pause | abort | promote | rollback | up | down`: a person's word, and who obeys it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Take a running release home, or a service back to its previous version, after promotion too."""
-    from flows.rollback import back_to_previous
+    from flows.going_back import back_to_previous
     from flows.up import start_up
     from pipelines.errors import NotFound
 

@@ -19,6 +19,9 @@ from pipelines.tick import Look
 QUIET_LOOKS_S = 5.0
 """Without a terminal a hold is repeated at most this often."""
 
+SILENT_AFTER_S = 3.0
+"""A canary that has just begun has seen no traffic yet; after this it is worth saying."""
+
 MARKS = {"promoted": "[green]✔[/]", "rejected": "[red]✘[/]", "rolled_back": "[red]↩[/]", "held": "[yellow]?[/]"}
 
 
@@ -30,7 +33,7 @@ class Screen:
         self._began = time.monotonic()
         self._step_began = self._began
         self._last_hold = 0.0
-        self._last_share = -1.0
+        self._told_silence = False
         self._bar: Progress | None = None
         self._live: Live | None = None
 
@@ -65,6 +68,7 @@ class Screen:
 
     def looked(self, look: Look) -> None:
         """A line for each change of share; between changes one live line."""
+        self._say_how_to_send(look)
         share, why = look.split.canary_pct, look.decision.why
         line = f"canary {share:5.1f} %  {_counts(look)}  {why}"
         if isinstance(look.decision, Hold) and self.console.is_terminal:
@@ -83,6 +87,18 @@ class Screen:
         label = f" ({release.label})" if release.label else ""
         head = Text.from_markup(f" {mark} [bold]{release.phase}[/]{label} after {took_s:.0f} s: ")
         self.console.print(head.append(release.reason))
+
+    def _say_how_to_send(self, look: Look) -> None:
+        """A release without traffic cannot decide: say once where requests go."""
+        silent = look.watch.step_requests == 0 and look.split.canary_pct > 0 and isinstance(look.decision, Hold)
+        if not silent or self._told_silence or time.monotonic() - self._step_began < SILENT_AFTER_S:
+            return
+        self._told_silence = True
+        self._close_live()
+        body = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hello"]}]}'
+        where = f"{look.url}/v2/models/{look.release.service}/infer"
+        self.console.print("[yellow]   no traffic seen:[/] this release is judged on requests to the gateway")
+        self.console.print(Text(f"   curl -H 'content-type: application/json' -d '{body}' {where}"))
 
     def _hold_is_due(self) -> bool:
         due = time.monotonic() - self._last_hold >= QUIET_LOOKS_S
