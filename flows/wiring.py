@@ -38,7 +38,7 @@ def tracking_uri(home: Home) -> str:
 
 def wire(home: Home) -> Ports:
     """The outside world of a controller on this machine."""
-    engine = open_engine(home)
+    engine = open_engine(home.root / "ledger.db")
     return Ports(
         registry=MlflowRegistry(tracking_uri(home), home.root / "mlartifacts"),
         runtime=ProcessRuntime(home),

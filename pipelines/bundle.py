@@ -18,6 +18,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,11 @@ def verify_bundle(path: Path, digest: str) -> dict[str, Any]:
         raise UnsafeArtifact(
             f"bundle format {manifest.get('format')!r} is not {FORMAT}", code="E_SCHEMA", field=MANIFEST
         )
-    _compare(manifest["files"], {name: f for name, f in list_files(path).items() if name != MANIFEST})
+    try:
+        found = list_files(path)
+    except UnsafeArtifact as error:
+        raise _altered(error.field or "", error.reason) from error
+    _compare(manifest["files"], {name: file for name, file in found.items() if name != MANIFEST})
     return manifest
 
 
@@ -91,23 +96,27 @@ def list_files(folder: Path) -> dict[str, Path]:
     """Every file by its relative POSIX path. UnsafeArtifact where something is neither a plain file nor a folder."""
     if folder.is_symlink() or not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", field=str(folder))
-    return {path.relative_to(folder).as_posix(): path for path in sorted(_walk(folder))}
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
-            yield Path(entry.path)
-        else:
+    found = sorted(
+        ((Path(entry.path).relative_to(folder).as_posix(), entry) for entry in _walk(folder)), key=itemgetter(0)
+    )
+    for name, entry in found:
+        if not entry.is_file(follow_symlinks=False):
             raise UnsafeArtifact(
-                f"{entry.path} is a link or a special file",
+                f"{name} is a link or a special file",
                 code="E_ARTIFACT_TYPE",
-                field=entry.name,
+                field=name,
                 expected="plain files and folders",
                 hint="copy the file itself into the folder",
             )
+    return {name: Path(entry.path) for name, entry in found}
+
+
+def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        else:
+            yield entry
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.bundle import list_files, seal
+from pipelines.errors import DependencyDown
 from pipelines.ports import Bundle
 
 
@@ -18,6 +19,14 @@ class FolderBuilder:
 
     def build(self, folder: Path, facts: Mapping[str, Any]) -> Bundle:
         """Seal the folder; the same files and facts give the same digest and are built once."""
-        digest, path = seal(folder, facts, self._store)
+        try:
+            digest, path = seal(folder, facts, self._store)
+        except OSError as error:
+            raise DependencyDown(
+                f"cannot seal a bundle in {self._store}: {error.strerror}",
+                code="E_HOME",
+                field=str(self._store),
+                hint="free some space, or set SHIPWAY_HOME to another disk",
+            ) from error
         size_bytes = sum(file.stat().st_size for file in list_files(path).values())
         return Bundle(digest, path, str(facts["engine"]), size_bytes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class CompressionFailed(RuntimeError):  # noqa: N818  a failed attempt, after which the source ships
+class CompressionFailed(RuntimeError):
     """This technique cannot make a variant of this model; the reason says why."""
 
 

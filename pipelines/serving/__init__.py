@@ -1,0 +1,1 @@
+"""The data plane: servers and gateways. Needs no Prefect and no MLflow."""

@@ -29,7 +29,7 @@ class Arm:
     def from_dict(cls, raw: Mapping[str, Any]) -> Arm:
         """The arm of a wire form, which has `url`, `urls` or both."""
         urls = tuple(str(u) for u in raw.get("urls") or [raw["url"]])
-        if not all(u.startswith("http://127.0.0.1:") or u.startswith("http://[::1]:") for u in urls):
+        if not all(u.startswith(("http://127.0.0.1:", "http://[::1]:")) for u in urls):
             raise ValueError(f"an arm's address must be on loopback: {urls}")
         return cls(str(raw["digest"]), urls)
 
@@ -62,9 +62,7 @@ class TrafficSplit:
 
     def home(self, generation: Generation, reason: str) -> TrafficSplit:
         """The same split with all traffic at stable."""
-        return replace(
-            self, generation=generation, canary=None, canary_pct=0.0, lease_s=None, reason=reason
-        )
+        return replace(self, generation=generation, canary=None, canary_pct=0.0, lease_s=None, reason=reason)
 
     def as_dict(self) -> dict[str, Any]:
         """The wire form."""

@@ -37,14 +37,14 @@ def check_mlmodel(name: str, file: Path) -> tuple[str, ...]:
         settings = _mapping(raw)
         for key in _CODE_KEYS:
             if settings.get(key):
-                raise _needs_code(name, f"flavors.{flavor}.{key}", f"comes with code ({str(settings[key])[:60]!r})")
+                raise _needs_code(name, f"flavors.{flavor}.{key}", f"comes with code ({_shown(settings[key])})")
         loader = settings.get("loader_module")
-        if loader is not None and loader not in LOADERS:
-            raise _needs_code(name, f"flavors.{flavor}.loader_module", f"is loaded by {str(loader)[:60]!r}")
+        if loader is not None and not (isinstance(loader, str) and loader in LOADERS):
+            raise _needs_code(name, f"flavors.{flavor}.loader_module", f"is loaded by {_shown(loader)}")
         for key in _PATH_KEYS:
             if isinstance(settings.get(key), str):
                 check_relative(settings[key], f"flavors.{flavor}.{key}")
-    return tuple(sorted(flavors))
+    return tuple(sorted(map(str, flavors)))
 
 
 def read_requirements(name: str, file: Path) -> tuple[str, ...]:
@@ -76,6 +76,11 @@ def _load_yaml(name: str, file: Path) -> Mapping[str, Any]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _shown(value: Any) -> str:
+    """Only text is shown: writing out a container could unfold a bomb of YAML aliases."""
+    return repr(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _needs_code(name: str, field: str, problem: str) -> UnsafeArtifact:

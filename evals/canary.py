@@ -1,0 +1,159 @@
+"""Is the canary harmful, or proven harmless?
+
+Harm: the weighted mean of the e-values of errors and latency reaches 1/α; then it goes home, wrongly with probability
+at most α over the whole release. Harmless: the non-inferiority process of errors reaches 1/α_promote; a release that
+is worse by the margin is promoted with probability at most α_promote.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from evals.latency import LatencyState, absorb_latency
+from evals.sequential import Counts, NonInferiority, OddsRatio, Process, log_mean
+from evals.strata import Stratum
+
+ERRORS_WEIGHT, LATENCY_WEIGHT = 0.4, 0.3
+"""Shares of α. Quality has no source yet; its share is handed to the others."""
+
+ERRORS = OddsRatio()
+
+
+@dataclass(frozen=True)
+class CanaryPlan:
+    """What is judged and how strictly: `error_margin` and `latency_tolerance` are fractions; None does not judge."""
+
+    alpha: float = 0.01
+    alpha_promote: float = 0.05
+    error_margin: float = 0.01
+    latency_tolerance: float | None = 0.05
+    latency_quantiles: tuple[float, ...] = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class CanaryState:
+    """Everything that was seen, as far as the judge needs it."""
+
+    errors: Process = field(default_factory=Process)
+    harmless: Process = field(default_factory=Process)
+    latency: LatencyState = field(default_factory=LatencyState)
+    seen: Counts = field(default_factory=Counts)
+    boot: str = ""
+    interval: int = -1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data: a release that is resumed goes on with exactly this state."""
+        return {
+            "errors": self.errors.as_dict(),
+            "harmless": self.harmless.as_dict(),
+            "latency": self.latency.as_dict(),
+            "seen": vars(self.seen),
+            "boot": self.boot,
+            "interval": self.interval,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> CanaryState:
+        """The state of `as_dict`."""
+        return cls(
+            Process.from_dict(raw["errors"]),
+            Process.from_dict(raw["harmless"]),
+            LatencyState.from_dict(raw["latency"]),
+            Counts(**raw["seen"]),
+            str(raw["boot"]),
+            int(raw["interval"]),
+        )
+
+
+@dataclass(frozen=True)
+class CanaryVerdict:
+    """What is proven so far. `progress` is log E over log 1/α for each process: 1 is proof."""
+
+    roll_back: bool
+    promote: bool
+    guilty: tuple[str, ...]
+    sentence: str
+    progress: Mapping[str, float]
+    canary_requests: int
+    canary_errors: int
+    stable_requests: int
+    stable_errors: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data for the ledger."""
+        return asdict(self)
+
+
+def absorb(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryState:
+    """The state after one more stratum. ValueError where it was seen before: evidence counts once."""
+    if stratum.boot == state.boot and stratum.interval <= state.interval:
+        raise ValueError(f"interval {stratum.interval} was judged before")
+    counts = Counts(stratum.canary.routed, stratum.canary.errors, stratum.stable.routed, stratum.stable.errors)
+    latency = state.latency
+    if plan.latency_tolerance is not None:
+        latency = absorb_latency(latency, stratum, plan.latency_quantiles, plan.latency_tolerance)
+    return replace(
+        state,
+        errors=ERRORS.absorb(state.errors, counts),
+        harmless=NonInferiority(plan.error_margin).absorb(state.harmless, counts),
+        latency=latency,
+        seen=state.seen.plus(counts),
+        boot=stratum.boot,
+        interval=stratum.interval,
+    )
+
+
+def judge_canary(plan: CanaryPlan, state: CanaryState) -> CanaryVerdict:
+    """What does the evidence prove so far?"""
+    logs, weights = _harm(plan, state)
+    threshold, harmless_at = math.log(1 / plan.alpha), math.log(1 / plan.alpha_promote)
+    harm = log_mean(list(logs.values()), list(weights.values()))
+    roll_back = harm >= threshold
+    guilty = tuple(m for m in logs if logs[m] + math.log(weights[m]) >= threshold)
+    suspects = guilty or ((max(logs, key=lambda m: logs[m] + math.log(weights[m])),) if roll_back else ())
+    seen = state.seen
+    return CanaryVerdict(
+        roll_back=roll_back,
+        promote=not roll_back and state.harmless.log_e >= harmless_at,
+        guilty=guilty,
+        sentence=_sentence(plan, state, harm, suspects),
+        progress={
+            **{name: round(log / threshold, 4) for name, log in logs.items()},
+            "errors_noninferior": round(state.harmless.log_e / harmless_at, 4),
+        },
+        canary_requests=seen.canary,
+        canary_errors=seen.canary_bad,
+        stable_requests=seen.stable,
+        stable_errors=seen.stable_bad,
+    )
+
+
+def _harm(plan: CanaryPlan, state: CanaryState) -> tuple[dict[str, float], dict[str, float]]:
+    """Log e-values and weights of what can send the canary home."""
+    logs, weights = {"errors": state.errors.log_e}, {"errors": ERRORS_WEIGHT}
+    if plan.latency_tolerance is not None:
+        logs["latency"], weights["latency"] = state.latency.log_e, LATENCY_WEIGHT
+    total = sum(weights.values())
+    return logs, {name: weight / total for name, weight in weights.items()}
+
+
+def _sentence(plan: CanaryPlan, state: CanaryState, harm: float, suspects: tuple[str, ...]) -> str:
+    seen = state.seen
+    counts = (
+        f"canary {seen.canary_bad} of {seen.canary} failed, stable {seen.stable_bad} of {seen.stable}"
+        if seen.canary
+        else "no judged requests yet"
+    )
+    if suspects:
+        what = " and ".join(suspects)
+        return f"{what}: {counts}; evidence of harm {_shown(harm)} where {1 / plan.alpha:g} sends home"
+    evidence = f"evidence of harmlessness {_shown(state.harmless.log_e)} of {1 / plan.alpha_promote:g}"
+    return f"{counts}; {evidence}, of harm {_shown(harm)} of {1 / plan.alpha:g}"
+
+
+def _shown(log_e: float) -> str:
+    """An e-value for people: three digits, and no overflow."""
+    return f"{math.exp(log_e):.3g}" if log_e < 20 else f"1e{log_e / math.log(10):.0f}"

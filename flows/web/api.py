@@ -1,0 +1,86 @@
+"""The read-only JSON API of `shipway up`, on loopback: services, releases, and metrics for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from flows.web.release_metrics import metrics_text
+from pipelines.errors import BadInput, NotFound, ShipwayError
+from pipelines.ports import Now, Ports
+from pipelines.units import gateway_name, replicas_of
+from pipelines.view import release_view
+
+LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
+    """The application. Port calls block, so they run in threads."""
+
+    async def services(_: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(_services, ports, clock))
+
+    async def releases(_: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(lambda: [r.summary() for r in ports.ledger.releases()]))
+
+    async def release(request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(_release, ports, request.match_info["id"]))
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = await asyncio.to_thread(metrics_text, ports)
+        return web.Response(text=text, content_type="text/plain", charset="utf-8")
+
+    async def health(_: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    app = web.Application(middlewares=[_guard])
+    app.router.add_get("/api/health", health)
+    app.router.add_get("/api/services", services)
+    app.router.add_get("/api/releases", releases)
+    app.router.add_get("/api/releases/{id}", release)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Loopback names only (a page elsewhere must not reach us by its own name), and errors as JSON."""
+    if (request.host or "").rsplit(":", 1)[0] not in LOOPBACK_HOSTS:
+        return _json({"error": BadInput("this API answers to loopback names only", code="E_HOST").as_dict()}, 421)
+    try:
+        return await handler(request)
+    except NotFound as error:
+        return _json({"error": error.as_dict()}, 404)
+    except ShipwayError as error:
+        return _json({"error": error.as_dict()}, 422 if isinstance(error, BadInput) else 503)
+
+
+def _services(ports: Ports, clock: Callable[[], Now]) -> list[dict[str, Any]]:
+    return [_service(ports, name, clock()) for name in ports.services.names()]
+
+
+def _service(ports: Ports, name: str, now: Now) -> dict[str, Any]:
+    service = ports.services.load(name)
+    split: dict[str, Any]
+    try:
+        split = ports.router.read(name).as_dict()
+    except ShipwayError as error:
+        split = {"unknown": str(error)}
+    units = {d.digest: [vars(s) for s in replicas_of(ports, name, d.digest)] for d in service.deployments(now.wall_s)}
+    gateway = vars(ports.runtime.status(gateway_name(name)))
+    return {**service.as_dict(), "split": split, "gateway": gateway, "servers": units}
+
+
+def _release(ports: Ports, release_id: str) -> dict[str, Any]:
+    release = ports.ledger.load(release_id)
+    return {**release_view(release), "events": [vars(e) for e in release.events]}
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(text=json.dumps(value, default=str), content_type="application/json", status=status)

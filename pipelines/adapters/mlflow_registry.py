@@ -1,0 +1,197 @@
+"""Registry on MLflow: a SQLite file with local artifacts, or any tracking server.
+
+Only `MlflowClient` is used: no flavour is imported and no model is loaded. MLflow's aliases are last-writer-wins
+without history, so `mark` reads, checks, writes and reads back, under the lock that the controller holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.alias_moves import BUNDLE_TAG, alias_moved, check_expected
+from pipelines.adapters.mlflow_errors import is_absent, is_race, mapped
+from pipelines.adapters.model_uri import ModelRef, check_alias, check_model_name, no_such_version, parse_model_uri
+from pipelines.ports import RegisteredVersion
+
+EXPERIMENT = "shipway"
+ARTIFACT_PATH = "bundle"
+TRIES = 4
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+"""Read by MLflow when it is imported or used; what the user has set wins. A server that is down is told in seconds."""
+
+_SQLITE = "sqlite:///"
+
+
+class MlflowRegistry:
+    """Registry on MLflow. `artifact_root` is where a registry on SQLite keeps files; a server knows for itself."""
+
+    def __init__(self, tracking_uri: str, artifact_root: Path | None = None) -> None:
+        self._uri = tracking_uri
+        self._artifact_root = artifact_root
+
+    def resolve(self, uri: str) -> RegisteredVersion:
+        """Which version does `models:/name/3` or `models:/name@alias` name? NotFound names the newest three."""
+        ref = parse_model_uri(uri)
+        with mapped(f"resolve {uri}", self._uri):
+            number = ref.version if ref.alias is None else self._aliases(ref.name).get(ref.alias)
+            found = None if number is None else self._find(ref.name, number)
+            if found is None:
+                raise no_such_version(ref, self._versions(ref.name))
+            return found
+
+    def fetch(self, version: RegisteredVersion, into: Path) -> Path:
+        """Copy the version's files below `into` and return their folder; nothing is loaded."""
+        folder = into / f"{version.name}-{version.version}"
+        with mapped(f"fetch {version.name} version {version.version}", self._uri):
+            import mlflow.artifacts
+
+            if self._find(version.name, version.version) is None:
+                raise no_such_version(ModelRef(version.name, version.version), self._versions(version.name))
+            # the storage behind `models:/m-<id>`: the models:/ URI itself would add a file of MLflow's to the copy
+            stored = self._client.get_model_version_download_uri(version.name, str(version.version))
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            mlflow.artifacts.download_artifacts(artifact_uri=stored, dst_path=str(folder), tracking_uri=self._uri)
+        return _innermost(folder, Path(stored).name)
+
+    def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
+        """Register a folder as a new version; the same `shipway.bundle_digest` tag again returns the same version."""
+        check_model_name(name)
+        with mapped(f"register {name}", self._uri):
+            known = self._with_digest(name, tags.get(BUNDLE_TAG))
+            if known is not None:
+                return known
+            self._ensure_model(name)
+            run = self._client.create_run(self._experiment(), run_name=f"{name} bundle")
+            self._client.log_artifacts(run.info.run_id, str(folder), ARTIFACT_PATH)
+            source = f"{run.info.artifact_uri}/{ARTIFACT_PATH}"
+            made = self._client.create_model_version(name, source, run_id=run.info.run_id, tags=dict(tags))
+            self._client.set_terminated(run.info.run_id)
+            return _version(made)
+
+    def mark(
+        self,
+        name: str,
+        *,
+        aliases: Mapping[str, int] | None = None,
+        expected: Mapping[str, int | None] | None = None,
+        tags: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Set tags by version, then aliases, by read-check-write with a read-back. AliasMoved where not as expected."""
+        wanted = {check_alias(alias): number for alias, number in (aliases or {}).items()}
+        with mapped(f"mark {name}", self._uri):
+            for number in (*(tags or {}), *wanted.values()):
+                if self._find(name, number) is None:
+                    raise no_such_version(ModelRef(name, number), self._versions(name))
+            for number, more in (tags or {}).items():
+                for key, value in more.items():
+                    self._client.set_model_version_tag(name, str(number), key, value)
+            check_expected(name, self._aliases(name), expected or {}, wanted)
+            for alias, number in wanted.items():
+                self._move(name, alias, number)
+
+    def _move(self, name: str, alias: str, number: int) -> None:
+        _again_on_race(lambda: self._client.set_registered_model_alias(name, alias, str(number)))
+        at = self._aliases(name).get(alias)
+        if at != number:
+            raise alias_moved(name, alias, number, at)
+
+    @cached_property
+    def _client(self) -> Any:
+        """MLflow's client; the first one migrates a new database, which takes seconds."""
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"
+        for noisy in ("alembic", "urllib3.connectionpool"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        if self._uri.startswith(_SQLITE):
+            Path(self._uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    def _find(self, name: str, number: int) -> RegisteredVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self._client.get_model_version(name, str(number)))
+        except MlflowException as error:
+            if is_absent(error):
+                return None
+            raise
+
+    def _aliases(self, name: str) -> dict[str, int]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = self._client.get_registered_model(name)
+        except MlflowException as error:
+            if is_absent(error):
+                return {}
+            raise
+        return {alias: int(number) for alias, number in model.aliases.items()}
+
+    def _versions(self, name: str) -> tuple[int, ...]:
+        found = self._client.search_model_versions(f"name = '{check_model_name(name)}'")
+        return tuple(int(version.version) for version in found)
+
+    def _with_digest(self, name: str, digest: str | None) -> RegisteredVersion | None:
+        """The oldest version with this bundle: a second registration after a kill finds the first."""
+        found = self._client.search_model_versions(f"name = '{name}'") if digest else ()
+        same = sorted(int(version.version) for version in found if version.tags.get(BUNDLE_TAG) == digest)
+        return self._find(name, same[0]) if same else None
+
+    def _ensure_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _experiment(self) -> str:
+        known = self._client.get_experiment_by_name(EXPERIMENT)
+        if known is not None:
+            return str(known.experiment_id)
+        root = self._artifact_root if self._uri.startswith(_SQLITE) else None
+        location = (root / EXPERIMENT).absolute().as_uri() if root else None
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+def _version(found: Any) -> RegisteredVersion:
+    return RegisteredVersion(found.name, int(found.version), tuple(sorted(found.aliases)), dict(found.tags))
+
+
+def _innermost(folder: Path, stored_name: str) -> Path:
+    """MLflow puts the files of a run's artifact into a folder of the artifact's name, those of a model at the top."""
+    inner = folder / stored_name
+    is_only = inner.is_dir() and [path.name for path in folder.iterdir()] == [stored_name]
+    return inner if is_only else folder
+
+
+def _again_on_race(write: Callable[[], None]) -> None:
+    """Two first writers of an alias insert the same row; the loser's next try is an update."""
+    for attempt in range(TRIES):
+        try:
+            return write()
+        except Exception as error:
+            if attempt == TRIES - 1 or not is_race(error):
+                raise
+            time.sleep(0.05 * 2**attempt)
+    return None

@@ -1,0 +1,47 @@
+"""Does a unit answer that it is ready?
+
+Probes are asked several times a second, so they are the plainest HTTP there is: a new connection each (one that was
+kept alive over a restart would accuse a healthy server), no proxy, no TLS set-up.
+"""
+
+from __future__ import annotations
+
+import socket
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+PROBE_TIMEOUT_S = 2.0
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Reach the socket instead of a port."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def is_server_ready(port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Whether a model server answers its readiness route, which is good only after a real inference."""
+    return _is_ok(HTTPConnection("127.0.0.1", port, timeout=timeout_s), "/v2/health/ready")
+
+
+def is_gateway_ready(admin_socket: Path, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Whether a gateway answers on its admin socket."""
+    return _is_ok(_UnixConnection(admin_socket, timeout_s), "/health")
+
+
+def _is_ok(connection: HTTPConnection, path: str) -> bool:
+    try:
+        connection.request("GET", path)
+        return 200 <= connection.getresponse().status < 300
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

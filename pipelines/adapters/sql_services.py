@@ -1,0 +1,48 @@
+"""Service records in SQL, saved by compare-and-set."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from pipelines.adapters.sql_engine import services, transaction
+from pipelines.errors import NotFound, StaleWriter
+from pipelines.service import Service
+
+
+class SqlServices:
+    """Implements `ports.Services`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def load(self, name: str) -> Service:
+        """The service. NotFound names the known ones."""
+        with transaction(self._engine) as connection:
+            body = connection.execute(select(services.c.body).where(services.c.name == name)).scalar()
+        if body is None:
+            known = ", ".join(self.names()) or "none yet"
+            raise NotFound(f"there is no service {name[:80]!r}", field="SERVICE", expected=f"one of: {known}")
+        return Service.from_dict(json.loads(body))
+
+    def save(self, service: Service) -> Service:
+        """Compare-and-set on the version; 0 creates."""
+        saved = service.changed(version=service.version + 1)
+        row = {"version": saved.version, "body": json.dumps(saved.as_dict(), sort_keys=True)}
+        where = (services.c.name == service.name) & (services.c.version == service.version)
+        try:
+            with transaction(self._engine) as connection:
+                if service.version == 0:
+                    connection.execute(insert(services).values(name=service.name, **row))
+                elif connection.execute(update(services).where(where).values(**row)).rowcount != 1:
+                    raise StaleWriter(f"service {service.name} is not at version {service.version} any more")
+        except IntegrityError:
+            raise StaleWriter(f"service {service.name} exists already") from None
+        return saved
+
+    def names(self) -> tuple[str, ...]:
+        """All services."""
+        with transaction(self._engine) as connection:
+            return tuple(connection.execute(select(services.c.name).order_by(services.c.name)).scalars())

@@ -1,0 +1,139 @@
+"""What is wanted of a unit, and what was observed of it: two small files per unit, in the home.
+
+Who wants something writes `units/<name>.json`; who supervises writes `run/<name>.json`. Both are replaced whole, so a
+reader sees the old or the new one, never half of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pipelines.errors import DependencyDown, LedgerBroken
+from pipelines.home import Home
+from pipelines.ports import Unit
+
+SAME_START_S = 1.5
+"""Linux gives the boot time in whole seconds, and it may differ by one between two reads."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the supervisor last saw of a unit.
+
+    `started_s` is seconds since boot: with the process id it names one process, whatever the wall clock does.
+    `state` is running or failed; `unit` is what the process was started for; `started_at_s` is UTC.
+    """
+
+    unit: Unit
+    pid: int | None = None
+    started_s: float = 0.0
+    started_at_s: float = 0.0
+    restarts: int = 0
+    state: str = "running"
+    reason: str = ""
+
+    def is_alive(self) -> bool:
+        """Whether that very process still runs."""
+        try:
+            return self.pid is not None and _is_running(psutil.Process(self.pid), self.started_s)
+        except psutil.Error:
+            return False
+
+
+def since_boot_s(process: psutil.Process) -> float:
+    """When did this process start, in seconds since boot? Unlike `create_time` it survives a step of the wall clock."""
+    return float(process.create_time() - psutil.boot_time())
+
+
+def _is_running(process: psutil.Process, started_s: float) -> bool:
+    is_same = abs(since_boot_s(process) - started_s) < SAME_START_S
+    return is_same and process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+
+
+def unit_file(home: Home, name: str) -> Path:
+    """Where a wanted unit is written."""
+    return home.folder("units") / f"{name}.json"
+
+
+def observed_file(home: Home, name: str) -> Path:
+    """Where what was observed of a unit is written."""
+    return home.folder("run") / f"{name}.json"
+
+
+def names_in(folder: Path) -> tuple[str, ...]:
+    """The unit names of a folder."""
+    return tuple(sorted(path.stem for path in folder.glob("*.json")))
+
+
+def read_unit(home: Home, name: str) -> Unit | None:
+    """A wanted unit, or None. LedgerBroken where its file is not one."""
+    raw = _read(unit_file(home, name))
+    return None if raw is None else _unit(raw, name)
+
+
+def read_observed(home: Home, name: str) -> Observed | None:
+    """What was last observed of a unit, or None where nothing useful was."""
+    try:
+        raw = _read(observed_file(home, name))
+        return None if raw is None else Observed(**{**_known(Observed, raw), "unit": _unit(raw["unit"], name)})
+    except (LedgerBroken, KeyError, TypeError):
+        return None
+
+
+def write_unit(home: Home, unit: Unit) -> None:
+    """Keep what is wanted. DependencyDown where the disk does not take it."""
+    _write(unit_file(home, unit.name), asdict(unit))
+
+
+def write_observed(home: Home, observed: Observed) -> None:
+    """Keep what was seen. DependencyDown where the disk does not take it."""
+    _write(observed_file(home, observed.unit.name), asdict(observed))
+
+
+def _unit(raw: Mapping[str, Any], name: str) -> Unit:
+    try:
+        return Unit(**_known(Unit, raw))
+    except (TypeError, AttributeError):
+        raise LedgerBroken(f"the file of unit {name} is not one", code="E_UNIT", field=name) from None
+
+
+def _known(kind: type[Unit | Observed], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that a newer Shipway added are not ours to judge."""
+    names = {f.name for f in fields(kind)}
+    return {key: value for key, value in raw.items() if key in names}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DependencyDown(f"{path} cannot be read: {error.strerror}", code="E_UNIT_IO") from None
+    except ValueError:
+        raise LedgerBroken(f"{path} is not JSON", code="E_UNIT", field=path.stem) from None
+    return raw
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    try:
+        handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(value, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temp).replace(path)
+        except BaseException:
+            Path(temp).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DependencyDown(f"{path} cannot be written: {error.strerror}", code="E_UNIT_IO") from None

@@ -1,0 +1,123 @@
+"""Which labelled rows does a file hold, and which row is wrong?"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import BadInput
+
+MAX_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts with their true labels and slice columns, in the file's order, and the digest of the file."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
+    digest: str
+
+
+def read_rows(
+    path: Path, *, text: str, label: str, slices: Sequence[str] = (), known_labels: Sequence[str] | None = None
+) -> Rows:
+    """The rows of a CSV or JSONL file in UTF-8. Raises BadInput E_DATASET with the row's number (the first is 1)."""
+    needed = (text, label, *slices)
+    data = _read(path)
+    records = list(_records(path, data, needed))
+    if not records:
+        raise _wrong("there is no row", path)
+    for number, record in enumerate(records, start=1):
+        _check(record, number, path, label, known_labels)
+    texts, labels = tuple(r[text] for r in records), tuple(r[label] for r in records)
+    if len(set(labels)) == 1:
+        raise _wrong(f"every row has the label {labels[0]!r}: nothing can be told apart", path)
+    if len(texts) > 1 and len(set(texts)) == 1:
+        raise _wrong("all rows have the same text", path)
+    columns = {name: tuple(r[name] for r in records) for name in slices}
+    return Rows(texts, labels, columns, "sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _wrong(f"cannot read it: {error.strerror}", path) from None
+    if len(data) > MAX_BYTES:
+        raise BadInput(f"{len(data)} bytes", code="E_LIMIT", field=path.name, expected=f"at most {MAX_BYTES} bytes")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
+        raise _wrong("it begins with a byte-order mark", path, "UTF-8 without a mark")
+    if b"\0" in data:
+        raise _wrong(f"row {data[: data.index(0)].count(10)}: a NUL character", path)
+    return data
+
+
+def _records(path: Path, data: bytes, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    try:
+        content = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(f"row {data[: error.start].count(10)}: byte {error.start} is not UTF-8", path) from None
+    if path.suffix in {".jsonl", ".ndjson"}:
+        return _jsonl(content, path, needed)
+    if path.suffix == ".csv":
+        return _csv(content, path, needed)
+    raise _wrong(f"the kind {path.suffix or 'without an ending'!r} is not known", path, "a .csv or .jsonl file")
+
+
+def _csv(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    lines = csv.reader(content.splitlines(keepends=True), strict=True)
+    header = next(lines, None)
+    if header is None:
+        return
+    _require(header, needed, path)
+    number = 0
+    try:
+        for number, fields in enumerate(lines, start=1):
+            if len(fields) != len(header):
+                raise _wrong(f"row {number} has {len(fields)} fields, the header {len(header)}", path)
+            yield dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise _wrong(f"row {number + 1}: {error}", path) from None
+
+
+def _jsonl(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            raise _wrong(f"row {number} is not JSON", path) from None
+        if not isinstance(record, dict):
+            raise _wrong(f"row {number} is not an object", path)
+        _require(list(record), needed, path, f"row {number}: ")
+        yield {name: _text(record[name], number, name, path) for name in needed}
+
+
+def _text(value: Any, number: int, name: str, path: Path) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _wrong(f"row {number}: {name} is a {type(value).__name__}", path, "text or a whole number")
+    return str(value)
+
+
+def _require(found: Sequence[str], needed: Sequence[str], path: Path, where: str = "") -> None:
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise _wrong(f"{where}there is no column {missing[0]!r}", path, f"columns {', '.join(needed)}")
+    if len(set(found)) != len(found):
+        raise _wrong(f"{where}a column stands twice", path)
+
+
+def _check(record: Mapping[str, str], number: int, path: Path, label: str, known_labels: Sequence[str] | None) -> None:
+    if known_labels is not None and record[label] not in known_labels:
+        known = ", ".join(known_labels)
+        raise _wrong(f"row {number}: the model does not know the label {record[label][:60]!r}", path, f"one of {known}")
+
+
+def _wrong(reason: str, path: Path, expected: str | None = None) -> BadInput:
+    return BadInput(reason, code="E_DATASET", field=path.name, expected=expected)

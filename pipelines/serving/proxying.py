@@ -1,0 +1,202 @@
+"""How does one request get to an arm and its answer back?"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from time import monotonic
+
+import aiohttp
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.intervals import Interval, Intervals
+from pipelines.serving.split import Arm, TrafficSplit
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that belong to one connection (RFC 9110, section 7.6.1)."""
+
+CONNECTION_FAILED = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
+
+
+class ArmFailed(Exception):
+    """An arm could not be reached, or broke off before its first byte."""
+
+
+class Proxy:
+    """Gives each request an arm and counts what the arm did with it."""
+
+    def __init__(
+        self, split: Callable[[], TrafficSplit], intervals: Intervals, counters: GatewayCounters, timeout_s: float
+    ) -> None:
+        self._split = split
+        self._intervals = intervals
+        self._counters = counters
+        self._timeout_s = timeout_s
+        # Assignment must be unpredictable to clients, and independent of what a request holds.
+        self._random = random.SystemRandom().random
+        self._turn = itertools.count()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Open the pool of connections to the arms."""
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=2)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        """Close it."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request, from routing to the last byte."""
+        request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
+        split = self._split()
+        if split.stable is None:
+            return refusal(503, "E_NO_STABLE", "nothing serves yet", request_id, {"Retry-After": "1"})
+        body = await request.read()
+        if split.canary is not None and self._random() * 100 < split.canary_pct:
+            try:
+                return await self._ask("canary", split.canary, request, body, request_id)
+            except ArmFailed:
+                self._counters.retried.inc()
+        return await self._ask_stable(split.stable, request, body, request_id)
+
+    async def _ask_stable(self, arm: Arm, request: web.Request, body: bytes, request_id: str) -> web.StreamResponse:
+        """Stable, and a second replica of it where the first cannot be reached."""
+        for _ in range(min(2, len(arm.urls))):
+            try:
+                return await self._ask("stable", arm, request, body, request_id)
+            except ArmFailed:
+                continue
+        return refusal(502, "E_STABLE_DOWN", "stable cannot be reached", request_id, {"Retry-After": "1"})
+
+    async def _ask(self, name: str, arm: Arm, request: web.Request, body: bytes, request_id: str) -> web.StreamResponse:
+        """Ask one arm and count its answer; ArmFailed where no byte of an answer came."""
+        interval, began = self._intervals.routed(name), monotonic()
+        attempt = _Attempt(self._intervals, self._counters, interval, name, began)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                upstream = await self._send(arm, request, body, request_id)
+        except TimeoutError:
+            attempt.timed_out()
+            return refusal(504, "E_TIMEOUT", f"no answer within {self._timeout_s:g} s", request_id, {})
+        except CONNECTION_FAILED as error:
+            attempt.failed()
+            raise ArmFailed from error
+        except asyncio.CancelledError:
+            attempt.withdrawn()
+            raise
+        return await self._pass_on(upstream, request, attempt, name, request_id)
+
+    async def _send(self, arm: Arm, request: web.Request, body: bytes, request_id: str) -> aiohttp.ClientResponse:
+        assert self._session is not None  # noqa: S101  opened before the first request
+        url = arm.urls[next(self._turn) % len(arm.urls)]
+        headers = _passed_on(request.headers, drop={"host", "content-length", "x-request-id", "expect"})
+        headers["x-request-id"] = request_id
+        return await self._session.request(
+            request.method, url + request.raw_path, headers=headers, data=body or None, allow_redirects=False
+        )
+
+    async def _pass_on(
+        self, upstream: aiohttp.ClientResponse, request: web.Request, attempt: _Attempt, arm: str, request_id: str
+    ) -> web.StreamResponse:
+        """Stream the answer to the client as it comes, and count how it ended."""
+        response = web.StreamResponse(status=upstream.status, headers=_passed_on(upstream.headers, drop=set()))
+        response.headers["x-shipway-arm"] = arm
+        response.headers["x-request-id"] = request_id
+        try:
+            async with asyncio.timeout(self._timeout_s if upstream.content_length is not None else None):
+                await response.prepare(request)
+                async for chunk in upstream.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+        except (ConnectionResetError, asyncio.CancelledError):
+            attempt.withdrawn()
+            raise
+        except (TimeoutError, *CONNECTION_FAILED):
+            attempt.failed()
+            # The head is out already: a broken connection is the only honest end of a broken answer.
+            with suppress(AttributeError):
+                request.transport.abort()  # type: ignore[union-attr]
+            raise
+        finally:
+            upstream.release()
+        attempt.ended(upstream.status)
+        return response
+
+
+class _Attempt:
+    """One request at one arm: exactly one of its methods is called."""
+
+    def __init__(
+        self, intervals: Intervals, counters: GatewayCounters, interval: Interval, arm: str, began: float
+    ) -> None:
+        self._intervals, self._counters = intervals, counters
+        self._interval, self._arm, self._began = interval, arm, began
+
+    def ended(self, status: int) -> None:
+        """The whole answer came; a 5xx is an error of the arm."""
+        if status >= 500:
+            self.failed()
+            return
+        seconds = monotonic() - self._began
+        self._intervals.answered(self._interval, self._arm, seconds * 1000)
+        self._counters.count(self._arm, "ok", seconds)
+
+    def failed(self) -> None:
+        """The arm failed."""
+        self._intervals.failed(self._interval, self._arm)
+        self._counters.count(self._arm, "error", monotonic() - self._began)
+
+    def timed_out(self) -> None:
+        """The arm did not answer in time."""
+        seconds = monotonic() - self._began
+        self._intervals.timed_out(self._interval, self._arm, seconds * 1000)
+        self._counters.count(self._arm, "timeout", seconds)
+
+    def withdrawn(self) -> None:
+        """The client went away."""
+        self._intervals.withdrawn(self._interval, self._arm)
+
+
+def _passed_on(headers: CIMultiDictProxy[str] | Mapping[str, str], *, drop: set[str]) -> CIMultiDict[str]:
+    """The end-to-end headers: without those of one connection, and those that Connection names."""
+    named = {part.strip().lower() for part in headers.get("connection", "").split(",")}
+    dropped = HOP_BY_HOP | named | drop
+    return CIMultiDict((k, v) for k, v in headers.items() if k.lower() not in dropped)
+
+
+def refusal(status: int, code: str, reason: str, request_id: str, headers: Mapping[str, str]) -> web.Response:
+    """An answer of the gateway itself."""
+    body = orjson.dumps({"error": {"code": code, "field": None, "reason": reason, "expected": None, "hint": None}})
+    named = {"x-request-id": request_id, **headers}
+    return web.Response(body=body, status=status, content_type="application/json", headers=named)

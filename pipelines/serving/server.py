@@ -1,0 +1,223 @@
+"""One process, one bundle: verifies the bytes, loads them, and answers on loopback.
+
+It is ready only after a real inference, and does not start where the bundle is not the one that was evaluated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from pipelines.bundle import verify_bundle
+from pipelines.errors import BadInput, ShipwayError
+from pipelines.serving.backends import Backend, Logits, load_backend
+from pipelines.serving.bodies import (
+    NotFinite,
+    error_answer,
+    infer_answer,
+    infer_texts,
+    invocation_answer,
+    invocation_texts,
+    parse_json,
+)
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_QUEUE = 64
+DRAIN_S = 10.0
+EXIT_WRONG_BYTES = 3
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Served:
+    """A loaded model with the names it answers to, its one worker thread, and what is counted."""
+
+    backend: Backend
+    model: str
+    version: str
+    ready: bool = False
+    waiting: int = 0
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "inference"))
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.requests = Counter("shipway_server_requests", "Answers by status", ["status"], registry=self.registry)
+        self.seconds = Histogram("shipway_server_inference_seconds", "Time in the engine", registry=self.registry)
+        self.queue = Gauge("shipway_server_queue_requests", "Requests that wait or run", registry=self.registry)
+
+    async def predict(self, texts: Sequence[str]) -> Logits:
+        """Ask the engine in its own thread, so that health checks are answered meanwhile."""
+        if self.waiting >= MAX_QUEUE:
+            raise web.HTTPServiceUnavailable(
+                body=error_answer(BadInput("too many requests wait", code="E_BUSY_SERVER")),
+                content_type="application/json",
+                headers={"Retry-After": "1"},
+            )
+        self.waiting += 1
+        self.queue.set(self.waiting)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, self._timed, texts)
+        finally:
+            self.waiting -= 1
+            self.queue.set(self.waiting)
+
+    def _timed(self, texts: Sequence[str]) -> Logits:
+        began = perf_counter()
+        try:
+            return self.backend.predict(texts)
+        finally:
+            self.seconds.observe(perf_counter() - began)
+
+
+SERVED = web.AppKey("served", Served)
+
+
+def make_app(served: Served) -> web.Application:
+    """The application: Open Inference Protocol v2, MLflow's scoring, and metrics."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_for_everything])
+    app[SERVED] = served
+    model = f"/v2/models/{served.model}"
+    app.router.add_get("/v2", _metadata)
+    app.router.add_get("/v2/health/live", _live)
+    app.router.add_get("/v2/health/ready", _ready)
+    app.router.add_get("/ping", _ready)
+    app.router.add_get("/version", _version)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get(model, _model)
+    app.router.add_get(f"{model}/ready", _ready)
+    app.router.add_post(f"{model}/infer", _infer)
+    app.router.add_post("/invocations", _invocations)
+    return app
+
+
+@web.middleware
+async def _answer_for_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as JSON of the right kind; the version and the request's id on every answer."""
+    served = request.app[SERVED]
+    try:
+        response = await handler(request)
+    except web.HTTPRequestEntityTooLarge:
+        limit = BadInput(
+            "the body is too large", code="E_LIMIT", field="body", expected=f"at most {MAX_BODY_BYTES} bytes"
+        )
+        response = _json(error_answer(limit), 413)
+    except web.HTTPException as error:
+        response = error if error.content_type == "application/json" else _http_error(error)
+    except BadInput as error:
+        response = _json(error_answer(error), 413 if error.code == "E_LIMIT" else 422)
+    except NotFinite:
+        wrong = BadInput("the model answered with NaN or infinity", code="E_OUTPUT", hint="the model is at fault")
+        response = _json(error_answer(wrong), 500)
+    except Exception as error:  # noqa: BLE001  whatever an engine raises is an answer, not the end of the server
+        failed = BadInput(f"the model failed: {type(error).__name__}", code="E_INFERENCE", hint="see the server's log")
+        print(f"inference failed: {error!r}"[:500], file=sys.stderr, flush=True)  # noqa: T201  the process's log
+        response = _json(error_answer(failed), 500)
+    response.headers["x-shipway-model-version"] = served.version
+    response.headers["x-request-id"] = request.headers.get("x-request-id") or uuid.uuid4().hex
+    served.requests.labels(str(response.status)).inc()
+    return response
+
+
+def _http_error(error: web.HTTPException) -> web.Response:
+    return _json(error_answer(BadInput(error.reason, code=f"E_HTTP_{error.status}")), error.status)
+
+
+def _json(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+async def _infer(request: web.Request) -> web.Response:
+    served = request.app[SERVED]
+    logits = await served.predict(infer_texts(parse_json(await request.read())))
+    return _json(infer_answer(served.model, served.version, served.backend.labels, logits))
+
+
+async def _invocations(request: web.Request) -> web.Response:
+    served = request.app[SERVED]
+    logits = await served.predict(invocation_texts(parse_json(await request.read())))
+    return _json(invocation_answer(served.backend.labels, logits))
+
+
+async def _metadata(_: web.Request) -> web.Response:
+    return web.json_response({"name": "shipway", "version": "2", "extensions": []})
+
+
+async def _model(request: web.Request) -> web.Response:
+    served = request.app[SERVED]
+    outputs = [{"name": "label", "datatype": "BYTES", "shape": [-1]}]
+    outputs.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.backend.labels)]})
+    inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    facts: dict[str, Any] = {"name": served.model, "versions": [served.version], "platform": "shipway"}
+    return web.json_response({**facts, "inputs": inputs, "outputs": outputs})
+
+
+async def _live(_: web.Request) -> web.Response:
+    return web.json_response({"live": True})
+
+
+async def _ready(request: web.Request) -> web.Response:
+    ready = request.app[SERVED].ready
+    return web.json_response({"ready": ready}, status=200 if ready else 503)
+
+
+async def _version(request: web.Request) -> web.Response:
+    return web.Response(text=request.app[SERVED].version)
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(request.app[SERVED].registry), content_type="text/plain")
+
+
+def load(bundle: Path, digest: str, model: str, version: str, threads: int) -> Served:
+    """Verify, load and try out a bundle. UnsafeArtifact where its bytes are not those of the digest."""
+    manifest = verify_bundle(bundle, digest)
+    served = Served(load_backend(bundle, manifest["facts"], threads), model, version)
+    logits = served.backend.predict(["ready?"])
+    if logits.shape != (1, len(served.backend.labels)):
+        raise BadInput(f"the model answers in shape {logits.shape}", code="E_CONFIG_MISMATCH")
+    served.ready = True
+    return served
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve one bundle until SIGTERM; then finish what is in flight."""
+    options = _parser().parse_args(argv)
+    try:
+        served = load(options.bundle, options.digest, options.model_name, options.model_version, options.threads)
+    except ShipwayError as error:
+        print(error, file=sys.stderr)  # noqa: T201  the process's log
+        sys.exit(EXIT_WRONG_BYTES)
+    import uvloop
+
+    uvloop.install()
+    web.run_app(
+        make_app(served), host=options.host, port=options.port, print=None, access_log=None, shutdown_timeout=DRAIN_S
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.serving.server", description=__doc__)
+    parser.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument("--digest", required=True, help="sha256:… that the folder must have")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="never anything else by default")
+    parser.add_argument("--model-name", default="model", help="the M in /v2/models/M/infer")
+    parser.add_argument("--model-version", default="0", help="sent back as x-shipway-model-version")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one inference; 0 lets the engine choose")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

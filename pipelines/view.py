@@ -1,0 +1,67 @@
+"""How does a release look to a person, a dashboard or a script?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.release import Phase, Release
+
+
+def release_view(release: Release) -> dict[str, Any]:
+    """The release as plain data: what `status --json` and the API give."""
+    candidate, champion = release.candidate, release.champion
+    return {
+        **release.summary(),
+        "reason": release.reason or _waiting(release),
+        "label": release.label,
+        "step": release.step,
+        "share_pct": release.confirmed_pct,
+        "paused": release.paused,
+        "candidate": vars(candidate) if candidate else None,
+        "champion": dict(champion) if champion else None,
+        "phase_seconds": phase_seconds(release),
+        "verdicts": _verdicts(release),
+        "steps": [{"pct": e.data["pct"], "at": e.at_s} for e in release.of_kind("exposed")],
+        **canary_counts(release),
+    }
+
+
+def phase_seconds(release: Release) -> dict[str, float]:
+    """How long the release took to reach each phase from the one before, in seconds, added up per phase."""
+    took: dict[str, float] = {}
+    before_s = release.started_at_s
+    for event in release.of_kind("entered"):
+        phase = event.data["phase"]
+        took[phase] = round(took.get(phase, 0.0) + event.at_s - before_s, 3)
+        before_s = event.at_s
+    return took
+
+
+def canary_counts(release: Release) -> dict[str, int]:
+    """Requests and errors of the canary and of stable, over all recorded looks (the warm-up included)."""
+    counts = {"canary_requests": 0, "canary_errors": 0, "stable_requests": 0, "stable_errors": 0}
+    for event in release.of_kind("looked"):
+        for stratum in event.data["strata"]:
+            for arm, seen in stratum["arms"].items():
+                counts[f"{arm}_requests"] += seen["routed"]
+                counts[f"{arm}_errors"] += seen["errors"]
+    return counts
+
+
+def _waiting(release: Release) -> str:
+    """Why a running release is where it is: the last look's words."""
+    look = release.last("looked")
+    if look is not None and release.phase in {Phase.CANARY, Phase.BAKING}:
+        return str(look.data["why"])
+    return ""
+
+
+def _verdicts(release: Release) -> list[dict[str, Any]]:
+    """What the gates said, step by step."""
+    found = []
+    for event in (*release.of_kind("entered"), *release.of_kind("judged")):
+        verdict = event.data.get("verdict")
+        if verdict:
+            step = event.data.get("step_name") or event.data.get("step") or event.data.get("phase")
+            found.append({"step": step, "outcome": verdict["outcome"], "reasons": verdict["reasons"]})
+    return found

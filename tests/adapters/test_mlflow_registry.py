@@ -1,0 +1,223 @@
+"""What is special about MLflow: what it writes, how it fails, and a real tracking server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.mlflow_errors import mapped
+from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.bundle import artifact_digest
+from pipelines.errors import BadInput, DependencyDown, NotFound
+from pipelines.layout import gather, read_layout
+from pipelines.supply.scan import scan
+from tests.pipelines.model_folders import LABELS, copy_folder
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where MLflow keeps its database and files."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def registry(home: Path) -> MlflowRegistry:
+    """MLflow on SQLite."""
+    return MlflowRegistry(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+
+
+@pytest.fixture(scope="module")
+def logged(registry: MlflowRegistry, home: Path, tiny_model: Path) -> int:
+    """The tiny model as a training job logs it: mlflow.transformers.log_model; its version."""
+    import mlflow
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    try:
+        experiment = mlflow.create_experiment("training", artifact_location=(home / "training").as_uri())
+        parts = {
+            "model": AutoModelForSequenceClassification.from_pretrained(tiny_model),
+            "tokenizer": AutoTokenizer.from_pretrained(tiny_model),
+        }
+        with mlflow.start_run(experiment_id=experiment):
+            info = mlflow.transformers.log_model(
+                transformers_model=parts,
+                name="model",
+                task="text-classification",
+                pip_requirements=["torch", "transformers"],
+                registered_model_name="tiny",
+            )
+        return int(info.registered_model_version)
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def test_what_log_model_writes_is_accepted(registry, logged, tmp_path):
+    """Fetched, scanned and read as it is; nothing of it is code."""
+    folder = registry.fetch(registry.resolve(f"models:/tiny/{logged}"), tmp_path)
+    report = scan(folder)
+    assert {"MLmodel", "model/model.safetensors", "components/tokenizer/tokenizer.json"} <= set(report.files)
+    assert report.requirements[1:] == ("torch", "transformers")
+    assert report.notes == ("MLmodel: flavours python_function, transformers",)
+
+
+def test_what_log_model_writes_is_the_model(registry, logged, tmp_path, tiny_model):
+    """Labels, length and weights survive the way through MLflow."""
+    layout = read_layout(registry.fetch(registry.resolve(f"models:/tiny/{logged}"), tmp_path))
+    assert (layout.labels, layout.max_length) == (LABELS, 64)
+    assert layout.weights.read_bytes() == (tiny_model / "model.safetensors").read_bytes()
+
+
+def test_fetching_twice_gives_the_same_digest(registry, logged, tmp_path):
+    """Nothing of MLflow's is added to the copy."""
+    version = registry.resolve(f"models:/tiny/{logged}")
+    folders = [registry.fetch(version, tmp_path / name) for name in "ab"]
+    assert len({artifact_digest(gather(read_layout(f), tmp_path / "flat" / f.parent.name)) for f in folders}) == 1
+    assert artifact_digest(folders[0]) == artifact_digest(folders[1])
+    assert not list(folders[0].rglob("registered_model_meta"))
+
+
+def test_our_files_lie_below_the_artifact_root(registry, home, tiny_model):
+    """And not in the working directory, which is MLflow's own default."""
+    registry.register("placed", tiny_model, {"derived_from": "1"})
+    assert len(list((home / "artifacts" / "shipway").glob("*/artifacts/bundle/model.safetensors"))) == 1
+
+
+def test_missing_files_are_a_dependency(registry, home, tiny_model, tmp_path):
+    """The version exists and its bytes do not."""
+    version = registry.register("emptied", tiny_model, {})
+    for file in (home / "artifacts" / "shipway").glob("*/artifacts/bundle/model.safetensors"):
+        file.unlink()
+        for other in file.parent.iterdir():
+            other.unlink()
+        file.parent.rmdir()
+    with pytest.raises(DependencyDown) as caught:
+        registry.fetch(version, tmp_path)
+    assert caught.value.code == "E_REGISTRY"
+
+
+@pytest.mark.parametrize("make", ["file_in_the_way", "not_a_database"])
+def test_a_broken_home_is_a_dependency(tmp_path, make):
+    """Exit 7, in a sentence, within seconds."""
+    if make == "file_in_the_way":
+        (tmp_path / "home").write_text("")
+    else:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "mlflow.db").write_text("this is not a database, and long enough to be read as one" * 20)
+    registry = MlflowRegistry(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}", tmp_path / "home")
+    with pytest.raises(DependencyDown) as caught:
+        registry.resolve("models:/tiny/1")
+    assert (caught.value.code, caught.value.exit_code) == ("E_REGISTRY", 7)
+
+
+def test_a_server_that_is_down_is_told_within_seconds(tmp_path):
+    """Before anything else happens."""
+    registry = MlflowRegistry(f"http://user:secret@127.0.0.1:{_free_port()}")
+    began = time.monotonic()
+    for ask in (
+        lambda: registry.resolve("models:/tiny/1"),
+        lambda: registry.mark("tiny", aliases={"champion": 1}),
+    ):
+        with pytest.raises(DependencyDown) as caught:
+            ask()
+        assert caught.value.code == "E_REGISTRY"
+        assert "secret@" not in str(caught.value)
+    assert time.monotonic() - began < 20
+
+
+def test_a_bad_uri_is_refused_before_mlflow_is_asked():
+    """No connection, no import: the input is wrong."""
+    with pytest.raises(BadInput) as caught:
+        MlflowRegistry("http://127.0.0.1:1").resolve("models:/a;b/1")
+    assert caught.value.code == "E_NAME"
+
+
+def test_errors_of_ours_pass_through():
+    """Only foreign errors are translated."""
+    error = NotFound("nothing here")
+    with pytest.raises(NotFound) as caught, mapped("look", "sqlite:///x"):
+        raise error
+    assert caught.value is error
+
+
+def test_two_first_writers_of_an_alias_both_succeed(registry, tiny_model, home):
+    """The race that MLflow loses with an IntegrityError is tried again."""
+    registry.register("raced", tiny_model, {})
+    code = (
+        "import sys; from pipelines.adapters.mlflow_registry import MlflowRegistry as R\n"
+        "r = R(sys.argv[1]); r.resolve('models:/raced/1'); print('ready', flush=True); sys.stdin.readline()\n"
+        "[r.mark('raced', aliases={f'a{i}': 1}) for i in range(10)]\n"
+    )
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([sys.executable, "-c", code, uri], **pipes) for _ in range(2)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    assert [writer.communicate(timeout=60)[1][-2000:] for writer in writers if writer.wait(60)] == []
+    assert registry.resolve("models:/raced/1").aliases == tuple(f"a{i}" for i in range(10))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real `mlflow server` on loopback."""
+    port = _free_port()
+    uri = f"http://127.0.0.1:{port}"
+    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    arguments += ["--artifacts-destination", str(tmp_path / "served")]
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *arguments],
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            env=dict(os.environ),
+            start_new_session=True,
+        )
+        try:
+            _wait_for(port, process)
+            yield uri
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(20)
+
+
+def _wait_for(port: int, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 90
+    while time.monotonic() < until and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError("mlflow server did not start")
+
+
+def test_a_tracking_server_works_the_same(server, tiny_model, tmp_path):
+    """Register, mark, resolve and fetch over HTTP, files through the server."""
+    folder = copy_folder(tiny_model, tmp_path / "folder")
+    registry = MlflowRegistry(server, tmp_path / "unused")
+    digest = {"shipway.bundle_digest": "sha256:" + "a" * 64, "derived_from": "1"}
+    assert [registry.register("remote", folder, digest).version for _ in range(2)] == [1, 1]
+    registry.mark("remote", aliases={"champion": 1}, expected={"champion": None}, tags={1: {"shipway.verdict": "pass"}})
+    found = registry.resolve("models:/remote@champion")
+    assert (found.version, found.tags["shipway.verdict"]) == (1, "pass")
+    assert artifact_digest(registry.fetch(found, tmp_path / "into")) == artifact_digest(folder)
+    assert not (tmp_path / "unused").exists()

@@ -1,0 +1,126 @@
+"""Are both known layouts read, and what do they promise?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UnsafeArtifact
+from pipelines.layout import gather, read_layout
+from tests.pipelines.model_folders import LABELS, copy_folder, edit_json
+
+
+def _as_mlflow(plain: Path, into: Path) -> Path:
+    """The same files where mlflow.transformers puts them."""
+    (into / "components").mkdir(parents=True)
+    copy_folder(plain, into / "model")
+    (into / "components" / "tokenizer").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.move(into / "model" / name, into / "components" / "tokenizer" / name)
+    return into
+
+
+def test_a_hugging_face_folder_is_read(tiny_model):
+    """Files, labels in id order, lengths, tensors."""
+    layout = read_layout(tiny_model)
+    assert layout.weights == tiny_model / "model.safetensors"
+    assert layout.labels == LABELS
+    assert (layout.max_length, layout.output_dim, layout.inputs) == (64, 3, ("text",))
+    assert layout.tensors == ("input_ids", "attention_mask", "token_type_ids")
+
+
+def test_both_layouts_gather_the_same_files(tiny_model, tmp_path):
+    """The flat folder does not depend on where the files came from."""
+    mlflow = _as_mlflow(tiny_model, tmp_path / "mlflow")
+    (mlflow / "MLmodel").write_text("flavors: {}\n")
+    for source, into in ((tiny_model, "a"), (mlflow, "b")):
+        gather(read_layout(source), tmp_path / into)
+    found = [{p.name: p.read_bytes() for p in (tmp_path / into).iterdir()} for into in "ab"]
+    assert found[0] == found[1]
+    assert sorted(found[0]) == [
+        "config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
+
+
+def test_only_known_files_are_gathered(tiny_copy, tmp_path):
+    """The Trainer's leftovers and anything else stay behind."""
+    (tiny_copy / "training_args.bin").write_bytes(b"\x80\x02.")
+    (tiny_copy / "notes.txt").write_text("x")
+    names = {p.name for p in gather(read_layout(tiny_copy), tmp_path / "flat").iterdir()}
+    assert not names & {"training_args.bin", "notes.txt"}
+
+
+def test_shards_are_gathered_with_their_index(tiny_copy, tmp_path):
+    """A large model's weights are several files."""
+    (tiny_copy / "model.safetensors").rename(tiny_copy / "model-00001-of-00001.safetensors")
+    index = {"weight_map": {"classifier.bias": "model-00001-of-00001.safetensors"}}
+    (tiny_copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    names = {p.name for p in gather(read_layout(tiny_copy), tmp_path / "flat").iterdir()}
+    assert {"model-00001-of-00001.safetensors", "model.safetensors.index.json"} <= names
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokenizer_max", "model_type", "expected"),
+    [
+        (64, 64, "bert", 64),
+        (64, int(1e30), "bert", 64),
+        (64, 1e30, "bert", 64),
+        (64, 32, "bert", 32),
+        (64, None, "bert", 64),
+        (4096, int(1e30), "bert", 512),
+        (514, int(1e30), "roberta", 512),
+        (66, 512, "roberta", 64),
+    ],
+)
+def test_the_length_is_what_fits(tiny_copy, positions, tokenizer_max, model_type, expected):
+    """The smallest of the tokenizer's word, the positions that are used, and the cap."""
+    edit_json(tiny_copy / "config.json", max_position_embeddings=positions, model_type=model_type, pad_token_id=1)
+    edit_json(tiny_copy / "tokenizer_config.json", model_max_length=tokenizer_max)
+    assert read_layout(tiny_copy).max_length == expected
+
+
+def test_labels_follow_the_ids_not_the_file(tiny_copy):
+    """Ten labels and more sort by number."""
+    edit_json(tiny_copy / "config.json", id2label={str(i): f"label {i}" for i in reversed(range(11))})
+    assert read_layout(tiny_copy).labels == tuple(f"label {i}" for i in range(11))
+
+
+def test_two_labels_need_no_names(tiny_copy):
+    """Two is what transformers leaves out."""
+    config = json.loads((tiny_copy / "config.json").read_text())
+    (tiny_copy / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "id2label"}))
+    assert read_layout(tiny_copy).labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize("id2label", [{"0": "a", "2": "b"}, {"1": "a", "2": "b"}, {"0": "a", "1": "a"}, {"x": "a"}])
+def test_labels_with_holes_are_refused(tiny_copy, id2label):
+    """The order of the logits must be clear."""
+    edit_json(tiny_copy / "config.json", id2label=id2label)
+    with pytest.raises(UnsafeArtifact) as caught:
+        read_layout(tiny_copy)
+    assert (caught.value.code, caught.value.field) == ("E_CONFIG_MISMATCH", "id2label")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_missing_part_is_named(tiny_copy, name):
+    """Weights, configuration and fast tokenizer are needed."""
+    (tiny_copy / name).unlink()
+    with pytest.raises(UnsafeArtifact) as caught:
+        read_layout(tiny_copy)
+    assert (caught.value.code, caught.value.field) == ("E_CONFIG_MISMATCH", name)
+
+
+def test_another_kind_of_model_is_refused(tiny_copy):
+    """Only classifiers are served for now."""
+    edit_json(tiny_copy / "config.json", architectures=["BertForMaskedLM"])
+    with pytest.raises(UnsafeArtifact, match="BertForMaskedLM"):
+        read_layout(tiny_copy)
+
+
+def test_segment_numbers_are_asked_for_where_they_are_used(tiny_copy):
+    """RoBERTa has one kind of segment, DistilBERT none."""
+    edit_json(tiny_copy / "config.json", type_vocab_size=1)
+    assert read_layout(tiny_copy).tensors == ("input_ids", "attention_mask")
