@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +60,9 @@ class Home:
 
 def _check_writable(root: Path) -> None:
     """Try the nearest folder that exists, before anything is made."""
-    nearest = next(p for p in (root, *root.parents) if p.exists())
+    nearest = root
     try:
+        nearest = next(p for p in (root, *root.parents) if p.exists())
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
@@ -72,7 +74,8 @@ def _check_writable(root: Path) -> None:
 
 def _make_private(folder: Path) -> None:
     """Make it, or accept it where it is a real folder that only we can enter: others can write beside it."""
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise _unusable(folder, "it is not a private folder of yours")

@@ -15,14 +15,7 @@ from dataclasses import replace
 import psutil
 
 from pipelines.adapters.readiness import is_gateway_ready, is_server_ready
-from pipelines.adapters.unit_files import (
-    Observed,
-    names_in,
-    read_observed,
-    read_unit,
-    unit_file,
-    write_unit,
-)
+from pipelines.adapters.unit_files import Observed, names_in, read_observed, read_unit, unit_file, write_unit
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
 from pipelines.ports import Unit, UnitStatus
@@ -87,7 +80,7 @@ class ProcessRuntime:
         """A port that nobody listens on and no unit of this home is promised, from a start that the name gives."""
         taken = {unit.port for unit in self._wanted()}
         start = zlib.crc32(f"{self._home.root}/{name}".encode()) % len(PORTS)
-        found = next((p for p in (*PORTS[start:], *PORTS[:start]) if _is_free(p, taken)), None)
+        found: int | None = next((p for p in (*PORTS[start:], *PORTS[:start]) if _is_free(p, taken)), None)
         if found is None:
             raise DependencyDown("no port is free on loopback", code="E_PORT", field=name)
         return found

@@ -1,0 +1,131 @@
+"""How is a unit's process started, recognised and ended?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from pipelines.adapters.unit_files import Observed
+from pipelines.home import Home
+from pipelines.ports import Unit
+
+TAIL_BYTES = 4096
+
+_PASSED_ON = {
+    "CUDA_VISIBLE_DEVICES",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "PATH",
+    "PYTHONPATH",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "VIRTUAL_ENV",
+}
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+
+def unit_command(home: Home, unit: Unit) -> list[str]:
+    """The command line of a unit's process."""
+    options = _gateway_options(home, unit) if unit.kind == "gateway" else _server_options(unit)
+    module = "pipelines.serving.gateway" if unit.kind == "gateway" else "pipelines.serving.server"
+    named = [str(part) for pair in options.items() for part in pair]
+    # -P: a folder called `pipelines` where somebody happened to type the command is not ours.
+    return [sys.executable, "-P", "-m", module, "--port", str(unit.port), *named]
+
+
+def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
+    return {
+        "--service": unit.service,
+        "--admin-socket": home.admin_socket(unit.service),
+        "--snapshot": home.folder("run") / f"{unit.service}.split",
+        "--timeout-s": unit.timeout_s,
+    }
+
+
+def _server_options(unit: Unit) -> dict[str, object]:
+    threads = {"--threads": max(1, round(unit.cpus))} if unit.cpus else {}
+    return {
+        "--bundle": unit.bundle,
+        "--digest": unit.digest,
+        "--model-name": unit.service,
+        "--model-version": unit.version,
+        **threads,
+    }
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a unit may know of its parent's environment: no password and no token is among it."""
+    kept = {name: value for name, value in environ.items() if name in _PASSED_ON or name.startswith("LC_")}
+    return {**kept, **_OFFLINE}
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, so that it outlives its parent and no Ctrl-C reaches it."""
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+def find_by_command(command: Sequence[str]) -> psutil.Process | None:
+    """A process of ours that runs exactly this: it was started, and its parent died before it could write it down."""
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        uids = process.info["uids"]
+        if process.info["cmdline"] == list(command) and uids is not None and uids.real == os.getuid():
+            return process
+    return None
+
+
+def terminate(observed: Observed) -> None:
+    """Ask this very process to drain and end."""
+    if observed.is_alive() and observed.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(observed.pid, signal.SIGTERM)
+
+
+def kill(observed: Observed) -> None:
+    """End it now, with whatever it started in its session."""
+    if observed.is_alive() and observed.pid is not None:
+        with suppress(ProcessLookupError):
+            (os.killpg if os.getpgid(observed.pid) == observed.pid else os.kill)(observed.pid, signal.SIGKILL)
+
+
+def how_it_ended(returncode: int | None, log: Path, log_from: int) -> str:
+    """Why did a process end, in one line: its exit, and the last thing it said in this run."""
+    if returncode is None:
+        ended = "it ended"
+    else:
+        ended = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
+    said = _last_line(log, log_from)
+    return f"{ended}: {said}" if said else ended
+
+
+def _last_line(log: Path, log_from: int) -> str:
+    with suppress(OSError), log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(log_from, size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+    return ""
