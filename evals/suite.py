@@ -64,27 +64,34 @@ def ask(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> Answers:
-    """The answers to all rows, batch by batch; the first batch is asked once before, so that warming up is not timed.
+    """The answers to all rows, in batches of texts of alike length, so that little is padding.
 
-    `clock` gives monotonic seconds. Raises SuiteFailed naming the rows on which `predict` raised.
+    The first batch is asked once before, so that warming up is not timed. `clock` gives monotonic seconds. Raises SuiteFailed naming the rows on which `predict` raised.
     """
-    n, step = len(suite.texts), suite.batch_size
-    logits, row_ms = [], []
-    _predict(predict, suite.texts, 0, min(step, n))
-    for start in range(0, n, step):
-        end = min(start + step, n)
+    batches = batches_of(suite)
+    n, done = len(suite.texts), 0
+    logits, row_ms = np.empty((n, len(labels)), dtype=np.float32), np.empty(n)
+    _predict(predict, suite.texts, batches[0])
+    for rows in batches:
         began = clock()
-        logits.append(_predict(predict, suite.texts, start, end))
-        row_ms.append(np.full(end - start, (clock() - began) * 1000 / (end - start)))
-        on_progress(end, n)
-    return Answers(np.concatenate(logits), np.concatenate(row_ms), tuple(labels))
+        logits[rows] = _predict(predict, suite.texts, rows)
+        row_ms[rows] = (clock() - began) * 1000 / len(rows)
+        done += len(rows)
+        on_progress(done, n)
+    return Answers(logits, row_ms, tuple(labels))
 
 
-def _predict(predict: Predict, texts: Sequence[str], start: int, end: int) -> npt.NDArray[np.float32]:
+def batches_of(suite: Suite) -> list[Rows]:
+    """The row numbers of each batch: the same for every model that is asked."""
+    order = np.argsort([len(text) for text in suite.texts], kind="stable")
+    return [order[start : start + suite.batch_size] for start in range(0, len(order), suite.batch_size)]
+
+
+def _predict(predict: Predict, texts: Sequence[str], rows: Rows) -> npt.NDArray[np.float32]:
     try:
-        return predict(texts[start:end])
+        return predict([texts[i] for i in rows])
     except Exception as error:
-        raise SuiteFailed(f"the model raised on rows {start + 1} to {end}: {error!r}"[:500]) from error
+        raise SuiteFailed(f"the model raised on rows {sorted((rows + 1).tolist())[:5]}…: {error!r}"[:500]) from error
 
 
 def measure(
@@ -177,8 +184,8 @@ class _Judged:
     def latency_rise(self, metric: str) -> Comparison:
         """How much slower than the champion, as a fraction, over the same batches."""
         assert self._champion is not None  # noqa: S101  the caller checked
-        step = self._suite.batch_size
-        mine, base = self._answers.row_ms[::step], self._champion.row_ms[::step]
+        first = np.array([rows[0] for rows in batches_of(self._suite)])
+        mine, base = self._answers.row_ms[first], self._champion.row_ms[first]
 
         def rise(draw: Rows) -> float:
             return float(np.quantile(mine[draw], LATENCY[metric]) / np.quantile(base[draw], LATENCY[metric]) - 1)

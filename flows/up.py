@@ -216,6 +216,7 @@ def run_up(home: Home, port: int) -> None:
         ) from None
     with lock:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         Up(home, port).run()
 
 

@@ -83,7 +83,7 @@ def quiet_environment(home: Home) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(home.root / "prefect" / "results"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
     }
     for name, value in defaults.items():

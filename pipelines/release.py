@@ -88,7 +88,7 @@ class Event:
 
 
 def _digest(seq: int, at_s: float, kind: str, data: Mapping[str, Any], prev: str) -> str:
-    line = json.dumps([seq, at_s, kind, data, prev], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    line = json.dumps([seq, float(at_s), kind, data, prev], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(line.encode()).hexdigest()
 
 

@@ -103,9 +103,14 @@ class Supervisor:
                 self._seen[name] = Seen(observed, observed.is_alive(), now.mono_s)
         for name, unit in wanted.items():
             if name not in self._seen or not self._seen[name].is_alive:
-                process = find_by_command(self.command_for(self.home, unit))
-                if process is not None:
-                    self._note(Seen(_observe(unit, process, now), True, now.mono_s))
+                self._adopt_stray(unit, now)
+
+    def _adopt_stray(self, unit: Unit, now: Now) -> None:
+        """A process that was started and never written down is ours all the same."""
+        with suppress(ShipwayError, psutil.Error):
+            process = find_by_command(self.command_for(self.home, unit))
+            if process is not None:
+                self._note(Seen(_observe(unit, process, now), True, now.mono_s))
 
     def _look(self, now: Now) -> None:
         """Reap what ended."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from flows.web.release_metrics import metrics_text
 from pipelines.errors import BadInput, NotFound, ShipwayError
@@ -34,7 +35,7 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
 
     async def metrics(_: web.Request) -> web.Response:
         text = await asyncio.to_thread(metrics_text, ports)
-        return web.Response(text=text, content_type="text/plain", charset="utf-8")
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def health(_: web.Request) -> web.Response:
         return _json({"status": "ok"})
@@ -51,14 +52,26 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Loopback names only (a page elsewhere must not reach us by its own name), and errors as JSON."""
-    if (request.host or "").rsplit(":", 1)[0] not in LOOPBACK_HOSTS:
-        return _json({"error": BadInput("this API answers to loopback names only", code="E_HOST").as_dict()}, 421)
+    if not _is_loopback(request.host):
+        return _error(BadInput("this API answers to loopback names only", code="E_HOST", field="Host"), 421)
     try:
         return await handler(request)
     except NotFound as error:
-        return _json({"error": error.as_dict()}, 404)
+        return _error(error, 404)
     except ShipwayError as error:
-        return _json({"error": error.as_dict()}, 422 if isinstance(error, BadInput) else 503)
+        return _error(error, 422 if isinstance(error, BadInput) else 503)
+    except web.HTTPException as error:
+        return _error(BadInput(f"{request.method} {request.path}: {error.reason}", code="E_HTTP"), error.status)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine, with a port or without."""
+    name, _, port = host.lower().rpartition(":")
+    return host.lower() in LOOPBACK_HOSTS or (name in LOOPBACK_HOSTS and port.isdecimal())
+
+
+def _error(error: ShipwayError, status: int) -> web.Response:
+    return _json({"error": error.as_dict()}, status)
 
 
 def _services(ports: Ports, clock: Callable[[], Now]) -> list[dict[str, Any]]:

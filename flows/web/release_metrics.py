@@ -16,10 +16,10 @@ def metrics_text(ports: Ports) -> str:
     registry = CollectorRegistry()
     found = ports.ledger.releases()
     _outcomes(registry, found)
-    running = [r for r in found if not r.is_ended]
     share = Gauge("shipway_canary_share_ratio", "Confirmed share of the canary", ["service"], registry=registry)
-    for release in running:
-        share.labels(release.service).set(release.confirmed_pct / 100)
+    for service in {r.service for r in found}:
+        pct = max((r.confirmed_pct for r in found if r.service == service and not r.is_ended), default=0.0)
+        share.labels(service).set(pct / 100)
     _latest(registry, found)
     return generate_latest(registry).decode()
 

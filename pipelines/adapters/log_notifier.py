@@ -17,10 +17,11 @@ class LogNotifier:
         self._folder = folder
 
     def send(self, release: Release, sentence: str) -> None:
-        """Append the sentence with the time of the release's last event."""
-        logging.getLogger("shipway").info("%s %s", release.id, sentence)
+        """Append the sentence with the time of the release's last event. What cannot be written is lost, no more."""
+        line = " ".join(sentence.splitlines())
+        logging.getLogger("shipway").info("%s %s", release.id, line)
         at_s = release.events[-1].at_s if release.events else 0.0
-        with suppress(OSError):
+        with suppress(OSError, ValueError, OverflowError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / f"{release.id}.log").open("a", encoding="utf-8") as log:
-                log.write(f"{datetime.fromtimestamp(at_s, UTC).isoformat()} {release.phase} {sentence}\n")
+            with (self._folder / f"{release.id}.log").open("a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(f"{datetime.fromtimestamp(at_s, UTC).isoformat()} {release.phase} {line}\n")

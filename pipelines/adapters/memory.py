@@ -9,6 +9,8 @@ from pipelines.ports import Command, Now, Token, Unit, UnitStatus
 from pipelines.release import Event, Release
 from pipelines.service import Service
 
+FIRST_PORT = 20_000
+
 
 @dataclass
 class MemoryLedger:
@@ -30,7 +32,7 @@ class MemoryLedger:
 
     def save(self, release: Release, expected_version: int) -> None:
         """Append what came after `expected_version`."""
-        if len(self.chains[release.id]) != expected_version:
+        if len(self.chains.get(release.id, ())) != expected_version or release.id not in self.chains:
             raise StaleWriter(f"release {release.id} is not at version {expected_version} any more")
         self.chains[release.id] += release.events[expected_version:]
 
@@ -132,10 +134,12 @@ class MemoryRuntime:
     seen: dict[str, UnitStatus] = field(default_factory=dict)
 
     def ensure(self, unit: Unit) -> None:
-        """The unit runs."""
-        if self.wanted.get(unit.name) != unit:
-            self.wanted[unit.name] = unit
-            port = unit.port or 20_000 + len(self.wanted)
+        """The unit runs, on the port that it had before if it names none."""
+        before = self.wanted.get(unit.name)
+        port = unit.port or (before.port if before else 0) or FIRST_PORT + len(self.wanted)
+        wanted = replace(unit, port=port)
+        if wanted != before:
+            self.wanted[unit.name] = wanted
             self.seen[unit.name] = UnitStatus("ready", f"http://127.0.0.1:{port}", 1)
 
     def status(self, name: str) -> UnitStatus:
@@ -150,6 +154,10 @@ class MemoryRuntime:
     def units(self, service: str) -> tuple[Unit, ...]:
         """The wanted units of a service."""
         return tuple(u for u in self.wanted.values() if u.service == service)
+
+    def set(self, name: str, status: UnitStatus) -> None:
+        """From now on this is seen of the unit."""
+        self.seen[name] = status
 
     def crash(self, name: str) -> None:
         """The unit died and was started again."""

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Float,
+    ForeignKey,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
@@ -47,7 +48,7 @@ releases = Table(
 events = Table(
     "events",
     tables,
-    Column("release_id", String(200), nullable=False),
+    Column("release_id", String(200), ForeignKey("releases.id"), nullable=False),
     Column("seq", Integer, nullable=False),
     Column("at_s", Float, nullable=False),
     Column("kind", String(40), nullable=False),
@@ -91,7 +92,7 @@ def open_engine(path: Path) -> Engine:
     """The database of a file, with its tables. LedgerBroken where a newer Shipway wrote it."""
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000})
     event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", _begin)
     with transaction(engine) as connection:
         tables.create_all(connection)
         _check_schema(connection)
@@ -101,13 +102,14 @@ def open_engine(path: Path) -> Engine:
 def _set_pragmas(connection: Any, _record: object) -> None:
     """Readers never wait for the writer, and a commit is on the disk when it returns."""
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}"):
+    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock at the start: a read that later writes could otherwise fail as a stale snapshot."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    """A writer takes the lock at the start: a read that later writes could otherwise fail as a stale snapshot."""
+    is_reading = connection.get_execution_options().get("shipway_reads", False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
 
 def _check_schema(connection: Connection) -> None:
@@ -133,3 +135,10 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         raise DependencyDown(f"the ledger cannot be used: {cause}", code="E_LEDGER_IO", hint="check its disk") from None
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent view, which neither waits for a writer nor holds one up."""
+    with transaction(engine.execution_options(shipway_reads=True)) as connection:
+        yield connection

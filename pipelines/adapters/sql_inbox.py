@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import commands, transaction
+from pipelines.adapters.sql_engine import commands, reading, transaction
 from pipelines.ports import Command
 
 
@@ -27,7 +27,7 @@ class SqlInbox:
         """Commands not yet obeyed, oldest first."""
         columns = [commands.c[name] for name in ("id", "release_id", "verb", "actor", "reason")]
         query = select(*columns).where(commands.c.release_id == release_id, commands.c.done == 0)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return tuple(Command(*row) for row in connection.execute(query.order_by(commands.c.number)))
 
     def done(self, command_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from pipelines.adapters.sql_engine import locks, transaction
+from pipelines.adapters.sql_engine import locks, reading, transaction
 from pipelines.errors import Busy, StaleWriter
 from pipelines.ports import Now, Token
 
@@ -43,7 +43,7 @@ class SqlLock:
     def holder(self, service: str, now: Now) -> str | None:
         """Who holds it now?"""
         query = select(locks.c.holder).where(locks.c.service == service, locks.c.until_s > now.wall_s)
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return connection.execute(query).scalar() or None
 
 

@@ -7,7 +7,7 @@ import json
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import services, transaction
+from pipelines.adapters.sql_engine import reading, services, transaction
 from pipelines.errors import NotFound, StaleWriter
 from pipelines.service import Service
 
@@ -20,7 +20,7 @@ class SqlServices:
 
     def load(self, name: str) -> Service:
         """The service. NotFound names the known ones."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             body = connection.execute(select(services.c.body).where(services.c.name == name)).scalar()
         if body is None:
             known = ", ".join(self.names()) or "none yet"
@@ -44,5 +44,5 @@ class SqlServices:
 
     def names(self) -> tuple[str, ...]:
         """All services."""
-        with transaction(self._engine) as connection:
+        with reading(self._engine) as connection:
             return tuple(connection.execute(select(services.c.name).order_by(services.c.name)).scalars())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,15 +86,22 @@ def test_a_process_that_was_never_written_down_is_adopted(home, runtime, tmp_pat
         assert ready(runtime, second) == pid
 
 
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with Shipway."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
 @pytest.mark.integration
-def test_a_stranger_with_the_same_process_id_is_left_alone(home, runtime, tmp_path):
-    """After a reboot the id belongs to somebody else: here to this test."""
+def test_a_stranger_with_the_same_process_id_is_left_alone(home, runtime, tmp_path, stranger):
+    """After a reboot the id belongs to somebody else, who is neither adopted nor stopped."""
     runtime.ensure(UNIT)
-    wanted = runtime.units("s")[0]
-    write_observed(home, Observed(wanted, pid=os.getpid(), started_s=1.0))
+    write_observed(home, Observed(runtime.units("s")[0], pid=stranger.pid, started_s=1.0))
     with supervising(home, write_command(tmp_path)) as supervisor:
-        assert ready(runtime, supervisor) != os.getpid()
-    assert psutil.pid_exists(os.getpid())
+        assert ready(runtime, supervisor) != stranger.pid
+    assert stranger.poll() is None
 
 
 @pytest.mark.integration
@@ -232,9 +241,8 @@ def test_a_command_that_cannot_run_is_a_failed_unit(home, runtime):
 
 def test_units_get_no_secrets():
     """The environment of a unit is a short list."""
-    child = child_environment(
-        {"PATH": "/bin", "LC_ALL": "C", "MLFLOW_TRACKING_PASSWORD": "x", "RUNNER_TRACKING_ID": "y"}
-    )
+    secrets = {"MLFLOW_TRACKING_PASSWORD": "x", "RUNNER_TRACKING_ID": "y"}
+    child = child_environment({"PATH": "/bin", "LC_ALL": "C", **secrets})
     assert (child["PATH"], child["LC_ALL"], child["HF_HUB_OFFLINE"]) == ("/bin", "C", "1")
     assert not set(secrets) & set(child)
 

@@ -1,0 +1,1 @@
+"""What `shipway init` writes: a commented release.yaml and a workflow."""

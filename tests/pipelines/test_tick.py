@@ -1,0 +1,331 @@
+"""Looks at a release over in-memory adapters: what is written, in which order, and what a controller that dies leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from evals.strata import ArmCounts, Stratum
+from pipelines.adapters.memory import (
+    MemoryInbox,
+    MemoryLedger,
+    MemoryLock,
+    MemoryNotifier,
+    MemoryRuntime,
+    MemoryServices,
+)
+from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
+from pipelines.ports import Command, Now, Ports, RegisteredVersion
+from pipelines.release import Candidate, Phase, Release
+from pipelines.service import Deployment, Service
+from pipelines.spec import ReleaseSpec
+from pipelines.tick import Controller, drive, look
+from pipelines.traffic import make_stable
+from pipelines.units import server_units
+from pipelines.watching import Watch
+
+OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+SPEC = ReleaseSpec.model_validate_json(
+    """{"model": "models:/m/2", "service": "s",
+        "evaluate": {"data": "d.csv", "gates": [{"metric": "accuracy", "min": 0.5}]},
+        "rollout": {"steps": [10, 50], "hold_s": 5, "bake_s": 10, "look_s": 1, "lease_s": 10, "warmup_s": 0,
+                    "deadline_s": 300, "holdback_pct": 10}}"""
+)
+
+
+@dataclass
+class Aliases:
+    """A registry's aliases, as far as a promotion needs them."""
+
+    names: dict[str, int] = field(default_factory=lambda: {"champion": 1})
+    down: bool = False
+
+    def mark(self, name, *, aliases=None, expected=None, tags=None):
+        """Compare and set."""
+        if self.down:
+            raise DependencyDown("the registry is down", code="E_REGISTRY")
+        for alias, version in (expected or {}).items():
+            if self.names.get(alias) not in {version, (aliases or {}).get(alias)}:
+                raise AliasMoved(f"{alias} names {self.names.get(alias)}, {version} was expected")
+        self.names.update(aliases or {})
+
+    def resolve(self, uri) -> RegisteredVersion:
+        """The alias's version."""
+        return RegisteredVersion("m", self.names[uri.split("@")[1]])
+
+
+class World:
+    """Memory adapters, a clock, one service with a stable version, and a qualified release of another."""
+
+    def __init__(self) -> None:
+        self.wall_s = 1000.0
+        self.ports = Ports(
+            Aliases(),
+            MemoryRuntime(),
+            MemoryRouter(),
+            MemoryMetrics(),
+            MemoryLedger(),
+            MemoryServices(),
+            MemoryInbox(),
+            MemoryLock(),
+            MemoryNotifier(),
+        )
+        old, new = (Deployment(d, "/b", "m", v, r) for d, v, r in ((OLD, 1, "r0"), (NEW, 2, "r1")))
+        service = Service("s", model="m", stable=old, candidate=new)
+        self.ports.services.save(service)
+        for deployment in (old, new):
+            for unit in server_units(service, deployment):
+                self.ports.runtime.ensure(unit)
+        self.token = self.ports.lock.acquire("s", "test", 1e6, self.now())
+        make_stable(self.ports, "s", OLD, self.token, "test")
+        self.release = self._qualified()
+        self.ports.ledger.create(self.release)
+        self.watch = Watch()
+        self.interval = 0
+
+    def _qualified(self) -> Release:
+        release = Release().record(
+            self.wall_s, "opened", id="r1", service="s", spec=SPEC.as_dict(), spec_digest=SPEC.digest()
+        )
+        candidate = Candidate("m", 2, "sha256:src", bundle_digest=NEW, bundle="/b", serving_version=2)
+        champion = {"digest": OLD, "version": 1, "bundle": "/b"}
+        release = release.record(
+            self.wall_s, "resolved", candidate=vars(candidate), champion=champion, alias_champion=1
+        )
+        for phase in (Phase.EVALUATED, Phase.COMPRESSED, Phase.BUILT, Phase.STAGED, Phase.QUALIFIED):
+            release = release.enter(phase, self.wall_s)
+        return release
+
+    def now(self) -> Now:
+        """This world's instant."""
+        return Now(self.wall_s, self.wall_s)
+
+    def controller(self, **changed) -> Controller:
+        """The controller that holds the lock."""
+        return replace(Controller(self.ports, SPEC, self.token, self.now), **changed)
+
+    def look(self, *, errors: int = 0, requests: int = 100) -> None:
+        """A second of traffic at the current split, then one look."""
+        self.wall_s += 1
+        self.ports.router.advance(1.0)
+        split = self.ports.router.read("s")
+        canary = round(requests * split.canary_pct / 100)
+        self.ports.metrics.add(
+            "s",
+            Stratum(
+                self.interval,
+                "boot",
+                self.wall_s - 1,
+                self.wall_s,
+                split.canary_pct,
+                ArmCounts(requests - canary),
+                ArmCounts(canary, min(errors, canary)),
+                generation=split.generation,
+            ),
+        )
+        self.interval += 1
+        self.release, self.watch = look(self.controller(), self.release, self.watch)
+
+    def look_until(self, phase: Phase, *, errors: int = 0) -> None:
+        """Look until a phase is reached."""
+        for _ in range(200):
+            if self.release.phase is phase:
+                return
+            self.look(errors=errors)
+        pytest.fail(f"stayed in {self.release.phase}, never {phase}")
+
+    @property
+    def share(self) -> float:
+        """The canary's share as the router has it."""
+        return self.ports.router.read("s").canary_pct
+
+
+def test_a_good_canary_is_promoted_step_by_step():
+    """Shares rise by the plan; at the end the router, the service and the alias all name the candidate."""
+    world = World()
+    world.look_until(Phase.PROMOTED)
+    assert [e.data["pct"] for e in world.release.of_kind("exposed")] == [10, 50, 90]
+    assert world.ports.router.read("s").stable.digest == NEW
+    service = world.ports.services.load("s")
+    assert (service.stable.digest, service.previous.digest, service.candidate) == (NEW, OLD, None)
+    assert world.ports.registry.names == {"champion": 2, "previous-champion": 1}
+    assert world.release.label == ""
+
+
+def test_a_bad_canary_goes_home_and_is_quarantined():
+    """Errors at the canary alone send it home, and its files are not released again."""
+    world = World()
+    world.look_until(Phase.ROLLED_BACK, errors=3)
+    assert world.share == 0
+    assert world.release.convicted
+    assert "errors" in world.release.reason
+    assert "sha256:src" in world.ports.services.load("s").quarantined
+    assert world.ports.registry.names == {"champion": 1}
+
+
+def test_intent_is_recorded_before_a_share_is_raised():
+    """Where the ledger cannot be written, no user meets the candidate."""
+    world = World()
+    world.ports.ledger.chains["r1"] += (world.release.record(1.0, "noted").events[-1],)
+    with pytest.raises(StaleWriter):
+        world.look()
+    assert world.share == 0
+
+
+def test_a_share_is_lowered_before_it_is_recorded():
+    """Where the ledger cannot be written, traffic still goes home."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.ports.inbox.send(Command("c", "r1", "abort", "ada"))
+    world.ports.ledger.chains["r1"] += (world.release.record(1.0, "noted").events[-1],)
+    with pytest.raises(StaleWriter):
+        world.look()
+    assert world.share == 0
+
+
+def test_a_crashed_canary_goes_home_without_statistics():
+    """One exit is enough."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    unit = next(u for u in world.ports.runtime.units("s") if u.digest == NEW)
+    world.ports.runtime.crash(unit.name)
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.ROLLED_BACK, 0)
+    assert "exited" in world.release.reason
+
+
+def test_a_lost_lease_begins_again_and_accuses_nobody():
+    """Nobody renewed: the router went home, the release is interrupted and goes on from its first step."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.wall_s += 60
+    world.ports.router.advance(60)
+    assert world.share == 0
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.CANARY, 10)
+    assert world.release.last("interrupted") is not None
+    assert not world.release.convicted
+    world.look_until(Phase.PROMOTED)
+
+
+def test_an_intended_share_that_is_seen_is_adopted():
+    """A controller that died between the router's write and the record is no interruption."""
+    world = World()
+    before = world.release
+    world.look()
+    chain = world.ports.ledger.chains["r1"]
+    exposing = next(i for i, e in enumerate(chain) if e.kind == "exposing")
+    world.ports.ledger.chains["r1"] = chain[: exposing + 1]
+    world.release = world.ports.ledger.load("r1")
+    assert world.release.phase is before.phase
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.CANARY, 10)
+    assert world.release.last("exposed").data["adopted"] is True
+
+
+def test_a_stale_controller_cannot_write():
+    """A later lock holder has written: the old controller is told so, and changes nothing."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    stale = world.token
+    world.ports.lock.release(stale)
+    world.token = world.ports.lock.acquire("s", "other", 1e6, world.now())
+    world.look()
+    shown = world.ports.router.read("s")
+    with pytest.raises(StaleWriter):
+        look(world.controller(token=stale), world.release, world.watch)
+    assert world.ports.router.read("s") == shown
+
+
+def test_an_alias_that_somebody_moved_undoes_the_promotion():
+    """The alias is checked last; both values are named, and the old version serves again."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.ports.registry.names["champion"] = 7
+    world.look_until(Phase.ROLLED_BACK)
+    assert world.ports.router.read("s").stable.digest == OLD
+    assert world.ports.services.load("s").stable.digest == OLD
+    assert "7" in world.release.reason
+
+
+def test_a_registry_that_is_down_delays_the_alias_only():
+    """Traffic is promoted; the release stays in `promoting` until the alias could be moved."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.ports.registry.down = True
+    with pytest.raises(DependencyDown):
+        world.look_until(Phase.PROMOTED)
+    world.release = world.ports.ledger.load("r1")
+    assert (world.release.phase, world.ports.router.read("s").stable.digest) == (Phase.PROMOTING, NEW)
+    world.ports.registry.down = False
+    world.look()
+    assert world.release.phase is Phase.PROMOTED
+    assert world.ports.registry.names["champion"] == 2
+
+
+def test_a_promotion_that_died_before_the_router_goes_home():
+    """The router's stable decides: it still shows the old version."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.ROLLED_BACK, 0)
+    assert world.ports.router.read("s").stable.digest == OLD
+
+
+def test_a_resumed_judge_equals_the_uninterrupted_one():
+    """The watch is rebuilt from the record."""
+    from pipelines.watching import replay
+
+    world = World()
+    world.look_until(Phase.BAKING)
+    again = replay(SPEC.rollout, world.ports.ledger.load("r1"))
+    assert again.judge == world.watch.judge
+    assert (again.boot, again.step_requests) == (world.watch.boot, world.watch.step_requests)
+
+
+def test_pause_holds_the_share_and_resume_lets_it_go_on():
+    """A pause keeps renewing the lease; it does not move."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.ports.inbox.send(Command("p", "r1", "pause", "ada"))
+    for _ in range(30):
+        world.look()
+    assert (world.release.phase, world.share) == (Phase.CANARY, 10)
+    world.ports.inbox.send(Command("q", "r1", "resume", "ada"))
+    world.look_until(Phase.PROMOTED)
+
+
+def test_drive_waits_for_a_dependency_and_goes_on():
+    """A router that does not answer is asked again; then the release goes on to its end."""
+    world = World()
+    calls = {"n": 0}
+    read = world.ports.router.read
+
+    def flaky(service):
+        calls["n"] += 1
+        if calls["n"] % 5 == 0:
+            raise DependencyDown("away", code="E_ROUTER")
+        return read(service)
+
+    world.ports.router.read = flaky
+
+    def sleep(_: float) -> None:
+        world.wall_s += 1
+        world.ports.router.advance(1.0)
+        split = read("s")
+        canary = round(100 * split.canary_pct / 100)
+        counts = (ArmCounts(100 - canary), ArmCounts(canary))
+        world.ports.metrics.add(
+            "s",
+            Stratum(world.interval, "b", world.wall_s, world.wall_s + 1, split.canary_pct, *counts, split.generation),
+        )
+        world.interval += 1
+
+    ended = drive(world.controller(), world.release, sleep, leave=frozenset())
+    assert ended.phase is Phase.PROMOTED
