@@ -43,6 +43,7 @@ class CanaryState:
     seen: Counts = field(default_factory=Counts)
     boot: str = ""
     interval: int = -1
+    canary_pct: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: a release that is resumed goes on with exactly this state."""
@@ -53,7 +54,12 @@ class CanaryState:
             "seen": vars(self.seen),
             "boot": self.boot,
             "interval": self.interval,
+            "canary_pct": self.canary_pct,
         }
+
+    def cut(self) -> CanaryState:
+        """The state at a new share or a new gateway, where strata that are still too small are given up."""
+        return replace(self, errors=self.errors.cut(), harmless=self.harmless.cut(), latency=self.latency.cut())
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> CanaryState:
@@ -65,6 +71,7 @@ class CanaryState:
             Counts(**raw["seen"]),
             str(raw["boot"]),
             int(raw["interval"]),
+            float(raw["canary_pct"]),
         )
 
 
@@ -88,9 +95,15 @@ class CanaryVerdict:
 
 
 def absorb(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryState:
-    """The state after one more stratum. ValueError where it was seen before: evidence counts once."""
+    """The state after one more stratum. ValueError where it was seen before: evidence counts once.
+
+    Small strata are merged, which is exact while requests are routed at one share: then which arm a request met says
+    nothing about when it came. So merging ends at a change of share.
+    """
     if stratum.boot == state.boot and stratum.interval <= state.interval:
         raise ValueError(f"interval {stratum.interval} was judged before")
+    if (stratum.boot, stratum.canary_pct) != (state.boot, state.canary_pct):
+        state = state.cut()
     counts = Counts(stratum.canary.routed, stratum.canary.errors, stratum.stable.routed, stratum.stable.errors)
     latency = state.latency
     if plan.latency_tolerance is not None:
@@ -103,6 +116,7 @@ def absorb(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryStat
         seen=state.seen.plus(counts),
         boot=stratum.boot,
         interval=stratum.interval,
+        canary_pct=stratum.canary_pct,
     )
 
 
@@ -141,17 +155,27 @@ def _harm(plan: CanaryPlan, state: CanaryState) -> tuple[dict[str, float], dict[
 
 
 def _sentence(plan: CanaryPlan, state: CanaryState, harm: float, suspects: tuple[str, ...]) -> str:
-    seen = state.seen
-    counts = (
-        f"canary {seen.canary_bad} of {seen.canary} failed, stable {seen.stable_bad} of {seen.stable}"
-        if seen.canary
-        else "no judged requests yet"
-    )
     if suspects:
-        what = " and ".join(suspects)
-        return f"{what}: {counts}; evidence of harm {_shown(harm)} where {1 / plan.alpha:g} sends home"
+        what = "; ".join(_said(plan, state, metric) for metric in suspects)
+        return f"{what}; evidence of harm {_shown(harm)} where {1 / plan.alpha:g} sends home"
+    counts = _failures(state.seen) if state.seen.canary else "no judged requests yet"
     evidence = f"evidence of harmlessness {_shown(state.harmless.log_e)} of {1 / plan.alpha_promote:g}"
     return f"{counts}; {evidence}, of harm {_shown(harm)} of {1 / plan.alpha:g}"
+
+
+def _said(plan: CanaryPlan, state: CanaryState, metric: str) -> str:
+    """The counts behind an accusation."""
+    if metric == "errors":
+        return f"errors: {_failures(state.seen)}"
+    pairs = zip(plan.latency_quantiles, state.latency.processes, strict=True)
+    quantile, worst = max(pairs, key=lambda pair: pair[1].log_e)
+    past, tolerance = worst.past, plan.latency_tolerance or 0.0
+    slower = f"canary {past.canary_bad} of {past.canary} slower than stable's p{100 * quantile:g} plus {tolerance:.0%}"
+    return f"latency: {slower}, stable {past.stable_bad} of {past.stable} slower than it"
+
+
+def _failures(seen: Counts) -> str:
+    return f"canary {seen.canary_bad} of {seen.canary} failed, stable {seen.stable_bad} of {seen.stable}"
 
 
 def _shown(log_e: float) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from statistics import NormalDist
 from typing import Any
 
 from evals.evidence import Comparison, Evidence, Measurement
-from evals.slices import MIN_ROWS, column_of
+from evals.slices import column_of, is_too_few
 
 
 class Outcome(StrEnum):
@@ -76,10 +77,14 @@ class Verdict:
 def judge(gates: Sequence[Gate], evidence: Evidence, *, has_champion: bool) -> Verdict:
     """Does the evidence show what every gate requires?
 
-    An absolute bound is held against the measured value. A margin to the champion is a non-inferiority test on the
-    same rows: it passes where the whole paired interval lies within the margin, and fails where the loss is beyond
-    the margin and proven (the interval lies above 0). Everything between is INCONCLUSIVE: these rows cannot tell.
-    Missing evidence is an ERROR. Without a champion margins are not judged.
+    - An absolute bound is held against the measured value.
+    - A margin to the champion on all rows is a non-inferiority test: PASS where the whole paired interval lies within
+      the margin, FAIL where the loss is beyond the margin and proven (the interval lies above 0).
+    - A margin on slices is a guard: FAIL where a slice's loss is beyond the margin and proven even after looking at
+      all of its sisters (Bonferroni), INCONCLUSIVE where only a look at this slice alone would prove it, else PASS.
+      A strict test on every small slice would hold back good models; the gate on all rows is the strict one.
+    - Too few rows are INCONCLUSIVE; of several slices the small ones are named and stop nobody.
+    - Missing evidence is an ERROR. Without a champion margins are not judged.
     """
     return Verdict.of([reason for gate in gates for reason in _judge_gate(gate, evidence, has_champion)])
 
@@ -87,56 +92,82 @@ def judge(gates: Sequence[Gate], evidence: Evidence, *, has_champion: bool) -> V
 def _judge_gate(gate: Gate, evidence: Evidence, has_champion: bool) -> list[Reason]:
     reasons: list[Reason] = []
     if gate.min is not None or gate.max is not None:
-        measured = [m for m in evidence.measurements if _concerns(gate, m.metric, m.slice)]
-        reasons += [_bound(gate, m) for m in measured]
+        reasons += _bounds(gate, [m for m in evidence.measurements if _concerns(gate, m)])
     if gate.max_drop is not None and has_champion:
-        compared = [c for c in evidence.comparisons if _concerns(gate, c.metric, c.slice)]
-        reasons += [_margin(gate.max_drop, c) for c in compared]
+        reasons += _margins(gate, gate.max_drop, [c for c in evidence.comparisons if _concerns(gate, c)])
     if gate.max_drop is not None and not has_champion:
         reasons.append(Reason(Outcome.PASS, gate.metric, f"{gate.metric}: no champion yet, the margin is not judged"))
-    return reasons or [Reason(Outcome.ERROR, gate.metric, f"{gate.metric}: nothing was measured")]
+    return reasons or [Reason(Outcome.ERROR, gate.metric, f"the gate on {gate.metric} requires nothing")]
 
 
-def _concerns(gate: Gate, metric: str, slice_name: str) -> bool:
-    return metric == gate.metric and column_of(slice_name) == gate.slices
+def _concerns(gate: Gate, found: Measurement | Comparison) -> bool:
+    return found.metric == gate.metric and column_of(found.slice) == gate.slices
 
 
-def _bound(gate: Gate, measured: Measurement) -> Reason:
-    name = _name(measured.metric, measured.slice)
-    if measured.value is None:
-        return _missing(name, measured.n, measured.missing)
+def _bounds(gate: Gate, measured: Sequence[Measurement]) -> list[Reason]:
+    known = [_bound(gate, m, m.value) for m in measured if m.value is not None]
+    missing = [_missing(m, m.missing, alone=not known) for m in measured if m.value is None]
+    return known + missing or [_unmeasured(gate, "measured")]
+
+
+def _margins(gate: Gate, allowed: float, compared: Sequence[Comparison]) -> list[Reason]:
+    found = [(c, c.drop, c.interval) for c in compared if c.drop is not None and c.interval is not None]
+    known = [_margin(c, drop, interval, allowed, len(found)) for c, drop, interval in found]
+    missing = [_missing(c, c.missing, alone=not known) for c in compared if c.drop is None or c.interval is None]
+    return known + missing or [_unmeasured(gate, "compared with the champion")]
+
+
+def _bound(gate: Gate, measured: Measurement, value: float) -> Reason:
     bounds = [
         f"at least {gate.min:g}" if gate.min is not None else "",
         f"at most {gate.max:g}" if gate.max is not None else "",
     ]
     required = " and ".join(filter(None, bounds))
-    holds = (gate.min is None or measured.value >= gate.min) and (gate.max is None or measured.value <= gate.max)
-    sentence = f"{name} is {measured.value:.4g} (n={measured.n}); {required} is required"
+    holds = (gate.min is None or value >= gate.min) and (gate.max is None or value <= gate.max)
+    name = _name(measured)
+    sentence = f"{name} is {value:.4g} (n={measured.n}); {required} is required"
     return Reason(Outcome.PASS if holds else Outcome.FAIL, name, sentence)
 
 
-def _margin(allowed: float, compared: Comparison) -> Reason:
-    name = _name(compared.metric, compared.slice)
-    if compared.drop is None or compared.interval is None:
-        return _missing(name, compared.n, compared.missing)
-    low, high = compared.interval
-    way = "is worse than the champion by" if compared.drop > 0 else "is not worse than the champion: by"
-    sentence = (
-        f"{name} {way} {compared.drop:.3g} ({compared.confidence:.0%} interval {low:.3g} to {high:.3g}, "
-        f"n={compared.n}); {allowed:g} is allowed"
-    )
-    if high <= allowed:
-        return Reason(Outcome.PASS, name, sentence)
-    if compared.drop > allowed and low > 0:
-        return Reason(Outcome.FAIL, name, sentence)
-    return Reason(Outcome.INCONCLUSIVE, name, f"{sentence}: these rows cannot tell")
+def _margin(compared: Comparison, drop: float, interval: tuple[float, float], allowed: float, of_slices: int) -> Reason:
+    low, high = interval
+    name, said = _name(compared), _said(compared, drop, interval, allowed)
+    is_slice = column_of(compared.slice) is not None
+    if high <= allowed or (is_slice and drop <= allowed):
+        return Reason(Outcome.PASS, name, said)
+    if is_slice and low <= 0:
+        return Reason(Outcome.PASS, name, f"{said}: so few rows do not prove a loss")
+    if drop > allowed and drop - (drop - low) * _bonferroni(compared.confidence, of_slices) > 0:
+        return Reason(Outcome.FAIL, name, said)
+    return Reason(Outcome.INCONCLUSIVE, name, f"{said}: these rows cannot tell")
 
 
-def _missing(name: str, n: int, why: str | None) -> Reason:
-    """A slice that is too small says so and stops nobody; anything else that is missing is an error."""
-    small = 0 < n < MIN_ROWS and "=" in name
-    return Reason(Outcome.PASS if small else Outcome.ERROR, name, f"{name}: {why or 'nothing was measured'}")
+def _bonferroni(confidence: float, looks: int) -> float:
+    """How much wider is a normal interval that holds for all of several looks at once?"""
+    tail, normal = (1 - confidence) / 2, NormalDist()
+    return normal.inv_cdf(1 - tail / looks) / normal.inv_cdf(1 - tail)
 
 
-def _name(metric: str, slice_name: str) -> str:
-    return metric if slice_name == "all" else f"{metric} on {slice_name}"
+def _said(compared: Comparison, drop: float, interval: tuple[float, float], allowed: float) -> str:
+    way = f"worse than the champion by {drop:.3g}" if drop > 0 else f"not worse than the champion (by {drop:.3g})"
+    low, high = interval
+    sure = f"{100 * compared.confidence:g} % interval {low:.3g} to {high:.3g}, n={compared.n}"
+    return f"{_name(compared)} is {way} ({sure}); at most {allowed:g} is allowed"
+
+
+def _missing(found: Measurement | Comparison, why: str | None, *, alone: bool) -> Reason:
+    """Too few rows cannot tell, and stop nobody where other slices could; anything else that is missing is an error."""
+    name = _name(found)
+    sentence = f"{name}: {why or 'nothing was measured'}"
+    if not is_too_few(why):
+        return Reason(Outcome.ERROR, name, sentence)
+    return Reason(Outcome.INCONCLUSIVE if alone else Outcome.PASS, name, sentence)
+
+
+def _unmeasured(gate: Gate, what: str) -> Reason:
+    name = gate.metric if gate.slices is None else f"{gate.metric} on each {gate.slices}"
+    return Reason(Outcome.ERROR, name, f"{name}: nothing was {what}")
+
+
+def _name(found: Measurement | Comparison) -> str:
+    return found.metric if found.slice == "all" else f"{found.metric} on {found.slice}"

@@ -64,6 +64,10 @@ class LatencyState:
             return 0.0
         return log_mean([p.log_e for p in self.processes], [1 / len(self.processes)] * len(self.processes))
 
+    def cut(self) -> LatencyState:
+        """The state without the counts that wait for a stratum."""
+        return replace(self, processes=tuple(p.cut() for p in self.processes))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         chunks = [[start, sorted(map(list, counts.items()))] for start, counts in self.window.chunks]
@@ -98,11 +102,13 @@ def _slower(stratum: Stratum, step: int, shift: int) -> Counts:
 
 def histogram(arm: ArmCounts) -> dict[int, int]:
     """How many requests ended at each grid step (the inverse of the survival steps of `over`)."""
-    found, left = {}, arm.timed
+    found, left, step = {}, arm.timed, 0
     for step, over in sorted(arm.over.items()):
         if left > over:
             found[step] = left - over
         left = over
+    if arm.over and left:
+        found[step + 1] = left  # slower than the last threshold that was counted
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,10 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class QualityMetric:
-    """A metric over rows. `of(correct-or-not facts)` gets probabilities [n, k] and true classes [n]."""
+    """A metric over rows: `of` gets probabilities [n, k] and true classes [n]."""
 
     of: Callable[[Values, Classes], float]
     higher_is_better: bool
-    unit: str = ""
 
 
 def probabilities(logits: Logits) -> Values:
@@ -60,6 +60,14 @@ def ece(probs: Values, truth: Classes) -> float:
     bins = np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     gap = np.bincount(bins, weights=confidence - correct, minlength=ECE_BINS)
     return float(np.abs(gap).sum() / len(truth))
+
+
+def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
+    """Where does the true share lie, after `share` of n rows? Source: Wilson, JASA 22 (1927)."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre, scale = share + z * z / (2 * n), 1 + z * z / n
+    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 QUALITY: Mapping[str, QualityMetric] = {

@@ -6,12 +6,14 @@ Both models answer the same rows, so the difference is taken row by row: what bo
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-RESAMPLES = 1000
+RESAMPLES = 2000
 SEED = 20240229
+METHOD = f"paired bootstrap, {RESAMPLES} resamples"
 
 Values = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -26,7 +28,7 @@ def mean_difference(a: Values, b: Values, confidence: float) -> tuple[float, Int
     n = len(a)
     plus, minus = int(np.sum(a > b)), int(np.sum(a < b))
     point = (plus - minus) / n
-    z = _normal_quantile(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     low = _invert(lambda d: _tango(plus, minus, n, d) - z, -1.0, point)
     high = _invert(lambda d: _tango(plus, minus, n, d) + z, point, 1.0)
     return point, (low, high)
@@ -51,12 +53,6 @@ def _invert(f: Callable[[float], float], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if f(middle) > 0 else (low, middle)
     return (low + high) / 2
-
-
-def _normal_quantile(p: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(p)
 
 
 def bootstrap_difference(

@@ -67,6 +67,10 @@ class Process:
         waiting, past = vars(self.waiting), vars(self.past)
         return {"log_e": self.log_e, "log_weights": list(self.log_weights), "waiting": waiting, "past": past}
 
+    def cut(self) -> Process:
+        """The state without the counts that wait: requests routed at different shares never share a stratum."""
+        return replace(self, waiting=Counts())
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Process:
         """The state of `as_dict`."""

@@ -14,19 +14,27 @@ import numpy as np
 import numpy.typing as npt
 
 from evals.evidence import Comparison, Evidence, Measurement
-from evals.metrics import LATENCY, QUALITY, SIZE, probabilities
-from evals.paired import bootstrap_difference, mean_difference
-from evals.slices import MIN_ROWS, slice_rows
+from evals.metrics import LATENCY, QUALITY, SIZE, probabilities, wilson
+from evals.paired import METHOD, bootstrap_difference, mean_difference
+from evals.slices import slice_rows, too_few
 
 Predict = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.int64]
 
-VERSION = 1
+VERSION = 2
 """Counts changes of what the metrics mean: part of the suite's digest."""
 
 
+MIN_BATCHES = 10
+"""Batches below which a quantile of their times cannot be compared."""
+
+
 class SuiteFailed(Exception):
-    """A model raised while it was asked."""
+    """A model could not be asked: it raised, or its answer has the wrong shape, on these rows (the first is 1)."""
+
+    def __init__(self, row_from: int, row_to: int, cause: str) -> None:
+        super().__init__(f"the model failed on rows {row_from} to {row_to}: {cause}"[:500])
+        self.row_from, self.row_to, self.cause = row_from, row_to, cause
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,12 @@ class Suite:
     slices: tuple[str, ...]
     batch_size: int = 32
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the columns do not belong to the same rows."""
+        lengths = {len(self.texts), len(self.labels), *(len(values) for values in self.columns.values())}
+        if len(lengths) != 1 or lengths == {0}:
+            raise ValueError(f"a suite needs rows, and as many texts as labels: {sorted(lengths)}")
 
     @property
     def digest(self) -> str:
@@ -64,34 +78,32 @@ def ask(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> Answers:
-    """The answers to all rows, in batches of texts of alike length, so that little is padding.
+    """The answers to all rows, batch by batch; the first batch is asked once before, so that warming up is not timed.
 
-    The first batch is asked once before, so that warming up is not timed. `clock` gives monotonic seconds. Raises SuiteFailed naming the rows on which `predict` raised.
+    `clock` gives monotonic seconds. Raises SuiteFailed naming the rows on which `predict` raised.
     """
-    batches = batches_of(suite)
-    n, done = len(suite.texts), 0
-    logits, row_ms = np.empty((n, len(labels)), dtype=np.float32), np.empty(n)
-    _predict(predict, suite.texts, batches[0])
-    for rows in batches:
+    n, step, k = len(suite.texts), suite.batch_size, len(labels)
+    logits, row_ms = [], []
+    _predict(predict, suite.texts, 0, min(step, n), k)
+    for start in range(0, n, step):
+        end = min(start + step, n)
         began = clock()
-        logits[rows] = _predict(predict, suite.texts, rows)
-        row_ms[rows] = (clock() - began) * 1000 / len(rows)
-        done += len(rows)
-        on_progress(done, n)
-    return Answers(logits, row_ms, tuple(labels))
+        logits.append(_predict(predict, suite.texts, start, end, k))
+        row_ms.append(np.full(end - start, (clock() - began) * 1000 / (end - start)))
+        on_progress(end, n)
+    return Answers(np.concatenate(logits), np.concatenate(row_ms), tuple(labels))
 
 
-def batches_of(suite: Suite) -> list[Rows]:
-    """The row numbers of each batch: the same for every model that is asked."""
-    order = np.argsort([len(text) for text in suite.texts], kind="stable")
-    return [order[start : start + suite.batch_size] for start in range(0, len(order), suite.batch_size)]
-
-
-def _predict(predict: Predict, texts: Sequence[str], rows: Rows) -> npt.NDArray[np.float32]:
+def _predict(predict: Predict, texts: Sequence[str], start: int, end: int, classes: int) -> npt.NDArray[np.float32]:
     try:
-        return predict([texts[i] for i in rows])
+        logits = predict(texts[start:end])
     except Exception as error:
-        raise SuiteFailed(f"the model raised on rows {sorted((rows + 1).tolist())[:5]}…: {error!r}"[:500]) from error
+        raise SuiteFailed(start + 1, end, repr(error)) from error
+    if np.shape(logits) != (end - start, classes):
+        raise SuiteFailed(
+            start + 1, end, f"logits of shape {np.shape(logits)} for {end - start} rows, {classes} labels"
+        )
+    return logits
 
 
 def measure(
@@ -132,31 +144,36 @@ class _Judged:
     def __init__(self, suite: Suite, answers: Answers, champion: Answers | None) -> None:
         self._suite = suite
         self._answers, self._champion = answers, champion
+        if champion is not None and champion.labels != answers.labels:
+            raise ValueError(f"labels {answers.labels} cannot be compared with the champion's {champion.labels}")
         index = {label: k for k, label in enumerate(answers.labels)}
         self._truth = np.array([index[label] for label in suite.labels], dtype=np.int64)
-        self._finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(answers.logits).all(axis=1))
         self._probs = probabilities(np.nan_to_num(answers.logits))
-        self._base = probabilities(champion.logits) if champion is not None else None
+        self._base = probabilities(np.nan_to_num(champion.logits)) if champion is not None else None
 
     def _missing(self, rows: Rows) -> str | None:
-        if len(rows) < MIN_ROWS:
-            return f"{len(rows)} rows are too few to judge (at least {MIN_ROWS})"
-        broken = int(np.sum(~self._finite[rows]))
-        return f"{broken} of {len(rows)} answers are NaN or infinite" if broken else None
+        return _broken(self._answers, rows) or too_few(len(rows))
+
+    def _incomparable(self, rows: Rows) -> str | None:
+        if self._champion is None:
+            return "there is no champion"
+        broken = _broken(self._champion, rows)
+        return self._missing(rows) or (f"the champion: {broken}" if broken else None)
 
     def quality(self, metric: str, name: str, rows: Rows) -> Measurement:
         """One quality metric on one slice."""
         missing = self._missing(rows)
         if missing:
             return Measurement(metric, None, "", len(rows), name, missing=missing)
-        value = QUALITY[metric].of(self._probs[rows], self._truth[rows])
-        return Measurement(metric, value, "", len(rows), name, confidence=self._suite.confidence)
+        value, confidence = QUALITY[metric].of(self._probs[rows], self._truth[rows]), self._suite.confidence
+        interval = wilson(value, len(rows), confidence) if metric == "accuracy" else None
+        return Measurement(metric, value, "", len(rows), name, interval, confidence)
 
     def quality_drop(self, metric: str, name: str, rows: Rows) -> Comparison:
         """How much worse than the champion on the same rows: positive is worse, whichever way the metric points."""
-        missing = self._missing(rows)
+        missing = self._incomparable(rows)
         if missing or self._base is None:
-            return Comparison(metric, None, len(rows), name, missing=missing or "there is no champion")
+            return Comparison(metric, None, len(rows), name, missing=missing)
         confidence = self._suite.confidence
         if metric == "accuracy":
             wrong, base_wrong = (self._wrong(p, rows) for p in (self._probs, self._base))
@@ -165,7 +182,7 @@ class _Judged:
                 metric, point, len(rows), name, interval, confidence, "paired score interval (Tango 1998)"
             )
         point, interval = bootstrap_difference(len(rows), lambda draw: self._drop(metric, rows[draw]), confidence)
-        return Comparison(metric, point, len(rows), name, interval, confidence, "paired bootstrap, 1000 resamples")
+        return Comparison(metric, point, len(rows), name, interval, confidence, METHOD)
 
     def _wrong(self, probs: npt.NDArray[np.float64], rows: Rows) -> npt.NDArray[np.float64]:
         return np.asarray(probs[rows].argmax(axis=1) != self._truth[rows], dtype=np.float64)
@@ -184,13 +201,22 @@ class _Judged:
     def latency_rise(self, metric: str) -> Comparison:
         """How much slower than the champion, as a fraction, over the same batches."""
         assert self._champion is not None  # noqa: S101  the caller checked
-        first = np.array([rows[0] for rows in batches_of(self._suite)])
-        mine, base = self._answers.row_ms[first], self._champion.row_ms[first]
+        step = self._suite.batch_size
+        mine, base = self._answers.row_ms[::step], self._champion.row_ms[::step]
+        missing = too_few(len(mine), "batches", MIN_BATCHES)
+        if missing is None and not base.min() > 0:
+            missing = "a batch of the champion took no time on this clock"
+        if missing:
+            return Comparison(metric, None, len(mine), missing=missing)
 
         def rise(draw: Rows) -> float:
             return float(np.quantile(mine[draw], LATENCY[metric]) / np.quantile(base[draw], LATENCY[metric]) - 1)
 
         point, interval = bootstrap_difference(len(mine), rise, self._suite.confidence)
-        return Comparison(
-            metric, point, len(mine), "all", interval, self._suite.confidence, "paired bootstrap of batches"
-        )
+        return Comparison(metric, point, len(mine), "all", interval, self._suite.confidence, f"{METHOD} of batches")
+
+
+def _broken(answers: Answers, rows: Rows) -> str | None:
+    """Why do these answers have no quality? None where all of them are numbers."""
+    broken = int(np.sum(~np.isfinite(answers.logits[rows]).all(axis=1)))
+    return f"{broken} of {len(rows)} answers are NaN or infinite" if broken else None

@@ -18,7 +18,8 @@ def summary(view: Mapping[str, Any]) -> str:
     if "error" in view:
         error = view["error"]
         return f"## Shipway: not begun\n\n`{error['code']}` {_text(error['reason'])}\n"
-    head = f"## Shipway: {view.get('outcome') or view.get('phase') or 'nothing to do'}\n\n{_text(view.get('reason', ''))}\n"
+    ended = view.get("outcome") or view.get("phase") or "nothing to do"
+    head = f"## Shipway: {ended}\n\n{_text(view.get('reason', ''))}\n"
     if "id" not in view:
         return head
     rows = [

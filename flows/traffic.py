@@ -79,7 +79,7 @@ def read_texts(path: Path, column: str) -> list[str]:
             if path.suffix == ".csv":
                 texts = [row[column] for row in csv.DictReader(lines)]
             else:
-                texts = [str(json.loads(line)[column]) for line in lines]
+                texts = [json.loads(line)[column] for line in lines]
     except OSError as error:
         raise BadInput(f"cannot read {path.name}: {error.strerror}", code="E_DATASET", field="--data") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -88,6 +88,9 @@ def read_texts(path: Path, column: str) -> list[str]:
         ) from None
     if not texts:
         raise BadInput(f"{path.name} holds no row", code="E_DATASET", field="--data")
+    wrong = next((number for number, text in enumerate(texts, start=1) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise BadInput(f"{path.name}: row {wrong} has no text in {column!r}", code="E_DATASET", field="--data")
     return texts
 
 
@@ -102,14 +105,30 @@ def run_traffic_command(
     as_json: bool,
 ) -> None:
     """Send until the time is over or a signal comes; then print and write what was counted."""
-    if urlsplit(url).hostname not in LOOPBACK or urlsplit(url).scheme != "http":
-        raise BadInput(f"{url} is not on this machine", code="E_URL", field="--url", expected="http://127.0.0.1:PORT")
+    _check_loopback(url)
     count = asyncio.run(_send_all(f"{url}/v2/models/{service}/infer", texts, rps, duration_s))
     counted = count.report()
     if report is not None:
-        report.write_text(json.dumps(counted))
+        _write(report, counted)
     shown = {k: v for k, v in counted.items() if k != "timeline"}
     print(json.dumps(shown, indent=2) if as_json else _sentence(count))  # noqa: T201  the command's output
+
+
+def _check_loopback(url: str) -> None:
+    """Nobody else's server is loaded by mistake."""
+    try:
+        is_ours = urlsplit(url).hostname in LOOPBACK and urlsplit(url).scheme == "http"
+    except ValueError:  # an address that cannot be read
+        is_ours = False
+    if not is_ours:
+        raise BadInput(f"{url} is not on this machine", code="E_URL", field="--url", expected="http://127.0.0.1:PORT")
+
+
+def _write(report: Path, counted: dict[str, Any]) -> None:
+    try:
+        report.write_text(json.dumps(counted))
+    except OSError as error:
+        raise BadInput(f"cannot write {report}: {error.strerror}", code="E_PATH", field="--report") from None
 
 
 async def _send_all(address: str, texts: Sequence[str], rps: float, duration_s: float | None) -> Count:
@@ -140,7 +159,7 @@ async def _send(session: aiohttp.ClientSession, address: str, text: str, count: 
     body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]}
     began = time.monotonic()
     try:
-        async with session.post(address, json=body) as answer:
+        async with session.post(address, json=body, allow_redirects=False) as answer:
             await answer.read()
             version, failed = answer.headers.get("x-shipway-model-version", "none"), answer.status >= 300
     except (aiohttp.ClientError, TimeoutError, OSError):

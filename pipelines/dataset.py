@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,17 @@ class Rows:
     labels: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]]
     digest: str
+
+
+def by_length(rows: Rows) -> Rows:
+    """The same rows, the shortest text first: texts of alike length share a batch, so that little is padding."""
+    order = sorted(range(len(rows.texts)), key=lambda i: len(rows.texts[i]))
+
+    def sorted_by(values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(values[i] for i in order)
+
+    columns = {name: sorted_by(values) for name, values in rows.columns.items()}
+    return Rows(sorted_by(rows.texts), sorted_by(rows.labels), columns, rows.digest)
 
 
 def read_rows(
@@ -47,23 +59,32 @@ def read_rows(
 
 def _read(path: Path) -> bytes:
     try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise _wrong("it is not a file", path)
+        if size > MAX_BYTES:
+            raise BadInput(f"{size} bytes", code="E_LIMIT", field=path.name, expected=f"at most {MAX_BYTES} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise _wrong(f"cannot read it: {error.strerror}", path) from None
-    if len(data) > MAX_BYTES:
-        raise BadInput(f"{len(data)} bytes", code="E_LIMIT", field=path.name, expected=f"at most {MAX_BYTES} bytes")
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         raise _wrong("it begins with a byte-order mark", path, "UTF-8 without a mark")
     if b"\0" in data:
-        raise _wrong(f"row {data[: data.index(0)].count(10)}: a NUL character", path)
+        raise _wrong(f"{_row_at(data, data.index(0), path)}: a NUL character", path, "text in UTF-8")
     return data
+
+
+def _row_at(data: bytes, offset: int, path: Path) -> str:
+    """Which row, counted in lines, is this byte in? A CSV file's first line is its header."""
+    row = data.count(b"\n", 0, offset) + (0 if path.suffix == ".csv" else 1)
+    return f"row {row}" if row else "the header"
 
 
 def _records(path: Path, data: bytes, needed: Sequence[str]) -> Iterator[dict[str, str]]:
     try:
         content = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _wrong(f"row {data[: error.start].count(10)}: byte {error.start} is not UTF-8", path) from None
+        raise _wrong(f"{_row_at(data, error.start, path)}: byte {error.start} is not UTF-8", path) from None
     if path.suffix in {".jsonl", ".ndjson"}:
         return _jsonl(content, path, needed)
     if path.suffix == ".csv":
@@ -72,14 +93,14 @@ def _records(path: Path, data: bytes, needed: Sequence[str]) -> Iterator[dict[st
 
 
 def _csv(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
-    lines = csv.reader(content.splitlines(keepends=True), strict=True)
-    header = next(lines, None)
-    if header is None:
-        return
-    _require(header, needed, path)
-    number = 0
+    lines = csv.reader(io.StringIO(content, newline=""), strict=True)
+    number = -1
     try:
-        for number, fields in enumerate(lines, start=1):
+        for number, fields in enumerate(lines):
+            if number == 0:
+                header = fields
+                _require(header, needed, path)
+                continue
             if len(fields) != len(header):
                 raise _wrong(f"row {number} has {len(fields)} fields, the header {len(header)}", path)
             yield dict(zip(header, fields, strict=True))
@@ -88,7 +109,8 @@ def _csv(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, 
 
 
 def _jsonl(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
-    for number, line in enumerate(content.splitlines(), start=1):
+    # Not splitlines: JSON text may hold U+2028 and other characters that Python takes for line ends.
+    for number, line in enumerate(content.removesuffix("\n").split("\n") if content else [], start=1):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -114,9 +136,18 @@ def _require(found: Sequence[str], needed: Sequence[str], path: Path, where: str
 
 
 def _check(record: Mapping[str, str], number: int, path: Path, label: str, known_labels: Sequence[str] | None) -> None:
+    # JSON can spell both as escapes.
+    if any("\0" in value or (not value.isascii() and _is_broken(value)) for value in record.values()):
+        raise _wrong(f"row {number}: a NUL character or half a surrogate pair", path, "text in UTF-8")
+    if not record[label].strip():
+        raise _wrong(f"row {number}: the label is empty", path)
     if known_labels is not None and record[label] not in known_labels:
         known = ", ".join(known_labels)
         raise _wrong(f"row {number}: the model does not know the label {record[label][:60]!r}", path, f"one of {known}")
+
+
+def _is_broken(value: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _wrong(reason: str, path: Path, expected: str | None = None) -> BadInput:

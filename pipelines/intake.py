@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.bundle import artifact_digest
-from pipelines.dataset import Rows, read_rows
+from pipelines.dataset import Rows, by_length, read_rows
 from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
 from pipelines.ports import RegisteredVersion, Registry, Services
@@ -85,7 +85,8 @@ def find_service(services: Services, name: str) -> Service | None:
 def read_evaluation_rows(spec: ReleaseSpec, data_dir: Path, labels: Sequence[str]) -> Rows:
     """The labelled rows that the spec names, relative to the spec's folder; every label is one of the model's."""
     plan = spec.evaluate
-    return read_rows(data_dir / plan.data, text=plan.text, label=plan.label, slices=plan.slices, known_labels=labels)
+    path = data_dir / plan.data
+    return by_length(read_rows(path, text=plan.text, label=plan.label, slices=plan.slices, known_labels=labels))
 
 
 def _private_copy(

@@ -51,7 +51,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_go_one_way(path):
-    """flows → pipelines → evals, and nothing imports upward."""
+    """Flows → pipelines → evals, and nothing imports upward."""
     room = path.relative_to(ROOT).parts[0]
     rooms = {module.split(".")[0] for module in imports_of(parsed(path))} & set(ROOMS)
     assert rooms <= MAY_IMPORT[room]

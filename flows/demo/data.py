@@ -21,7 +21,9 @@ TRAIN, EVALUATION, PRODUCTION = 7000, 1800, 4000
 SEED = 7
 
 TOPICS = {
-    "airlines": re.compile(r"flight|airline|united|jetblue|southwest|usairways|virgin ?america|americanair", re.IGNORECASE),
+    "airlines": re.compile(
+        r"flight|airline|united|jetblue|southwest|usairways|virgin ?america|americanair", re.IGNORECASE
+    ),
     "driving": re.compile(r"driverless|self[- ]?driving|autonomous|\bcars?\b", re.IGNORECASE),
     "apple": re.compile(r"\bapple\b|iphone|ipad|\baapl\b|\bios\b", re.IGNORECASE),
 }

@@ -20,13 +20,13 @@ from rich.rule import Rule
 from rich.table import Table
 
 from flows.demo.models import MODEL, prepare
-from flows.wiring import quiet_environment
-from pipelines.errors import ShipwayError
+from flows.wiring import quiet_environment, wire
+from pipelines.errors import BadInput
 from pipelines.home import FOLDERS, Home
 
 EXPECTED = ("promoted", "promoted", "rejected", "rolled_back")
 RPS = 40
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S, HOME_TIMEOUT_S = 35.0, 60.0
 
 TOLD = (
     "v1 is the first: it serves because its absolute gates hold, and is labelled unproven",
@@ -46,14 +46,17 @@ class Stage:
 
     def shipway(self, *arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command as a user would; its progress goes to the terminal."""
-        return subprocess.run(
-            _command(*arguments),
-            env=self._environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if quiet else None,
-            text=True,
-            check=False,
+        errors = subprocess.PIPE if quiet else None
+        child = subprocess.Popen(
+            _command(*arguments), env=self._environment(), stdout=subprocess.PIPE, stderr=errors, text=True
         )
+        try:
+            said, complained = child.communicate()
+        except KeyboardInterrupt:
+            child.terminate()  # a release takes its traffic home before it ends
+            child.communicate(timeout=HOME_TIMEOUT_S)
+            raise
+        return subprocess.CompletedProcess(child.args, child.returncode, said, complained)
 
     def ask(self, *arguments: str) -> Any:
         """The JSON of a command."""
@@ -85,7 +88,9 @@ class Stage:
                 self.traffic.kill()
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "SHIPWAY_HOME": str(self.home.root)}
+        """This home and its own registry, whatever the user's is."""
+        kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        return {**kept, "SHIPWAY_HOME": str(self.home.root)}
 
 
 def run_demo(root: Path, *, json_out: bool) -> int:
@@ -115,9 +120,9 @@ def _begin_again(stage: Stage) -> None:
     """An earlier demo of this home is cleared away; its trained models are kept. Anything else is left alone."""
     home = stage.home.root
     marker = home / "demo.json"
-    if (home / "ledger.db").exists() and not (home / "demo").exists():
-        reason = "this home holds releases that are not the demo's"
-        raise ShipwayError(reason, code="E_DEMO", field="SHIPWAY_HOME", hint="name another folder for the demo")
+    if (home / "ledger.db").exists() and set(wire(stage.home).services.names()) - {MODEL}:
+        reason = "this home holds services that are not the demo's"
+        raise BadInput(reason, code="E_DEMO", field="SHIPWAY_HOME", hint="name another folder for the demo")
     if not (home / "demo" / "release.yaml").exists():
         return
     stage.shipway("down", quiet=True)
@@ -130,6 +135,7 @@ def _begin_again(stage: Stage) -> None:
 
 
 def _tell(stage: Stage) -> dict[str, Any]:
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     spec = stage.home.root / "demo" / "release.yaml"
     spec.parent.mkdir(exist_ok=True)
     text = resources.files("flows.demo").joinpath("release.yaml").read_text()
@@ -171,8 +177,6 @@ def _release_facts(status: Mapping[str, Any], failed_by_version: Mapping[str, in
 
 def _champion(home: Home) -> dict[str, Any]:
     """What the registry's alias names at the end."""
-    from flows.wiring import wire
-
     version = wire(home).registry.resolve(f"models:/{MODEL}@champion")
     return {"model": version.name, "version": version.version, "derived_from": version.tags.get("derived_from")}
 

@@ -1,4 +1,4 @@
-"""Looks at a release over in-memory adapters: what is written, in which order, and what a controller that dies leaves."""
+"""Looks at a release over in-memory adapters: what is written, in which order, and what a death leaves."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ class TorchBackend:
     def __init__(self, folder: Path, facts: Mapping[str, Any], threads: int) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         if threads:
             torch.set_num_threads(threads)
         self._model = AutoModelForSequenceClassification.from_pretrained(

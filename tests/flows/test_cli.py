@@ -1,0 +1,130 @@
+"""The command line: it answers at once, errors are three lines with a code, and wrong input changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEC = """\
+model: models:/sentiment/1
+service: sentiment
+bootstrap: true
+evaluate:
+  data: rows.csv
+  gates: [{metric: accuracy, min: 0.0}]
+"""
+
+
+def shipway(home: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a home."""
+    environment = {**os.environ, "SHIPWAY_HOME": str(home)}
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash over the names and contents of a folder's files (databases by their tables, not their pages)."""
+    found = hashlib.sha256()
+    for path in sorted(
+        p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(("mlflow.db", "ledger.db-"))
+    ):
+        found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def test_help_answers_at_once():
+    """`--help` costs at most half a second of CPU and imports nothing heavy."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    probe = "import sys; sys.argv=['shipway','--help']\nimport flows.cli as c\ntry: c.main()\nexcept SystemExit: pass\n"
+    heavy = "print('HEAVY', sorted({'torch','mlflow','prefect','numpy','sqlalchemy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", probe + heavy], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.0
+
+
+def test_init_writes_files_that_shipway_reads(tmp_path):
+    """The starter spec is valid, its schema is the published one, and nothing is overwritten."""
+    from pipelines.spec_file import read_spec
+    from pipelines.spec_schema import schema_text
+
+    assert shipway(tmp_path / "home", "init", str(tmp_path)).returncode == 0
+    assert read_spec(tmp_path / "release.yaml").service == "my-service"
+    assert (tmp_path / "release.schema.json").read_text() == schema_text()
+    (tmp_path / "release.yaml").write_text("mine")
+    assert "kept" in shipway(tmp_path / "home", "init", str(tmp_path)).stdout
+    assert (tmp_path / "release.yaml").read_text() == "mine"
+
+
+def test_list_is_empty_before_the_first_release(tmp_path):
+    """`list --json` is an array."""
+    assert json.loads(shipway(tmp_path, "list", "--json").stdout) == []
+
+
+BAD = {
+    "unknown key": (SPEC + "rolout: {}\n", (), "E_CONFIG"),
+    "hostile model": (SPEC, ("--model", 'a"; touch pwned; "'), "E_NAME"),
+    "hostile substitution": (SPEC, ("--model", "models:/$(touch pwned)/1"), "E_NAME"),
+    "newline": (SPEC, ("--model", "models:/a\nb/1"), "E_NAME"),
+    "unknown model": (SPEC, (), "E_NOT_FOUND"),
+    "threshold NaN": (SPEC.replace("min: 0.0", "min: .nan"), (), "E_THRESHOLD"),
+    "steps": (SPEC + "rollout: {steps: [50, 5]}\n", (), "E_STEPS"),
+}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("text", "options", "code"), BAD.values(), ids=BAD)
+def test_wrong_input_is_named_and_changes_nothing(tmp_path, text, options, code):
+    """Exit code 2, a stable code as JSON, three short lines, no traceback, no file made."""
+    home = tmp_path / "home"
+    shipway(home, "list")
+    before = fingerprint(home)
+    (tmp_path / "release.yaml").write_text(text)
+    done = shipway(home, "release", "release.yaml", *options, "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == code
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith(("E_", "  "))]) <= 3
+    assert fingerprint(home) == before
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.integration
+def test_a_registry_that_is_down_is_exit_7(tmp_path):
+    """MLflow does not answer before the start: a dependency is down, and nothing was begun."""
+    (tmp_path / "release.yaml").write_text(SPEC)
+    environment = {**os.environ, "SHIPWAY_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "flows.cli", "release", "release.yaml"]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 7
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("status", "nothing"), ("verify", "nothing"), ("abort", "nothing")])
+def test_an_unknown_release_is_exit_2(tmp_path, command):
+    """The id is named, and nothing happens."""
+    done = shipway(tmp_path, *command)
+    assert done.returncode == 2
+    assert "E_NOT_FOUND" in done.stderr
+
+
+def test_an_unknown_service_is_exit_2(tmp_path):
+    """Neither a service nor a release has this name."""
+    assert shipway(tmp_path, "rollback", "nothing").returncode == 2
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path):
+    """A file where the home should be."""
+    (tmp_path / "file").write_text("")
+    done = shipway(tmp_path / "file", "list")
+    assert done.returncode == 2
+    assert "E_HOME" in done.stderr

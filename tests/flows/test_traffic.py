@@ -1,0 +1,204 @@
+"""Does the client count what a user would see: every answer and failure once, by version, and nothing twice?"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from aiohttp import web
+
+from flows.traffic import read_texts, run_traffic_command
+from pipelines.errors import BadInput
+
+URL = "http://127.0.0.1:1"
+
+
+@contextmanager
+def service(answer):
+    """A loopback server that answers requests by `answer(number)`, and what it was sent."""
+    seen, numbers = [], itertools.count()
+    loop = asyncio.new_event_loop()
+
+    async def infer(request):
+        seen.append((request.path, await request.json()))
+        return await answer(next(numbers))
+
+    async def start():
+        app = web.Application()
+        app.router.add_post("/v2/models/{name}/infer", infer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    runner = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", seen
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def versioned(status, version):
+    """An answer as the gateway gives it."""
+    return web.json_response({}, status=status, headers={"x-shipway-model-version": version})
+
+
+async def one_of_four_fails(number):
+    """Version 2 has every fourth request, and fails it."""
+    return versioned(500, "2") if number % 4 == 3 else versioned(200, "1")
+
+
+def counted(url, tmp_path, *, texts=("a", "b"), rps=100, duration_s=0.4):
+    """Send, and read the report back."""
+    report = tmp_path / "report.json"
+    run_traffic_command(url, "sentiment", texts, rps, duration_s, report, as_json=False)
+    return json.loads(report.read_text())
+
+
+def test_every_answer_is_counted_once_by_version(tmp_path):
+    """What the client counts is what the server answered; a failure is not sent again."""
+    with service(one_of_four_fails) as (url, seen):
+        found = counted(url, tmp_path)
+    assert found["requests"] == len(seen) == sum(found["by_version"].values())
+    assert found["failed"] == found["failed_by_version"]["2"] == found["by_version"]["2"] == len(seen) // 4
+    assert "1" not in found["failed_by_version"]
+    assert sum(second["failed"] for second in found["timeline"]) == found["failed"]
+    assert sum(sum(second["by_version"].values()) for second in found["timeline"]) == found["requests"]
+    assert 0 < found["p50_ms"] <= found["p95_ms"]
+
+
+def test_rows_are_sent_in_turn_as_the_open_inference_protocol_says(tmp_path):
+    """Each request holds one row, in the file's order, again from the start at its end."""
+    with service(one_of_four_fails) as (url, seen):
+        counted(url, tmp_path, texts=("a", "b", "c"), duration_s=0.1)
+    assert {path for path, _ in seen} == {"/v2/models/sentiment/infer"}
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES"}
+    assert seen[0][1] == {"inputs": [{**tensor, "data": ["a"]}]}
+    assert {body["inputs"][0]["data"][0] for _, body in seen} == {"a", "b", "c"}
+
+
+def test_a_slow_server_is_not_spared(tmp_path):
+    """The loop is open: requests leave on time although no answer has come yet."""
+
+    async def slow(_):
+        await asyncio.sleep(0.5)
+        return versioned(200, "1")
+
+    with service(slow) as (url, seen):
+        found = counted(url, tmp_path, rps=50, duration_s=0.4)
+    assert 10 <= found["requests"] == len(seen) <= 21
+    assert found["failed"] == 0
+    assert found["p50_ms"] >= 500
+
+
+def test_nobody_there_is_a_failure_without_a_version(tmp_path):
+    """A refused connection is what the user would have seen."""
+    found = counted(URL, tmp_path, rps=50, duration_s=0.1)
+    assert found["failed"] == found["requests"] == found["failed_by_version"]["none"] > 0
+
+
+def test_a_redirect_is_not_followed(tmp_path):
+    """A request to this machine stays on it, and a redirect is no answer to an inference."""
+
+    async def away(_):
+        return web.Response(status=307, headers={"Location": "/v2/models/other/infer"})
+
+    with service(away) as (url, seen):
+        found = counted(url, tmp_path, rps=20, duration_s=0.2)
+    assert found["failed"] == found["requests"] == len(seen)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://192.0.2.1:80",
+        "https://127.0.0.1",
+        "http://127.0.0.1.example.org",
+        "file:///etc/hosts",
+        "http://[::1",
+        "x",
+    ],
+)
+def test_only_this_machine_is_loaded(url):
+    """Nobody else's server is asked by mistake."""
+    with pytest.raises(BadInput) as error:
+        run_traffic_command(url, "sentiment", ["a"], 1, 1, None, as_json=False)
+    assert error.value.code == "E_URL"
+
+
+def test_texts_of_a_csv_and_of_jsonl(tmp_path):
+    """Both kinds give the same rows; a quoted line break belongs to its row."""
+    (tmp_path / "rows.csv").write_text('id,text\n1,"first\nline"\n2,zweite – Zeile\n', encoding="utf-8")
+    lines = [json.dumps({"text": text}) for text in ("first\nline", "zweite – Zeile")]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert read_texts(tmp_path / "rows.csv", "text") == ["first\nline", "zweite – Zeile"]
+    assert read_texts(tmp_path / "rows.jsonl", "text") == ["first\nline", "zweite – Zeile"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.csv", b""),
+        ("header.csv", b"text\n"),
+        ("other.csv", b"tweet\nhello\n"),
+        ("ragged.csv", b"id,text\n1,hello\n2\n"),
+        ("latin.csv", b"text\n\xe9t\xe9\n"),
+        ("broken.jsonl", b'{"text": "a"}\n{"text": \n'),
+        ("list.jsonl", b'["text"]\n'),
+        ("null.jsonl", b'{"text": null}\n'),
+    ],
+)
+def test_unusable_data_is_refused(tmp_path, name, content):
+    """Nothing is sent where a row has no text."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput) as error:
+        read_texts(tmp_path / name, "text")
+    assert error.value.code == "E_DATASET"
+
+
+def test_missing_data_is_refused(tmp_path):
+    """A file that is not there is said so."""
+    with pytest.raises(BadInput) as error:
+        read_texts(tmp_path / "none.csv", "text")
+    assert error.value.code == "E_DATASET"
+
+
+def test_a_report_that_cannot_be_written_is_told(tmp_path):
+    """An error of three lines, no traceback."""
+    with pytest.raises(BadInput) as error:
+        run_traffic_command(URL, "sentiment", ["a"], 10, 0.1, tmp_path / "none" / "report.json", as_json=False)
+    assert error.value.code == "E_PATH"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_a_report(tmp_path, number):
+    """The demo stops its client with a signal and reads what it counted."""
+    data, report = tmp_path / "rows.csv", tmp_path / "report.json"
+    data.write_text("text\nhello\n")
+    with service(one_of_four_fails) as (url, seen):
+        options = ["--data", str(data), "--url", url, "--rps", "50", "--report", str(report)]
+        command = [sys.executable, "-m", "flows.cli", "traffic", "sentiment", *options]
+        client = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 30
+            while len(seen) < 5 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            client.send_signal(number)
+            assert client.wait(10) == 0
+        finally:
+            client.kill()
+    assert json.loads(report.read_text())["requests"] == len(seen) >= 5
