@@ -38,6 +38,7 @@ class Count:
     failed: int = 0
     by_version: Counter[str] = field(default_factory=Counter)
     failed_by_version: Counter[str] = field(default_factory=Counter)
+    last_answer_s: dict[str, float] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
     seconds: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
@@ -46,6 +47,7 @@ class Count:
         self.requests += 1
         self.by_version[version] += 1
         self.latencies_ms.append(latency_ms)
+        self.last_answer_s[version] = time.time()
         second = self.seconds[int(time.time() - self.started_at_s)]
         second[version] += 1
         if failed:
@@ -68,6 +70,7 @@ class Count:
             "p50_ms": round(ordered[len(ordered) // 2], 3),
             "p95_ms": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
             "started_at_s": self.started_at_s,
+            "last_answer_s": self.last_answer_s,
             "timeline": timeline,
         }
 

@@ -170,9 +170,20 @@ def _facts(stage: Stage) -> dict[str, Any]:
 
 
 def _release_facts(status: Mapping[str, Any], failed_by_version: Mapping[str, int]) -> dict[str, Any]:
-    kept = ("id", "version", "outcome", "label", "reason", "phase_seconds", "canary_requests", "canary_errors")
+    kept = (
+        "id",
+        "version",
+        "outcome",
+        "label",
+        "reason",
+        "phase_seconds",
+        "canary_requests",
+        "canary_errors",
+        "ended_at",
+    )
     serving = (status["candidate"] or {}).get("serving_version")
-    return {**{k: status[k] for k in kept}, "failed_requests": failed_by_version.get(str(serving), 0)}
+    told = {k: status[k] for k in kept}
+    return {**told, "serving_version": serving, "failed_requests": failed_by_version.get(str(serving), 0)}
 
 
 def _champion(home: Home) -> dict[str, Any]:
