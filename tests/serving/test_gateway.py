@@ -1,0 +1,266 @@
+"""A real gateway process between a real client and real upstreams: shares, retries, leases, restarts, streams."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipelines.adapters.gateway_metrics import GatewayMetrics
+from pipelines.adapters.gateway_router import GatewayRouter
+from pipelines.errors import DependencyDown, StaleWriter
+from pipelines.ports import Now, StrataQuery
+from pipelines.serving.split import Arm, TrafficSplit
+
+pytestmark = pytest.mark.integration
+
+UPSTREAM = Path(__file__).parent / "upstream.py"
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Bench:
+    """A gateway and its upstreams."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    generation: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.router = GatewayRouter(lambda _: self.socket)
+        self.metrics = GatewayMetrics(lambda _: self.socket)
+        self.gateway = self.start_gateway()
+
+    @property
+    def socket(self) -> Path:
+        """The admin socket."""
+        return self.folder / "g.sock"
+
+    def start_gateway(self) -> subprocess.Popen[bytes]:
+        """Start it, and wait until it answers."""
+        options = ["--service", "s", "--port", self.port, "--admin-socket", self.socket, "--interval-s", "0.2"]
+        options += ["--snapshot", self.folder / "split", "--timeout-s", "2"]
+        process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
+        for _ in range(200):
+            try:
+                self.generation = self.router.read("s").generation
+            except DependencyDown:
+                time.sleep(0.05)
+            else:
+                return process
+        pytest.fail("the gateway did not start")
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a Python process."""
+        self.processes.append(subprocess.Popen([sys.executable, *arguments]))
+        return self.processes[-1]
+
+    def upstream(self, version: str, *status: str) -> tuple[Arm, subprocess.Popen[bytes]]:
+        """Start an upstream and wait until it listens."""
+        port = free_port()
+        process = self.start(str(UPSTREAM), str(port), version, *status)
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return Arm(f"sha256:{version}", (f"http://127.0.0.1:{port}",)), process
+            time.sleep(0.02)
+        pytest.fail("an upstream did not start")
+
+    def put(self, stable: Arm, canary: Arm | None = None, pct: float = 0.0, lease_s: float | None = None) -> None:
+        """Write a split."""
+        fence, n = self.generation
+        split = TrafficSplit((max(1, fence), n + 1), stable, canary, pct, lease_s)
+        self.generation = self.router.write("s", split, self.generation).generation
+
+    def send(self, n: int, path: str = "/") -> Counter[str]:
+        """Send requests one after another; answers by status and version."""
+        found: Counter[str] = Counter()
+        with httpx.Client(trust_env=False, timeout=10) as client:
+            for _ in range(n):
+                answer = client.post(f"http://127.0.0.1:{self.port}{path}", content=b"x")
+                found[f"{answer.status_code} {answer.headers.get('x-shipway-model-version', '-')}"] += 1
+        return found
+
+    def counted(self) -> Counter[str]:
+        """What the strata hold once everything is decided."""
+        time.sleep(0.4)
+        strata = self.metrics.measure(StrataQuery("s"), Now(0, 0))
+        assert [s.interval for s in strata] == sorted({s.interval for s in strata})
+        arms = [(name, getattr(s, name)) for s in strata for name in ("stable", "canary")]
+        found: Counter[str] = Counter()
+        for name, arm in arms:
+            found.update({f"{name} {k}": getattr(arm, k) for k in ("routed", "errors", "timeouts")})
+        return found
+
+
+@pytest.fixture
+def bench(tmp_path) -> Iterator[Bench]:
+    """A gateway; everything it needed is ended afterwards."""
+    made = Bench(tmp_path)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.wait()
+
+
+def test_nobody_is_served_before_somebody_says_what_is_stable(bench):
+    """503 with Retry-After."""
+    answer = httpx.get(f"http://127.0.0.1:{bench.port}/", trust_env=False)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_the_admin_socket_is_private(bench):
+    """Only its owner may change traffic, and the data port does not."""
+    assert stat.S_IMODE(bench.socket.stat().st_mode) == 0o600
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    httpx.put(f"http://127.0.0.1:{bench.port}/split", content=b"{}", trust_env=False)
+    assert bench.router.read("s").stable == stable
+
+
+def test_shares_are_kept_and_counted(bench):
+    """30 % of 600: within five standard deviations; the strata count every request once."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 30.0, 60.0)
+    found = bench.send(600)
+    assert 600 * 0.3 - 56 < found["200 2"] < 600 * 0.3 + 56
+    assert found["200 1"] + found["200 2"] == 600
+    counted = bench.counted()
+    assert (counted["canary routed"], counted["stable routed"]) == (found["200 2"], found["200 1"])
+    assert counted["canary errors"] == 0
+
+
+def test_a_killed_canary_costs_nobody_a_request(bench):
+    """Stable answers what the canary did not; the first attempt counts against the canary."""
+    (stable, _), (canary, process) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 50.0, 60.0)
+    bench.send(20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert bench.send(100) == Counter({"200 1": 100})
+    assert bench.counted()["canary errors"] > 20
+
+
+def test_a_canary_error_is_the_users_and_is_counted(bench):
+    """A 5xx is passed on as it is."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2", "500")
+    bench.put(stable, canary, 50.0, 60.0)
+    found = bench.send(60)
+    assert found["500 2"] > 10
+    assert bench.counted()["canary errors"] == found["500 2"]
+
+
+def test_a_hung_canary_times_out_and_is_counted(bench):
+    """504 after the service's time; an error and a timeout."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 100.0, 60.0)
+    assert bench.send(1, "/slow") == Counter({"504 -": 1})
+    counted = bench.counted()
+    assert (counted["canary errors"], counted["canary timeouts"]) == (1, 1)
+
+
+def test_a_lease_that_nobody_renews_goes_home(bench):
+    """By the gateway's own clock."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 100.0, 1.0)
+    assert bench.send(1) == Counter({"200 2": 1})
+    time.sleep(1.5)
+    split = bench.router.read("s")
+    assert (split.canary, split.reason, split.generation) == (None, "lease_expired", (1, bench.generation[1] + 1))
+    assert bench.send(5) == Counter({"200 1": 5})
+
+
+def test_traffic_does_not_go_home_to_a_dead_arm(bench):
+    """The lease ends, but stable is dead and the canary lives."""
+    (stable, process), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 100.0, 1.0)
+    process.kill()
+    process.wait()
+    time.sleep(1.6)
+    assert bench.send(5) == Counter({"200 2": 5})
+
+
+def test_a_killed_gateway_comes_back_all_stable(bench):
+    """From its snapshot, at a new generation and with a new boot id."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 50.0, 60.0)
+    before = bench.router.read("s")
+    bench.gateway.kill()
+    bench.gateway.wait()
+    bench.gateway = bench.start_gateway()
+    after = bench.router.read("s")
+    assert (after.stable, after.canary, after.reason) == (stable, None, "restarted")
+    assert after.generation > before.generation
+    assert after.boot != before.boot
+    assert bench.send(5) == Counter({"200 1": 5})
+
+
+def test_a_stale_writer_is_refused(bench):
+    """A later lock holder has written."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    bench.router.write("s", TrafficSplit((5, 1), stable), bench.generation)
+    with pytest.raises(StaleWriter):
+        bench.put(stable)
+
+
+def test_streams_pass_through_as_they_come(bench):
+    """The first piece arrives long before the last."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/stream", trust_env=False) as answer:
+        times = [time.monotonic() for _ in answer.iter_raw()]
+    assert times[-1] - times[0] > 0.4
+
+
+def test_a_request_keeps_its_id_and_path(bench):
+    """The id is passed on and comes back; a new one is made where there is none."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    url = f"http://127.0.0.1:{bench.port}/v2/a%20b?x=1"
+    answer = httpx.get(url, headers={"x-request-id": "abc"}, trust_env=False)
+    assert (answer.text, answer.headers["x-request-id"]) == ("abc /v2/a%20b?x=1", "abc")
+    assert len(httpx.get(url, trust_env=False).headers["x-request-id"]) == 32
+
+
+def test_a_body_over_the_limit_is_refused(bench):
+    """413, and the gateway lives."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    answer = httpx.post(f"http://127.0.0.1:{bench.port}/", content=b"x" * 3_000_000, trust_env=False)
+    assert answer.status_code == 413
+    assert bench.send(1) == Counter({"200 1": 1})
+
+
+def test_a_gateway_is_small(bench):
+    """At most 150 MB after some traffic."""
+    import psutil
+
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    bench.send(200)
+    assert psutil.Process(bench.gateway.pid).memory_info().rss < 150e6
+
+
+def test_sigterm_ends_it_cleanly(bench):
+    """Exit 0."""
+    os.kill(bench.gateway.pid, signal.SIGTERM)
+    assert bench.gateway.wait(15) == 0

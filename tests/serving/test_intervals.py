@@ -1,0 +1,81 @@
+"""Requests are counted where they were routed, and handed out once, when all of an interval is decided."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.strata import Stratum, threshold_ms
+from pipelines.serving.intervals import Intervals, step_of
+
+
+def test_a_stratum_waits_for_its_slowest_request():
+    """Requests that were routed in it and are still open hold it back, and all after it."""
+    intervals = Intervals("b", 1.0, 0.0)
+    first = intervals.routed("canary")
+    intervals.cut(1.0, 0.0, (1, 1))
+    second = intervals.routed("stable")
+    intervals.answered(second, "stable", 5.0)
+    intervals.cut(2.0, 0.0, (1, 1))
+    assert intervals.decided_after(-1) == ()
+    intervals.timed_out(first, "canary", 10_000.0)
+    found = intervals.decided_after(-1)
+    assert [s.interval for s in found] == [0, 1]
+    assert (found[0].canary.routed, found[0].canary.errors, found[0].canary.timeouts) == (1, 1, 1)
+    assert found[1].stable.routed == 1
+    assert intervals.decided_after(0) == found[1:]
+
+
+def test_a_change_of_shares_cuts():
+    """No stratum mixes two shares."""
+    intervals = Intervals("b", 10.0, 0.0)
+    intervals.answered(intervals.routed("stable"), "stable", 1.0)
+    intervals.cut(0.5, 50.0, (1, 2))
+    intervals.answered(intervals.routed("canary"), "canary", 1.0)
+    intervals.cut(0.6, 0.0, (1, 3))
+    assert [(s.canary_pct, s.generation) for s in intervals.decided_after(-1)] == [(0.0, (0, 0)), (50.0, (1, 2))]
+
+
+def test_a_client_that_left_was_never_routed():
+    """Nobody's fault."""
+    intervals = Intervals("b", 1.0, 0.0)
+    intervals.withdrawn(intervals.routed("canary"), "canary")
+    intervals.cut(1.0, 0.0, (0, 0))
+    assert intervals.decided_after(-1)[0].canary.routed == 0
+
+
+def test_empty_intervals_are_seen():
+    """No traffic is a fact, too."""
+    intervals = Intervals("b", 1.0, 0.0)
+    for second in range(1, 4):
+        intervals.cut(float(second), 5.0, (1, 1))
+    assert len(intervals.decided_after(-1)) == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ok", "error", "timeout"]), st.floats(0.02, 60_000)), max_size=60))
+def test_a_stratum_counts_what_happened(outcomes):
+    """Counts and exceedances are those of the requests, and survive the wire."""
+    intervals = Intervals("b", 1.0, 0.0)
+    for outcome, ms in outcomes:
+        interval = intervals.routed("canary")
+        match outcome:
+            case "ok":
+                intervals.answered(interval, "canary", ms)
+            case "error":
+                intervals.failed(interval, "canary")
+            case _:
+                intervals.timed_out(interval, "canary", ms)
+    intervals.cut(1.0, 0.0, (0, 0))
+    stratum = Stratum.from_dict(intervals.decided_after(-1)[0].as_dict())
+    timed = [ms for outcome, ms in outcomes if outcome != "error"]
+    assert stratum.canary.routed == len(outcomes)
+    assert stratum.canary.timed == len(timed)
+    for step in range(-80, 240, 7):
+        assert stratum.canary.exceeding(step) == sum(step_of(ms) > step for ms in timed)
+
+
+@given(st.floats(0.02, 1e6))
+def test_a_step_is_the_first_threshold_that_is_not_exceeded(ms):
+    """The grid covers every latency."""
+    step = step_of(ms)
+    assert threshold_ms(step - 1) * (1 - 1e-6) <= ms <= threshold_ms(step) * (1 + 1e-6)
