@@ -64,19 +64,19 @@ class Screen:
         ended = release.is_ended
         mark = MARKS.get(str(release.phase), "[green]✔[/]") if ended else "[green]✔[/]"
         said = release.reason if ended else _said(step, findings)
-        self.console.print(Text.from_markup(f" {mark} {step.name:<9} {took_s:6.1f} s  ").append(said))
+        self.console.print(Text.from_markup(f" {mark} {step.name:<9} {took_s:6.1f} s  ").append(said), soft_wrap=True)
 
     def looked(self, look: Look) -> None:
         """A line for each change of share; between changes one live line."""
         self._say_how_to_send(look)
         share, why = look.split.canary_pct, look.decision.why
-        line = f"canary {share:5.1f} %  {_counts(look)}  {why}"
+        line = f"{share:5.1f} %  {why}"
         if isinstance(look.decision, Hold) and self.console.is_terminal:
             self._show_live(line)
         elif not isinstance(look.decision, Hold) or self._hold_is_due():
             self._close_live()
             name = type(look.decision).__name__.lower()
-            self.console.print(Text(f"   {name:<9} {line}"))
+            self.console.print(Text(f"   {name:<9} {line}"), soft_wrap=True)
 
     def ended(self, release: Release) -> None:
         """The last line: how it ended, and why."""
@@ -86,7 +86,7 @@ class Screen:
         took_s = (release.ended_at_s or release.phase_since_s) - release.started_at_s
         label = f" ({release.label})" if release.label else ""
         head = Text.from_markup(f" {mark} [bold]{release.phase}[/]{label} after {took_s:.0f} s: ")
-        self.console.print(head.append(release.reason))
+        self.console.print(head.append(release.reason), soft_wrap=True)
 
     def _say_how_to_send(self, look: Look) -> None:
         """A release without traffic cannot decide: say once where requests go."""
@@ -98,7 +98,7 @@ class Screen:
         body = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hello"]}]}'
         where = f"{look.url}/v2/models/{look.release.service}/infer"
         self.console.print("[yellow]   no traffic seen:[/] this release is judged on requests to the gateway")
-        self.console.print(Text(f"   curl -H 'content-type: application/json' -d '{body}' {where}"))
+        self.console.print(Text(f"   curl -H 'content-type: application/json' -d '{body}' {where}"), soft_wrap=True)
 
     def _hold_is_due(self) -> bool:
         due = time.monotonic() - self._last_hold >= QUIET_LOOKS_S
@@ -121,14 +121,6 @@ class Screen:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def _counts(look: Look) -> str:
-    verdict = look.verdict
-    return (
-        f"canary {verdict.canary_errors}/{verdict.canary_requests} failed, "
-        f"stable {verdict.stable_errors}/{verdict.stable_requests}"
-    )
 
 
 def _said(step: Step, findings: Findings) -> str:

@@ -288,6 +288,23 @@ def test_a_service_goes_back_after_promotion(world, client):
     assert world.ports.registry.resolve("models:/tiny@champion").version == before.previous.version
 
 
+def test_prefect_flows_watch_and_go_back(world):
+    """One round of `watch` finds nothing to do; `rollback` as a flow puts the parked version back."""
+    before = world.ports.services.load("tiny")
+    flows = (
+        "from flows.wiring import home_path, quiet_environment\nfrom pipelines.home import Home\n"
+        "quiet_environment(Home.open(home_path()))\n"
+        "from flows.watch import watch\nfrom flows.rollback import rollback\n"
+        "print(watch(), rollback('tiny', 'by a flow'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", flows], env=world.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("[] tiny-back-")
+    assert world.ports.services.load("tiny").stable.digest == before.previous.digest
+
+
 def test_the_api_shows_what_serves(world):
     """Read-only JSON on loopback."""
     url = str(find_up(world.home)["url"])
