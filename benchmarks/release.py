@@ -2,8 +2,9 @@
 
     python -m benchmarks.release [--json]
 
-Figures: wall time and peak memory of everything the demo starts, seconds by phase, memory of the gateway, and the time
-from the decision to roll back until the client got its last answer from the bad version.
+Figures: wall time and peak memory of everything the demo starts, seconds by phase, memory of the gateway, the time from
+the decision to roll back until the client got its last answer from the bad version, and the controller's own CPU in a
+further release.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from flows.wiring import wire
+from benchmarks.controller import measure_controller
+from flows.wiring import quiet_environment, wire
 from pipelines.home import Home
 
 POLL_S = 0.5
@@ -73,7 +75,16 @@ def measure() -> dict[str, Any]:
             "peak_rss_mb": round(watcher.peak_mb),
             "gateway_rss_mb": round(watcher.gateway_mb, 1),
         }
-        return {**watched, **figures_of(json.loads(done.stdout), home)}
+        figures = {**watched, **figures_of(json.loads(done.stdout), home)}
+        return {**figures, "further_release": in_this_process(home)}
+
+
+def in_this_process(home: Path) -> dict[str, Any]:
+    """A further release in the same home, with the controller in this process."""
+    os.environ["SHIPWAY_HOME"] = str(home)
+    opened = Home.open(home)
+    quiet_environment(opened)
+    return measure_controller(opened)
 
 
 def figures_of(demo: dict[str, Any], home: Path) -> dict[str, Any]:

@@ -36,6 +36,9 @@ log = logging.getLogger("shipway.up")
 
 SUPERVISE_S = 0.2
 RECONCILE_S = 0.5
+ALL_ORPHANS_S = 5.0
+"""A detached first release has no service record yet: it is found by a rarer look at all records."""
+
 START_TIMEOUT_S = 60.0
 
 
@@ -48,6 +51,7 @@ class Up:
         self._ports: Ports = wire(home)
         self._supervisor = Supervisor(home)
         self._stop = threading.Event()
+        self._next_round_s = 0.0
         self._takeovers: dict[str, threading.Thread] = {}
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -73,18 +77,26 @@ class Up:
             try:
                 for name in self._ports.services.names():
                     reconcile(self._ports, self._ports.services.load(name), holder("reconcile"), clock())
-                for release in self._ports.ledger.releases(unfinished=True):
-                    self._adopt(release)
+                    self._look_for_orphans(name)
+                if clock().mono_s >= self._next_round_s:
+                    self._next_round_s = clock().mono_s + ALL_ORPHANS_S
+                    self._look_for_orphans(None)
             except ShipwayError as error:
                 log.warning("reconcile: %s", error)
             except Exception:  # the loop that keeps services alive outlives any single surprise
                 log.exception("reconcile failed")
             self._stop.wait(RECONCILE_S)
 
-    def _adopt(self, release: Release) -> None:
-        """Take over a release that nobody holds."""
-        if self._is_worked_on(release) or self._ports.lock.holder(release.service, clock()) is not None:
+    def _look_for_orphans(self, service: str | None) -> None:
+        """Releases that nobody holds. Reading records costs, so a service whose lock is held is not asked."""
+        if service is not None and self._ports.lock.holder(service, clock()) is not None:
             return
+        for release in self._ports.ledger.releases(unfinished=True, service=service):
+            if not self._is_worked_on(release) and self._ports.lock.holder(release.service, clock()) is None:
+                self._adopt(release)
+
+    def _adopt(self, release: Release) -> None:
+        """Take over a release that users may meet; let a worker go on with one that they may not."""
         if is_exposed(release):
             thread = threading.Thread(target=self._take_over, args=(release,), name=release.id, daemon=True)
             self._takeovers[release.id] = thread
