@@ -56,8 +56,10 @@ class Gateway:
         """Cut intervals, and take traffic home when a lease ends."""
         while True:
             await asyncio.sleep(TICK_S)
-            self.intervals.cut(monotonic(), self.store.split.canary_pct, self.store.split.generation)
-            if self.store.is_overdue(monotonic()) and not await self._home_is_dead():
+            self.intervals.cut(monotonic(), self.store.split)
+            # Asked again at the end: a renewal may arrive while stable is looked at.
+            is_overdue = self.store.is_overdue(monotonic()) and not await self._home_is_dead()
+            if is_overdue and self.store.is_overdue(monotonic()):
                 self._expire()
 
     def _expire(self) -> None:
@@ -76,9 +78,8 @@ class Gateway:
         return await _is_reachable(split.canary)
 
     def _changed(self) -> None:
-        split = self.store.split
-        self.intervals.cut(monotonic(), split.canary_pct, split.generation)
-        self.counters.share.set(split.canary_pct / 100)
+        self.intervals.cut(monotonic(), self.store.split)
+        self.counters.share.set(self.store.split.canary_pct / 100)
 
     def _write_snapshot(self, split: TrafficSplit) -> None:
         """Durable before it is acknowledged: written aside, synced, then renamed."""
@@ -156,7 +157,7 @@ async def _put_split(request: web.Request) -> web.Response:
         split = gateway.put(TrafficSplit.from_dict(raw), (int(fence), int(n)))
     except Refused as error:
         return web.json_response({"reason": str(error), "split": error.current.as_dict()}, status=409)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
         return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
     except OSError as error:
         return web.json_response({"reason": f"the snapshot cannot be written: {error}"}, status=507)
@@ -166,9 +167,11 @@ async def _put_split(request: web.Request) -> web.Response:
 async def _strata(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     same_boot = request.query.get("boot") in {"", None, gateway.boot}
-    after = int(request.query.get("after", "-1")) if same_boot else -1
-    split = gateway.store.split
-    gateway.intervals.cut(monotonic(), split.canary_pct, split.generation)
+    try:
+        after = int(request.query.get("after", "-1")) if same_boot else -1
+    except ValueError:
+        return web.json_response({"reason": "after must be the number of an interval"}, status=400)
+    gateway.intervals.cut(monotonic(), gateway.store.split)
     strata = [s.as_dict() for s in gateway.intervals.decided_after(after)]
     return web.json_response({"boot": gateway.boot, "strata": strata})
 
@@ -194,11 +197,16 @@ async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> N
     await admin.setup()
     await web.SockSite(admin, _private_socket(admin_socket)).start()
     watch = asyncio.create_task(gateway.watch())
+    # Without its watch a gateway would leave users at a canary for good: it ends, and comes back all-stable.
+    watch.add_done_callback(lambda _: stopped.set())
     await stopped.wait()
+    broken = watch.exception() if watch.done() else None
     watch.cancel()
     await data.cleanup()
     await admin.cleanup()
     await gateway.proxy.close()
+    if broken is not None:
+        raise broken
 
 
 def _private_socket(path: Path) -> socket.socket:

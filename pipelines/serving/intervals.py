@@ -11,8 +11,11 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from evals.strata import GRID_RATIO, ArmCounts, Stratum
+from pipelines.serving.split import TrafficSplit
 
 KEPT = 3600
+"""Decided intervals that can still be asked for."""
+
 MIN_MS, LOG_RATIO = 0.01, math.log(GRID_RATIO)
 
 
@@ -39,8 +42,7 @@ class Interval:
 
     number: int
     began_s: float
-    canary_pct: float
-    generation: tuple[int, int]
+    split: TrafficSplit
     ended_s: float | None = None
     undecided: int = 0
     arms: dict[str, _Arm] = field(default_factory=lambda: {"stable": _Arm(), "canary": _Arm()})
@@ -49,9 +51,8 @@ class Interval:
         """The stratum, once decided."""
         ended_s = self.ended_s if self.ended_s is not None else self.began_s
         stable, canary = (self.arms[name].counts() for name in ("stable", "canary"))
-        return Stratum(
-            self.number, boot, self.began_s, ended_s, self.canary_pct, stable, canary, generation=self.generation
-        )
+        pct, generation = self.split.canary_pct, self.split.generation
+        return Stratum(self.number, boot, self.began_s, ended_s, pct, stable, canary, generation=generation)
 
 
 class Intervals:
@@ -60,18 +61,17 @@ class Intervals:
     def __init__(self, boot: str, interval_s: float, now_s: float) -> None:
         self._boot = boot
         self._interval_s = interval_s
-        self._open = Interval(0, now_s, 0.0, (0, 0))
+        self._open = Interval(0, now_s, TrafficSplit())
         self._closed: deque[Interval] = deque()
         self._decided: deque[Stratum] = deque(maxlen=KEPT)
 
-    def cut(self, now_s: float, canary_pct: float, generation: tuple[int, int]) -> None:
-        """Close the open interval where its time is over or the shares changed."""
-        changed = canary_pct != self._open.canary_pct
-        if not changed and now_s - self._open.began_s < self._interval_s:
+    def cut(self, now_s: float, split: TrafficSplit) -> None:
+        """Close the open interval where its time is over, or the shares or the arms are no longer the same."""
+        if split.routes == self._open.split.routes and now_s - self._open.began_s < self._interval_s:
             return
         self._open.ended_s = now_s
         self._closed.append(self._open)
-        self._open = Interval(self._open.number + 1, now_s, canary_pct, generation)
+        self._open = Interval(self._open.number + 1, now_s, split)
         self._hand_out()
 
     def routed(self, arm: str) -> Interval:
@@ -99,12 +99,12 @@ class Intervals:
         self._decide(interval)
 
     def withdrawn(self, interval: Interval, arm: str) -> None:
-        """The client went away: nobody's fault, so it was never routed."""
+        """The arm never had the request."""
         interval.arms[arm].routed -= 1
         self._decide(interval)
 
     def decided_after(self, number: int) -> tuple[Stratum, ...]:
-        """The decided strata after an interval, oldest first and without gaps."""
+        """The decided strata after an interval, oldest first, as far back as they are kept."""
         return tuple(s for s in self._decided if s.interval > number)
 
     def _decide(self, interval: Interval) -> None:

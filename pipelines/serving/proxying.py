@@ -6,17 +6,17 @@ import asyncio
 import itertools
 import random
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from time import monotonic
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
 import orjson
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
+from pipelines.serving.attempts import Attempt
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.intervals import Interval, Intervals
+from pipelines.serving.intervals import Intervals
 from pipelines.serving.split import Arm, TrafficSplit
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -37,11 +37,18 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110, section 7.6.1)."""
 
-CONNECTION_FAILED = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError)
+CUT_AFTER_S = 0.2
+"""An answer of known length is cut off this long after its deadline, when it has been counted."""
+
+ARM_FAILED = (aiohttp.ClientError, ConnectionError)
 
 
 class ArmFailed(Exception):
     """An arm could not be reached, or broke off before its first byte."""
+
+
+class ClientLeft(ConnectionError):
+    """The client went away while it was answered."""
 
 
 class Proxy:
@@ -82,6 +89,8 @@ class Proxy:
         split = self._split()
         if split.stable is None:
             return refusal(503, "E_NO_STABLE", "nothing serves yet", request_id, {"Retry-After": "1"})
+        if not request.raw_path.startswith("/"):
+            return refusal(400, "E_REQUEST", "the request's target must be a path", request_id, {})
         body = await request.read()
         if split.canary is not None and self._random() * 100 < split.canary_pct:
             try:
@@ -101,91 +110,86 @@ class Proxy:
 
     async def _ask(self, name: str, arm: Arm, request: web.Request, body: bytes, request_id: str) -> web.StreamResponse:
         """Ask one arm and count its answer; ArmFailed where no byte of an answer came."""
-        interval, began = self._intervals.routed(name), monotonic()
-        attempt = _Attempt(self._intervals, self._counters, interval, name, began)
+        attempt = Attempt(self._intervals, self._counters, name)
         try:
             async with asyncio.timeout(self._timeout_s):
                 upstream = await self._send(arm, request, body, request_id)
         except TimeoutError:
             attempt.timed_out()
             return refusal(504, "E_TIMEOUT", f"no answer within {self._timeout_s:g} s", request_id, {})
-        except CONNECTION_FAILED as error:
+        except asyncio.CancelledError:
+            attempt.abandoned()
+            raise
+        except UnicodeError:
+            attempt.void()
+            return refusal(400, "E_REQUEST", "a header is not text", request_id, {})
+        except ARM_FAILED as error:
             attempt.failed()
             raise ArmFailed from error
-        except asyncio.CancelledError:
-            attempt.withdrawn()
+        except BaseException:
+            attempt.void()
             raise
-        return await self._pass_on(upstream, request, attempt, name, request_id)
+        return await self._pass_on(upstream, request, attempt, request_id)
 
     async def _send(self, arm: Arm, request: web.Request, body: bytes, request_id: str) -> aiohttp.ClientResponse:
         assert self._session is not None  # noqa: S101  opened before the first request
         url = arm.urls[next(self._turn) % len(arm.urls)]
         headers = _passed_on(request.headers, drop={"host", "content-length", "x-request-id", "expect"})
         headers["x-request-id"] = request_id
+        target = URL(url + request.raw_path, encoded=True)
         return await self._session.request(
-            request.method, url + request.raw_path, headers=headers, data=body or None, allow_redirects=False
+            request.method, target, headers=headers, data=body or None, allow_redirects=False
         )
 
     async def _pass_on(
-        self, upstream: aiohttp.ClientResponse, request: web.Request, attempt: _Attempt, arm: str, request_id: str
+        self, upstream: aiohttp.ClientResponse, request: web.Request, attempt: Attempt, request_id: str
     ) -> web.StreamResponse:
         """Stream the answer to the client as it comes, and count how it ended."""
         response = web.StreamResponse(status=upstream.status, headers=_passed_on(upstream.headers, drop=set()))
-        response.headers["x-shipway-arm"] = arm
+        response.headers["x-shipway-arm"] = attempt.arm
         response.headers["x-request-id"] = request_id
+        is_stream, left_s = upstream.content_length is None, max(0.0, self._timeout_s - attempt.age_s)
+        deadline = asyncio.get_running_loop().call_later(
+            left_s, lambda: attempt.overdue(upstream.status, is_stream=is_stream)
+        )
         try:
-            async with asyncio.timeout(self._timeout_s if upstream.content_length is not None else None):
-                await response.prepare(request)
-                async for chunk in upstream.content.iter_any():
-                    await response.write(chunk)
-                await response.write_eof()
-        except (ConnectionResetError, asyncio.CancelledError):
-            attempt.withdrawn()
+            async with asyncio.timeout(None if is_stream else left_s + CUT_AFTER_S):
+                await _copy(upstream, response, request, attempt)
+        except (ClientLeft, asyncio.CancelledError):
+            attempt.ended(upstream.status)
             raise
-        except (TimeoutError, *CONNECTION_FAILED):
+        except (TimeoutError, *ARM_FAILED) as error:
             attempt.failed()
             # The head is out already: a broken connection is the only honest end of a broken answer.
-            with suppress(AttributeError):
-                request.transport.abort()  # type: ignore[union-attr]
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionAbortedError from error
+        except BaseException:
+            attempt.void()
             raise
         finally:
+            deadline.cancel()
             upstream.release()
         attempt.ended(upstream.status)
         return response
 
 
-class _Attempt:
-    """One request at one arm: exactly one of its methods is called."""
+async def _copy(
+    upstream: aiohttp.ClientResponse, response: web.StreamResponse, request: web.Request, attempt: Attempt
+) -> None:
+    """Every piece as it comes. ClientLeft where the client is gone, one of ARM_FAILED where the arm broke off."""
+    pieces = upstream.content.iter_any()
+    await _to_client(attempt, response.prepare(request))
+    async for piece in pieces:
+        await _to_client(attempt, response.write(piece))
+    await _to_client(attempt, response.write_eof())
 
-    def __init__(
-        self, intervals: Intervals, counters: GatewayCounters, interval: Interval, arm: str, began: float
-    ) -> None:
-        self._intervals, self._counters = intervals, counters
-        self._interval, self._arm, self._began = interval, arm, began
 
-    def ended(self, status: int) -> None:
-        """The whole answer came; a 5xx is an error of the arm."""
-        if status >= 500:
-            self.failed()
-            return
-        seconds = monotonic() - self._began
-        self._intervals.answered(self._interval, self._arm, seconds * 1000)
-        self._counters.count(self._arm, "ok", seconds)
-
-    def failed(self) -> None:
-        """The arm failed."""
-        self._intervals.failed(self._interval, self._arm)
-        self._counters.count(self._arm, "error", monotonic() - self._began)
-
-    def timed_out(self) -> None:
-        """The arm did not answer in time."""
-        seconds = monotonic() - self._began
-        self._intervals.timed_out(self._interval, self._arm, seconds * 1000)
-        self._counters.count(self._arm, "timeout", seconds)
-
-    def withdrawn(self) -> None:
-        """The client went away."""
-        self._intervals.withdrawn(self._interval, self._arm)
+async def _to_client(attempt: Attempt, writing: Awaitable[object]) -> None:
+    try:
+        await attempt.for_client(writing)
+    except ConnectionError as error:
+        raise ClientLeft from error
 
 
 def _passed_on(headers: CIMultiDictProxy[str] | Mapping[str, str], *, drop: set[str]) -> CIMultiDict[str]:

@@ -60,6 +60,11 @@ class TrafficSplit:
         if self.canary is not None and self.stable is None:
             raise ValueError("a canary needs a stable arm to go home to")
 
+    @property
+    def routes(self) -> tuple[Arm | None, Arm | None, float]:
+        """What decides where a request goes; a renewal leaves it as it is."""
+        return self.stable, self.canary, self.canary_pct
+
     def home(self, generation: Generation, reason: str) -> TrafficSplit:
         """The same split with all traffic at stable."""
         return replace(self, generation=generation, canary=None, canary_pct=0.0, lease_s=None, reason=reason)

@@ -177,6 +177,79 @@ def test_a_hung_canary_times_out_and_is_counted(bench):
     assert (counted["canary errors"], counted["canary timeouts"]) == (1, 1)
 
 
+@pytest.mark.parametrize(("path", "timeouts"), [("/cut", 0), ("/stall", 1)])
+def test_half_an_answer_is_an_error_of_the_arm(bench, path, timeouts):
+    """The client sees a broken connection, never a short answer that looks whole."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 100.0, 60.0)
+    with pytest.raises(httpx.RemoteProtocolError):
+        bench.send(1, path)
+    counted = bench.counted()
+    assert (counted["canary routed"], counted["canary errors"], counted["canary timeouts"]) == (1, 1, timeouts)
+
+
+def test_an_arm_that_does_not_speak_http_is_saved_by_stable_and_counted(bench):
+    """Whatever the parser says of it, the interval gets its verdict."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 100.0, 60.0)
+    assert bench.send(1, "/garbage") == Counter({"502 -": 1})
+    counted = bench.counted()
+    assert (counted["canary errors"], counted["stable errors"]) == (1, 1)
+
+
+def test_a_client_that_loses_patience_does_not_hide_a_hung_canary(bench):
+    """What it waited for in vain counts as a time-out."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 100.0, 60.0)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(f"http://127.0.0.1:{bench.port}/slow", trust_env=False, timeout=0.5)
+    counted = bench.counted()
+    assert (counted["canary routed"], counted["canary timeouts"]) == (1, 1)
+
+
+def test_a_stream_that_outlasts_the_deadline_is_a_slow_answer(bench):
+    """It flows on, and evidence does not wait for it."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/drip", trust_env=False, timeout=10) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        time.sleep(2.2)
+        counted = bench.counted()
+        assert sum(1 for _ in pieces) > 0
+    assert (counted["stable routed"], counted["stable errors"]) == (1, 0)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream_is_nobodys_error(bench):
+    """It has seen enough."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/drip", trust_env=False) as answer:
+        next(answer.iter_raw())
+    time.sleep(0.5)
+    counted = bench.counted()
+    assert (counted["stable routed"], counted["stable errors"]) == (1, 0)
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:1/", "*", "evil@127.0.0.1:1"])
+def test_only_a_path_is_passed_on(bench, target):
+    """A client cannot choose the host, nor make an arm look bad."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    with socket.create_connection(("127.0.0.1", bench.port), timeout=5) as raw:
+        raw.sendall(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        assert raw.recv(100).split()[1] in {b"400", b"404"}
+    assert bench.counted()["stable routed"] == 0
+
+
+def test_a_question_for_no_interval_is_refused(bench):
+    """400, and the socket lives."""
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(bench.socket))) as admin:
+        assert admin.get("http://gateway/strata?after=x").status_code == 400
+        assert admin.put("http://gateway/split", content=b"[]").status_code == 400
+        assert admin.get("http://gateway/health").status_code == 200
+
+
 def test_a_lease_that_nobody_renews_goes_home(bench):
     """By the gateway's own clock."""
     (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.strata import Stratum, threshold_ms
 from pipelines.serving.intervals import Intervals, step_of
+from pipelines.serving.split import Arm, TrafficSplit
+
+STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
+HOME = TrafficSplit((1, 1), STABLE)
+HALF = TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)
 
 
 def test_a_stratum_waits_for_its_slowest_request():
     """Requests that were routed in it and are still open hold it back, and all after it."""
     intervals = Intervals("b", 1.0, 0.0)
     first = intervals.routed("canary")
-    intervals.cut(1.0, 0.0, (1, 1))
+    intervals.cut(1.0, HOME)
     second = intervals.routed("stable")
     intervals.answered(second, "stable", 5.0)
-    intervals.cut(2.0, 0.0, (1, 1))
+    intervals.cut(2.0, HOME)
     assert intervals.decided_after(-1) == ()
     intervals.timed_out(first, "canary", 10_000.0)
     found = intervals.decided_after(-1)
@@ -30,17 +37,26 @@ def test_a_change_of_shares_cuts():
     """No stratum mixes two shares."""
     intervals = Intervals("b", 10.0, 0.0)
     intervals.answered(intervals.routed("stable"), "stable", 1.0)
-    intervals.cut(0.5, 50.0, (1, 2))
+    intervals.cut(0.5, HALF)
     intervals.answered(intervals.routed("canary"), "canary", 1.0)
-    intervals.cut(0.6, 0.0, (1, 3))
+    intervals.cut(0.6, replace(HOME, generation=(1, 3)))
     assert [(s.canary_pct, s.generation) for s in intervals.decided_after(-1)] == [(0.0, (0, 0)), (50.0, (1, 2))]
 
 
-def test_a_client_that_left_was_never_routed():
+def test_other_arms_at_the_same_share_cut():
+    """No stratum mixes two canaries, and a renewal makes no new one."""
+    intervals = Intervals("b", 10.0, 0.0)
+    intervals.cut(0.1, HALF)
+    intervals.cut(0.2, replace(HALF, generation=(1, 3)))
+    intervals.cut(0.3, replace(HALF, canary=Arm("sha256:c", ("http://127.0.0.1:3",))))
+    assert [s.interval for s in intervals.decided_after(-1)] == [0, 1]
+
+
+def test_a_request_that_no_arm_had_was_never_routed():
     """Nobody's fault."""
     intervals = Intervals("b", 1.0, 0.0)
     intervals.withdrawn(intervals.routed("canary"), "canary")
-    intervals.cut(1.0, 0.0, (0, 0))
+    intervals.cut(1.0, HOME)
     assert intervals.decided_after(-1)[0].canary.routed == 0
 
 
@@ -48,7 +64,7 @@ def test_empty_intervals_are_seen():
     """No traffic is a fact, too."""
     intervals = Intervals("b", 1.0, 0.0)
     for second in range(1, 4):
-        intervals.cut(float(second), 5.0, (1, 1))
+        intervals.cut(float(second), HALF)
     assert len(intervals.decided_after(-1)) == 3
 
 
@@ -65,7 +81,7 @@ def test_a_stratum_counts_what_happened(outcomes):
                 intervals.failed(interval, "canary")
             case _:
                 intervals.timed_out(interval, "canary", ms)
-    intervals.cut(1.0, 0.0, (0, 0))
+    intervals.cut(1.0, HOME)
     stratum = Stratum.from_dict(intervals.decided_after(-1)[0].as_dict())
     timed = [ms for outcome, ms in outcomes if outcome != "error"]
     assert stratum.canary.routed == len(outcomes)

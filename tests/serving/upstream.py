@@ -6,9 +6,11 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+ODD = ("/stream", "/drip", "/garbage", "/cut", "/stall")
+
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with its version; /slow waits, /stream sends pieces."""
+    """Answers with its version; /slow waits, and the odd paths answer oddly."""
 
     protocol_version = "HTTP/1.1"
 
@@ -24,8 +26,8 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         if self.path == "/slow":
             time.sleep(30)
-        if self.path == "/stream":
-            self._stream()
+        if self.path in ODD:
+            getattr(self, f"_{self.path[1:]}")()
             return
         body = (self.headers.get("x-request-id", "") + " " + self.path).encode()
         self.send_response(int(sys.argv[3]) if len(sys.argv) > 3 else 200)
@@ -34,16 +36,42 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self) -> None:
+    def _stream(self, pieces: int = 4) -> None:
         self.send_response(200)
         self.send_header("transfer-encoding", "chunked")
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        for i in range(4):
-            self.wfile.write(b"9\r\ndata: %d\n\n\r\n" % i)
+        for i in range(pieces):
+            self.wfile.write(b"9\r\ndata: %d\n\n\r\n" % (i % 10))
             self.wfile.flush()
             time.sleep(0.2)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _drip(self) -> None:
+        """A stream of 3 s."""
+        self._stream(15)
+
+    def _garbage(self) -> None:
+        """Not HTTP."""
+        self.wfile.write(b"\x00\x01 what?\r\n\r\n")
+        self.close_connection = True
+
+    def _cut(self) -> None:
+        """Less than it said."""
+        self._half()
+        self.close_connection = True
+
+    def _stall(self) -> None:
+        """Half an answer, and then nothing for long."""
+        self._half()
+        time.sleep(30)
+
+    def _half(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "10")
+        self.end_headers()
+        self.wfile.write(b"12345")
+        self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         """Quiet."""

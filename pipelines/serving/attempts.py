@@ -1,0 +1,91 @@
+"""What became of one request at one arm, and was it the arm's doing?"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from time import monotonic
+
+from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.intervals import Intervals
+
+
+class Attempt:
+    """One request at one arm. The first word about it decides; later words change nothing.
+
+    Time that the gateway spends waiting for the client to read is not the arm's.
+    """
+
+    def __init__(self, intervals: Intervals, counters: GatewayCounters, arm: str) -> None:
+        self._intervals, self._counters = intervals, counters
+        self._interval, self.arm = intervals.routed(arm), arm
+        self._began_s = monotonic()
+        self._client_s = 0.0
+        self._client_since_s: float | None = None
+        self._is_decided = False
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the request was routed."""
+        return monotonic() - self._began_s
+
+    def ended(self, status: int) -> None:
+        """The answer came; a 5xx is an error of the arm."""
+        if status >= 500:
+            self.failed()
+        elif self._decide():
+            seconds = self._arm_s()
+            self._intervals.answered(self._interval, self.arm, seconds * 1000)
+            self._counters.count(self.arm, "ok", seconds)
+
+    def failed(self) -> None:
+        """The arm failed."""
+        if self._decide():
+            self._intervals.failed(self._interval, self.arm)
+            self._counters.count(self.arm, "error", self._arm_s())
+
+    def timed_out(self) -> None:
+        """The arm did not answer in time."""
+        if self._decide():
+            seconds = self._arm_s()
+            self._intervals.timed_out(self._interval, self.arm, seconds * 1000)
+            self._counters.count(self.arm, "timeout", seconds)
+
+    def abandoned(self) -> None:
+        """The client left before an answer began.
+
+        Counted like a time-out: to leave it out would hide an arm that hangs from every client that is less patient
+        than the gateway. Both arms meet the same clients, so impatience by itself speaks against neither.
+        """
+        self.timed_out()
+
+    def overdue(self, status: int, *, is_stream: bool) -> None:
+        """The deadline came in the middle of the answer; evidence does not wait for its end.
+
+        A stream that still flows is a slow answer, and a client that reads slowly says nothing about the arm.
+        """
+        if is_stream or self._client_since_s is not None:
+            self.ended(status)
+        else:
+            self.timed_out()
+
+    def void(self) -> None:
+        """The gateway could not pass the request on: the arm never had it."""
+        if self._decide():
+            self._intervals.withdrawn(self._interval, self.arm)
+
+    async def for_client(self, writing: Awaitable[object]) -> None:
+        """Wait until the client took something."""
+        self._client_since_s = monotonic()
+        try:
+            await writing
+        finally:
+            self._client_s += monotonic() - self._client_since_s
+            self._client_since_s = None
+
+    def _arm_s(self) -> float:
+        return self.age_s - self._client_s
+
+    def _decide(self) -> bool:
+        """Whether this is the first word."""
+        first, self._is_decided = not self._is_decided, True
+        return first

@@ -1,0 +1,56 @@
+"""The lease is kept by a loop inside the gateway: what if it breaks, or is overtaken?"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import pytest
+
+from pipelines.serving import gateway as rooms
+from pipelines.serving.gateway import Gateway, serve
+from pipelines.serving.split import Arm, TrafficSplit
+
+STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
+EXPOSED = TrafficSplit((1, 1), STABLE, CANARY, 50.0, 0.01)
+
+
+@pytest.fixture
+def gateway(tmp_path) -> Gateway:
+    """A gateway that listens nowhere yet."""
+    return Gateway(tmp_path / "split", 1.0, 10.0)
+
+
+def test_a_gateway_whose_watch_broke_ends(gateway, tmp_path, monkeypatch):
+    """Nobody would take its users home: it ends, and is started again all-stable."""
+
+    async def broken() -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(gateway, "watch", broken)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(RuntimeError, match="surprise"):
+        asyncio.run(asyncio.wait_for(serve(gateway, "127.0.0.1", port, tmp_path / "g.sock"), 10))
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+def test_a_renewal_that_arrives_while_stable_is_looked_at_counts(gateway, monkeypatch, is_renewed):
+    """The gateway goes home only where the lease is still over after the look."""
+
+    async def look(_: Arm) -> bool:
+        if is_renewed and gateway.store.split.generation == (1, 1):
+            gateway.put(replace(EXPOSED, generation=(1, 2), lease_s=60.0), (1, 1))
+        return True
+
+    async def watched() -> None:
+        gateway.put(EXPOSED, (0, 0))
+        watch = asyncio.create_task(gateway.watch())
+        await asyncio.sleep(0.3)
+        watch.cancel()
+
+    monkeypatch.setattr(rooms, "_is_reachable", look)
+    asyncio.run(watched())
+    assert (gateway.store.split.canary is not None) == is_renewed
