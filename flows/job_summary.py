@@ -82,7 +82,7 @@ def _facts(view: Mapping[str, Any]) -> list[str]:
 
 
 def _phases(view: Mapping[str, Any]) -> list[str]:
-    return _table(("reached", "seconds"), [(name, f"{took_s:.1f}") for name, took_s in view["phase_seconds"].items()])
+    return _table(("part", "seconds"), [(name, f"{took_s:.1f}") for name, took_s in view["phase_seconds"].items()])
 
 
 def _gates(view: Mapping[str, Any]) -> list[str]:

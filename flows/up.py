@@ -40,6 +40,8 @@ ALL_ORPHANS_S = 5.0
 """A detached first release has no service record yet: it is found by a rarer look at all records."""
 
 START_TIMEOUT_S = 60.0
+LONGEST_PAUSE_S = 60.0
+"""A release whose worker keeps failing, because MLflow is down for instance, is tried again after longer and longer."""
 
 
 class Up:
@@ -54,6 +56,8 @@ class Up:
         self._next_round_s = 0.0
         self._takeovers: dict[str, threading.Thread] = {}
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._tries: dict[str, int] = {}
+        self._next_try_s: dict[str, float] = {}
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then everything that was started is stopped."""
@@ -101,7 +105,9 @@ class Up:
             thread = threading.Thread(target=self._take_over, args=(release,), name=release.id, daemon=True)
             self._takeovers[release.id] = thread
             thread.start()
-        else:
+        elif clock().mono_s >= self._next_try_s.get(release.id, 0.0):
+            tries = self._tries[release.id] = self._tries.get(release.id, 0) + 1
+            self._next_try_s[release.id] = clock().mono_s + min(2.0**tries, LONGEST_PAUSE_S)
             self._workers[release.id] = self._start_worker(release)
 
     def _is_worked_on(self, release: Release) -> bool:
@@ -209,10 +215,12 @@ def stop_up(home: Home, timeout_s: float = 30.0) -> bool:
     facts = find_up(home)
     if facts is None:
         return False
-    process = psutil.Process(int(str(facts["pid"])))
-    process.terminate()
-    with suppress(psutil.TimeoutExpired):
-        process.wait(timeout_s)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(str(facts["pid"]))).terminate()
+    # Not by waiting for the process: one whose parent never asks for it stays as a zombie.
+    deadline = time.monotonic() + timeout_s
+    while find_up(home) is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
     return True
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evals.gate import Outcome
+from evals.gate import Outcome, Reason, Verdict
 from pipelines.compress.search import techniques_for
 from pipelines.dataset import Rows
 from pipelines.ending import deployment_of, update_service
@@ -30,6 +30,8 @@ from pipelines.traffic import rehearse_way_back
 from pipelines.units import arm_of, down_reason, exits_of, server_units, wanted_units
 
 READY_TIMEOUT_S = 180.0
+EXITS_AT_STAGING = 3
+"""A server that ended this often before it was ready once is not waited for any longer."""
 
 Findings = Mapping[str, Any]
 
@@ -142,8 +144,14 @@ def stage(shop: Workshop, release: Release) -> Findings:
         shop.ports.runtime.ensure(unit)
     for unit in server_units(service, deployment_of(release, now.wall_s)):
         shop.ports.runtime.ensure(unit)
-    took_s = _wait_ready(shop, release)
-    return {"exits": exits_of(shop.ports, release.service, release.sealed.bundle_digest), "ready_s": round(took_s, 3)}
+    began_s = shop.clock().mono_s
+    reason = _wait_ready(shop, release)
+    exits = exits_of(shop.ports, release.service, release.sealed.bundle_digest)
+    findings = {"exits": exits, "ready_s": round(shop.clock().mono_s - began_s, 3)}
+    if reason:
+        why = Reason(Outcome.ERROR, "ready", f"the staged server did not get ready: {reason}")
+        return {**findings, "verdict": Verdict.of([why]).as_dict()}
+    return findings
 
 
 def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) -> Service:
@@ -167,16 +175,22 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
         return shop.ports.services.save(with_candidate(Service(release.service)))
 
 
-def _wait_ready(shop: Workshop, release: Release) -> float:
-    """Wait until every replica is ready; DependencyDown with what was last seen when that takes too long."""
-    digest, began = release.sealed.bundle_digest, shop.clock().mono_s
-    while reason := down_reason(shop.ports, release.service, digest) or _gateway_down(shop, release.service):
-        if shop.clock().mono_s - began > READY_TIMEOUT_S:
-            raise DependencyDown(
-                f"the staged server is not ready after {READY_TIMEOUT_S:g} s: {reason}", code="E_NOT_READY"
-            )
+def _wait_ready(shop: Workshop, release: Release) -> str:
+    """Wait until every replica is ready; why they are not where that takes too long or they keep ending.
+
+    DependencyDown where it is the gateway that does not answer: that says nothing about the candidate.
+    """
+    digest, began_s = release.sealed.bundle_digest, shop.clock().mono_s
+    while True:
+        reason, gateway = down_reason(shop.ports, release.service, digest), _gateway_down(shop, release.service)
+        if not reason and not gateway:
+            return ""
+        is_late = shop.clock().mono_s - began_s > READY_TIMEOUT_S
+        if reason and (is_late or exits_of(shop.ports, release.service, digest) >= EXITS_AT_STAGING):
+            return reason
+        if is_late:
+            raise DependencyDown(f"the gateway does not answer: {gateway}", code="E_NOT_READY", field=release.service)
         shop.sleep(0.1)
-    return shop.clock().mono_s - began
 
 
 def _gateway_down(shop: Workshop, service: str) -> str:
@@ -209,7 +223,7 @@ def conclude(shop: Workshop, release: Release, step: Step, findings: Findings) -
     """Record what a step found: the next phase on PASS, an end otherwise."""
     before, at_s = release, shop.clock().wall_s
     verdict = findings.get("verdict") or {"outcome": Outcome.PASS}
-    if verdict["outcome"] != Outcome.PASS and step.after is not Phase.COMPRESSED:
+    if verdict["outcome"] != Outcome.PASS:
         release = release.record(at_s, "judged", step=step.name, **findings)
         end = Phase.REJECTED if verdict["outcome"] == Outcome.FAIL else Phase.HELD
         release = release.enter(end, at_s, why=because(verdict))

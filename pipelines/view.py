@@ -6,6 +6,19 @@ from typing import Any
 
 from pipelines.release import Phase, Release
 
+_PART = {
+    Phase.OPEN: "evaluate",
+    Phase.EVALUATED: "compress",
+    Phase.COMPRESSED: "build",
+    Phase.BUILT: "stage",
+    Phase.STAGED: "qualify",
+    Phase.QUALIFIED: "canary",
+    Phase.CANARY: "canary",
+    Phase.BAKING: "bake",
+    Phase.PROMOTING: "promote",
+}
+"""What is being done in each phase that is not an end."""
+
 
 def release_view(release: Release) -> dict[str, Any]:
     """The release as plain data: what `status --json` and the API give."""
@@ -27,13 +40,14 @@ def release_view(release: Release) -> dict[str, Any]:
 
 
 def phase_seconds(release: Release) -> dict[str, float]:
-    """How long the release took to reach each phase from the one before, in seconds, added up per phase."""
+    """How long each part of the path took, in seconds; a part that was gone through twice has both added up."""
     took: dict[str, float] = {}
-    before_s = release.started_at_s
+    phase, since_s = Phase.OPEN, release.started_at_s
     for event in release.of_kind("entered"):
-        phase = event.data["phase"]
-        took[phase] = round(took.get(phase, 0.0) + event.at_s - before_s, 3)
-        before_s = event.at_s
+        entered = Phase(event.data["phase"])
+        part = "promote" if (phase, entered) == (Phase.QUALIFIED, Phase.PROMOTING) else _PART[phase]
+        took[part] = round(took.get(part, 0.0) + event.at_s - since_s, 3)
+        phase, since_s = entered, event.at_s
     return took
 
 

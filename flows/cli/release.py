@@ -65,6 +65,7 @@ def release(
     from flows.wiring import holder
     from pipelines.intake import AlreadyLive
     from pipelines.spec_file import read_spec
+    from pipelines.view import release_view
 
     asked = read_spec(spec, model=model)
     home, ports = open_ports()
@@ -77,7 +78,7 @@ def release(
     except AlreadyLive as live:
         _say_live(live, as_json)
         return
-    typer.echo(begun.id)
+    print_json(release_view(begun)) if as_json else typer.echo(begun.id)
 
 
 def resume(

@@ -34,7 +34,9 @@ def _outcomes(registry: CollectorRegistry, found: tuple[Release, ...]) -> None:
 
 def _latest(registry: CollectorRegistry, found: tuple[Release, ...]) -> None:
     """The newest release of each service: seconds per phase, and what its canary saw."""
-    seconds = Gauge("shipway_release_phase_seconds", "Time to reach a phase", ["service", "phase"], registry=registry)
+    seconds = Gauge(
+        "shipway_release_phase_seconds", "Time of each part of the path", ["service", "phase"], registry=registry
+    )
     requests = Gauge("shipway_release_requests", "Judged requests", ["service", "arm", "outcome"], registry=registry)
     for release in {r.service: r for r in reversed(found)}.values():
         for phase, took_s in phase_seconds(release).items():

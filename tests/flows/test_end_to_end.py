@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,6 +180,11 @@ def client(world) -> Iterator[Client]:
     thread.join()
 
 
+def phases(release) -> list[str]:
+    """The phases that a release has entered, in order."""
+    return [str(event.data["phase"]) for event in release.of_kind("entered")]
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to a process that this test started, and its helpers."""
     for child in psutil.Process(process.pid).children(recursive=True):
@@ -189,6 +197,63 @@ def test_promoting_what_is_live_does_nothing(world):
     """It says so, and exits 0."""
     done = world.run("release", str(world.spec), "--model", "models:/tiny/1")
     assert (done.returncode, "already live" in done.stdout) == (0, True)
+
+
+def test_a_release_that_is_killed_early_goes_on_where_it_was(world, client):
+    """A kill -9 while it compresses: what was evaluated is not evaluated again, and no user has noticed."""
+    controller = world.start_release()
+    world.wait("the end of the evaluation", lambda: phases(world.newest())[-1:] == ["evaluated"])
+    kill(controller)
+    assert world.ports.router.read("tiny").canary is None
+    world.wait_ended()
+    release = world.newest()
+    assert phases(release).count("evaluated") == 1
+    assert (release.outcome, client.failed) == ("promoted", 0)
+
+
+def test_a_release_is_handed_over(world, client):
+    """`--detach` returns at once with an id; `up` takes the release to its end."""
+    done = world.run("release", str(world.spec), "--model", f"models:/tiny/{world.new_version()}", "--detach", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["id"], facts["outcome"]) == (world.newest().id, None)
+    world.wait_ended()
+    assert (world.newest().outcome, client.failed) == ("promoted", 0)
+
+
+def test_prefect_shows_the_evidence(world):
+    """Each step of the last release has its page and, where it measured something, its table."""
+
+    def shown() -> dict[str, str]:
+        with closing(sqlite3.connect(world.home.root / "prefect" / "prefect.db")) as database:
+            asked = ("select key, type from artifact where key like ?", [f"{world.newest().id}-%"])
+            return {key.removeprefix(f"{world.newest().id}-"): kind for key, kind in database.execute(*asked)}
+
+    world.wait("the last table", lambda: "rollout-table" in shown(), 30)
+    pages = {"evaluate", "compress", "build", "stage", "qualify", "rollout"}
+    assert {key for key, kind in shown().items() if kind == "markdown"} == pages
+    assert {key for key, kind in shown().items() if kind == "table"} == {
+        "evaluate-table",
+        "compress-table",
+        "rollout-table",
+    }
+
+
+def test_a_taken_port_is_refused_before_anything_begins(world):
+    """E_PORT with the port, exit 2, and no release."""
+    newest = world.newest().id
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        spec = world.home.root / "other.yaml"
+        spec.write_text(SPEC.replace("service: tiny", f"service: other\nserve: {{port: {port}}}"))
+        done = world.run("release", str(spec), "--json")
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["field"]) == ("E_PORT", "serve.port")
+    assert str(port) in error["reason"]
+    assert (world.newest().id, world.ports.services.names()) == (newest, ("tiny",))
 
 
 def test_up_takes_over_when_the_controller_is_killed(world, client):

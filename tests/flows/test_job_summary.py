@@ -23,7 +23,7 @@ VIEW = {
     "canary_errors": 9,
     "stable_requests": 500,
     "stable_errors": 0,
-    "phase_seconds": {"evaluated": 12.34, "rolled_back": 3.0},
+    "phase_seconds": {"evaluate": 12.34, "canary": 3.0},
     "verdicts": [
         {
             "step": "evaluated",
@@ -39,7 +39,7 @@ def test_a_release_is_told_with_its_evidence():
     text = page(VIEW)
     assert text.startswith("## ↩️ m v4 → s: rolled back\n\ncanary 9 of 60 failed, stable 0 of 500\n")
     assert "| canary | 9 of 60 requests failed |" in text
-    assert "| evaluated | 12.3 |" in text
+    assert "| evaluate | 12.3 |" in text
     assert "| evaluated | pass | 0.8 &#124; fine |" in text
 
 
