@@ -3,8 +3,9 @@
 This is the heart of Shipway: one pure function from what was asked, what has happened and what is seen, to one of
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
-The order of the questions is the order of their weight: a person's word, a dead arm, proven harm, the deadline, a
-pause, a beginning or an interruption, and only then whether enough has been seen to go on.
+The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline, a
+pause, a beginning or an interruption, and only then whether enough has been seen to go on. One rule stands over all of
+them: traffic never moves to a dead arm.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
     """What should happen now? Asks the questions in the order of their weight; the first answer counts."""
     decision = (
         _a_persons_word(seen)
-        or _a_dead_arm(plan, seen)
+        or _a_dead_canary(seen)
         or _proven_harm(seen)
         or _the_deadline(plan, release, seen)
         or _a_pause(plan, release, seen)
@@ -100,8 +101,8 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _the_next_step(plan, release, seen)
     )
     if release.phase is Phase.QUALIFIED and isinstance(decision, RollBack):
-        return replace(decision, end=_UNSEEN_END[decision.end])
-    return decision
+        decision = replace(decision, end=_UNSEEN_END[decision.end])
+    return _while_home_is_dead(plan, seen, decision) if seen.stable_down else decision
 
 
 _UNSEEN_END = {Phase.ROLLED_BACK: Phase.REJECTED, Phase.HELD: Phase.HELD, Phase.ABORTED: Phase.ABORTED}
@@ -129,15 +130,21 @@ def _a_persons_word(seen: Situation) -> Decision | None:
             return None
 
 
-def _a_dead_arm(plan: RolloutSpec, seen: Situation) -> Decision | None:
-    """A canary that cannot serve goes home without statistics, unless home is dead too."""
-    if seen.stable_down and seen.observed_pct > 0:
-        return Hold(
-            seen.now_s + plan.look_s, f"stable is down ({seen.stable_down}): traffic does not move to a dead arm"
-        )
-    if seen.canary_down:
-        return RollBack(f"the canary cannot serve: {seen.canary_down}")
-    return None
+def _a_dead_canary(seen: Situation) -> Decision | None:
+    """A canary that cannot serve goes home without statistics."""
+    return RollBack(f"the canary cannot serve: {seen.canary_down}") if seen.canary_down else None
+
+
+def _while_home_is_dead(plan: RolloutSpec, seen: Situation, decision: Decision) -> Decision:
+    """No share moves to a stable that is dead, and none is raised that could not go home: wait until it is back."""
+    match decision:
+        case RollBack() if seen.observed_pct > 0:
+            unmoved = f"traffic does not move to a dead arm ({decision.why})"
+        case Advance():
+            unmoved = "no share is raised without a way home"
+        case _:
+            return decision
+    return Hold(seen.now_s + plan.look_s, f"stable is down ({seen.stable_down}): {unmoved}")
 
 
 def _proven_harm(seen: Situation) -> Decision | None:
@@ -157,7 +164,9 @@ def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decis
 
 
 def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
-    return Hold(seen.now_s + plan.look_s, "paused by a person") if release.paused else None
+    asked = seen.command.verb if seen.command else ""
+    paused = asked == "pause" or (release.paused and asked != "resume")
+    return Hold(seen.now_s + plan.look_s, "paused by a person") if paused else None
 
 
 def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:

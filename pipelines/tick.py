@@ -19,11 +19,13 @@ from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situat
 from pipelines.serving.split import TrafficSplit
 from pipelines.spec import ReleaseSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
-from pipelines.units import down_reason, exits_of, gateway_name
+from pipelines.units import dead_reason, down_reason, exits_of, gateway_name
 from pipelines.watching import Watch, belongs, canary_plan, replay
 
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
+
+MOVING_VERBS = frozenset({"abort", "rollback", "promote"})
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _situation(
         verdict=verdict,
         step_requests=watch.step_requests,
         canary_down=_canary_down(ctl, release, watch, exposed=share_of_ours(release, split) > 0),
-        stable_down=down_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
+        stable_down=dead_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
         command=command,
         url=ctl.ports.runtime.status(gateway_name(release.service)).url,
     )
@@ -202,9 +204,9 @@ def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
 
 
 def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:
-    """Record and answer the commands that change no traffic by themselves."""
+    """Record and answer a person's word; one that had to wait, because stable is dead, is asked again."""
     command = seen.command
-    if command is None:
+    if command is None or (isinstance(seen.decision, Hold) and command.verb in MOVING_VERBS):
         return release
     after = record_command(release, command, seen.now)
     release = _save(ctl, release, after)

@@ -65,6 +65,12 @@ def down_reason(ports: Ports, service: str, digest: str) -> str:
     return "; ".join(f"{s.state}: {s.reason}" if s.reason else s.state for s in seen if s.state != "ready")
 
 
+def dead_reason(ports: Ports, service: str, digest: str) -> str:
+    """Why can nobody be served by these bytes right now? "" while any replica is ready."""
+    alive = any(s.state == "ready" for s in replicas_of(ports, service, digest))
+    return "" if alive else down_reason(ports, service, digest)
+
+
 def exits_of(ports: Ports, service: str, digest: str) -> int:
     """How often did a replica of these bytes die and come back?"""
     return sum(s.restarts for s in replicas_of(ports, service, digest))

@@ -92,9 +92,43 @@ TABLE = [
         Hold,
         None,
     ),
+    (
+        "a person cannot move traffic to a dead stable either",
+        Phase.CANARY,
+        {},
+        {"stable_down": "exited", "command": ordered("abort")},
+        Hold,
+        None,
+    ),
+    ("no user is given without a way home", Phase.CANARY, {}, {"now_s": 1010.0, "stable_down": "exited"}, Hold, None),
+    (
+        "what has no users ends although stable is dead",
+        Phase.CANARY,
+        {},
+        {"stable_down": "exited", "observed_pct": 0.0, "command": ordered("abort")},
+        RollBack,
+        Phase.ABORTED,
+    ),
+    (
+        "a proven canary takes over from a dead stable",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1020.0, "stable_down": "exited", "verdict": Verdict(promote=True)},
+        Promote,
+        None,
+    ),
     ("a lost share begins again", Phase.CANARY, {"step": 1, "confirmed": 50.0}, {"observed_pct": 0.0}, Advance, 5.0),
     ("a lost bake begins again", Phase.BAKING, {"step": 2, "confirmed": 95.0}, {"observed_pct": 0.0}, Advance, 5.0),
     ("a pause holds", Phase.CANARY, {"paused": True}, {"now_s": 1010.0}, Hold, None),
+    ("a pause holds at once", Phase.CANARY, {}, {"now_s": 1010.0, "command": ordered("pause")}, Hold, None),
+    (
+        "a paused release goes on at once",
+        Phase.CANARY,
+        {"paused": True},
+        {"now_s": 1010.0, "command": ordered("resume")},
+        Advance,
+        50.0,
+    ),
     (
         "a pause does not hide harm",
         Phase.CANARY,
@@ -182,12 +216,14 @@ def test_no_decision_breaks_a_rule(release, situation):
         case Advance():
             assert decision.pct == share_of(PLAN, decision.step)
             assert not situation.canary_down
+            assert not situation.stable_down
             assert not situation.verdict.roll_back
         case Promote():
             commanded = situation.command is not None and situation.command.verb == "promote"
             assert commanded or (situation.verdict.promote and not situation.verdict.roll_back)
         case RollBack():
             assert decision.end in MOVES[release.phase]
+            assert situation.observed_pct == 0 or not situation.stable_down
         case Hold():
             assert decision.why
 

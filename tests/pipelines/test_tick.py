@@ -289,6 +289,23 @@ def test_a_resumed_judge_equals_the_uninterrupted_one():
     assert (again.boot, again.step_requests) == (world.watch.boot, world.watch.step_requests)
 
 
+def test_an_abort_waits_for_a_dead_stable():
+    """Its users stay where they are answered; once stable is back, the word is obeyed."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.look()
+    stable = server_units(world.ports.services.load("s"), Deployment(OLD, "/b", "m", 1, "r0"))[0]
+    alive = world.ports.runtime.status(stable.name)
+    world.ports.runtime.fail(stable.name, "exited")
+    world.ports.inbox.send(Command("c", "r1", "abort", "ada"))
+    world.look()
+    assert (world.release.phase, world.ports.router.read("s").canary_pct) == (Phase.CANARY, 10.0)
+    world.ports.runtime.set(stable.name, alive)
+    world.look()
+    assert (world.release.phase, world.ports.router.read("s").canary) == (Phase.ABORTED, None)
+    assert world.ports.inbox.pending("r1") == ()
+
+
 def test_pause_holds_the_share_and_resume_lets_it_go_on():
     """A pause keeps renewing the lease; it does not move."""
     world = World()
