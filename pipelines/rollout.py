@@ -3,9 +3,9 @@
 This is the heart of Shipway: one pure function from what was asked, what has happened and what is seen, to one of
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
-The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline, a
-pause, a beginning or an interruption, and only then whether enough has been seen to go on. One rule stands over all of
-them: traffic never moves to a dead arm.
+The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline,
+silence, a pause, a beginning or an interruption, and only then whether enough has been seen to go on. One rule stands
+over all of them: traffic never moves to a dead arm.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from pipelines.release import Phase, Release
 from pipelines.spec import RolloutSpec
 
 SHARE_TOLERANCE = 1e-6
+
+FRESH_S = 10.0
+"""Evidence is fresh where the last of it came within this time: nobody gets a larger share on older news."""
+
+PATIENCE_S = 50.0
+"""Five times that long without news, and the canary goes home: it is not accused, but it is not watched either."""
 
 
 class Judged(Protocol):
@@ -52,6 +58,8 @@ class Situation:
     stable_down: str = ""
     command: Command | None = None
     url: str = ""
+    silent_s: float = 0.0
+    """For how long no evidence has come that should have come."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _a_dead_canary(seen)
         or _proven_harm(seen)
         or _the_deadline(plan, release, seen)
+        or _silence(plan, seen)
         or _a_pause(plan, release, seen)
         or _a_beginning(plan, release, seen)
         or _the_next_step(plan, release, seen)
@@ -161,6 +170,14 @@ def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decis
     if seen.now_s < ends_s:
         return Hold(ends_s, f"{why}; promote, abort or wait?")
     return RollBack(why, Phase.ROLLED_BACK if plan.on_inconclusive == "rollback" else Phase.HELD)
+
+
+def _silence(plan: RolloutSpec, seen: Situation) -> Decision | None:
+    """Absent evidence speaks for nobody: the share stays, and goes home where the silence lasts."""
+    if seen.silent_s <= FRESH_S or seen.observed_pct == 0:
+        return None
+    why = f"no evidence has come for {seen.silent_s:.0f} s"
+    return RollBack(why, Phase.HELD) if seen.silent_s > PATIENCE_S else Hold(seen.now_s + plan.look_s, why)
 
 
 def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:

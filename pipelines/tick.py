@@ -78,7 +78,7 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     release = _adopt_share(ctl, release, split, now)
     watch, strata = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
-    command = next(iter(ctl.ports.inbox.pending(release.id)), None)
+    command = _pending(ctl, release)
     verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
     situation = _situation(ctl, release, watch, split, verdict, command, now)
     decision = decide(ctl.spec.rollout, release, situation)
@@ -108,12 +108,25 @@ def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: No
 
 
 def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...]]:
-    strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
+    """The watch after what is new, and the new strata of this release; a source that is down is silent."""
+    try:
+        strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
+    except DependencyDown:
+        strata = ()
+    watch = watch.heard(now.mono_s, anything=bool(strata))
     ours = tuple(s for s in strata if belongs(release, s))
     watch = watch.absorb(ctl.spec.rollout, ours)
     if strata:
         watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
     return watch, ours
+
+
+def _pending(ctl: Controller, release: Release) -> Command | None:
+    """The oldest word that waits. Where it cannot be read the look goes on: harm does not wait for a database."""
+    try:
+        return next(iter(ctl.ports.inbox.pending(release.id)), None)
+    except DependencyDown:
+        return None
 
 
 def _count_unready(ctl: Controller, release: Release, watch: Watch) -> Watch:
@@ -139,6 +152,8 @@ def _situation(
         stable_down=dead_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
         command=command,
         url=ctl.ports.runtime.status(gateway_name(release.service)).url,
+        # A stratum waits for its slowest request, so that much silence is in order.
+        silent_s=watch.silent_s(now.mono_s) - ctl.spec.serve.timeout_s,
     )
 
 

@@ -25,6 +25,8 @@ class Watch:
     step_requests: int = 0
     warm_from_s: Mapping[str, float] = field(default_factory=dict)
     unready_looks: int = 0
+    heard_at_s: float | None = None
+    """When the last stratum came, on the controller's monotonic clock; None before its first look."""
 
     def absorb(self, plan: RolloutSpec, strata: Sequence[Stratum]) -> Watch:
         """The watch after more strata, in order."""
@@ -42,6 +44,14 @@ class Watch:
         if stratum.routed_from_s < warm[stratum.boot] + plan.warmup_s:
             return read
         return replace(read, judge=absorb(canary_plan(plan), self.judge, stratum))
+
+    def heard(self, now_s: float, *, anything: bool) -> Watch:
+        """The watch after the gateway was asked: silence counts from the first question on."""
+        return replace(self, heard_at_s=now_s) if anything or self.heard_at_s is None else self
+
+    def silent_s(self, now_s: float) -> float:
+        """For how long nothing was heard, in seconds."""
+        return now_s - self.heard_at_s if self.heard_at_s is not None else 0.0
 
     def new_step(self) -> Watch:
         """The watch at the beginning of another step."""

@@ -96,7 +96,7 @@ def _text(view: dict[str, Any]) -> str:
         share = f"canary {canary['pct']:g} %, lease {live['lease_s']:g} s" if canary else "all at stable"
     lines = [
         f"{view['id']}  {view['model']} v{view['version']} → {view['service']}",
-        f"  phase    {view['phase']}" + (f" ({view['outcome']})" if view["outcome"] else ""),
+        f"  phase    {view['phase']}" + (f" ({view['label']})" if view["label"] else ""),
         f"  traffic  {share}",
         f"  why      {view.get('reason') or 'running'}",
     ]

@@ -119,6 +119,24 @@ TABLE = [
     ),
     ("a lost share begins again", Phase.CANARY, {"step": 1, "confirmed": 50.0}, {"observed_pct": 0.0}, Advance, 5.0),
     ("a lost bake begins again", Phase.BAKING, {"step": 2, "confirmed": 95.0}, {"observed_pct": 0.0}, Advance, 5.0),
+    ("without fresh evidence nobody advances", Phase.CANARY, {}, {"now_s": 1010.0, "silent_s": 11.0}, Hold, None),
+    (
+        "without fresh evidence nobody is promoted",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1020.0, "silent_s": 11.0, "verdict": Verdict(promote=True)},
+        Hold,
+        None,
+    ),
+    ("a long silence goes home, unaccused", Phase.CANARY, {}, {"silent_s": 51.0}, RollBack, Phase.HELD),
+    (
+        "what was proven before the silence counts",
+        Phase.CANARY,
+        {},
+        {"silent_s": 51.0, "verdict": Verdict(roll_back=True)},
+        RollBack,
+        Phase.ROLLED_BACK,
+    ),
     ("a pause holds", Phase.CANARY, {"paused": True}, {"now_s": 1010.0}, Hold, None),
     ("a pause holds at once", Phase.CANARY, {}, {"now_s": 1010.0, "command": ordered("pause")}, Hold, None),
     (
@@ -197,6 +215,7 @@ situations = st.builds(
     step_requests=st.integers(0, 100),
     canary_down=st.sampled_from(["", "exited"]),
     stable_down=st.sampled_from(["", "exited"]),
+    silent_s=st.sampled_from([0.0, 11.0, 51.0]),
     command=st.sampled_from([None, *(ordered(v) for v in ("abort", "rollback", "promote", "pause", "approve"))]),
 )
 releases = st.builds(
@@ -217,6 +236,7 @@ def test_no_decision_breaks_a_rule(release, situation):
             assert decision.pct == share_of(PLAN, decision.step)
             assert not situation.canary_down
             assert not situation.stable_down
+            assert situation.silent_s == 0 or situation.observed_pct == 0
             assert not situation.verdict.roll_back
         case Promote():
             commanded = situation.command is not None and situation.command.verb == "promote"

@@ -19,6 +19,7 @@ from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.ports import Command, Now, Ports, RegisteredVersion
 from pipelines.release import Candidate, Phase, Release
+from pipelines.rollout import PATIENCE_S
 from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
 from pipelines.tick import Controller, drive, look
@@ -287,6 +288,39 @@ def test_a_resumed_judge_equals_the_uninterrupted_one():
     again = replay(SPEC.rollout, world.ports.ledger.load("r1"))
     assert again.judge == world.watch.judge
     assert (again.boot, again.step_requests) == (world.watch.boot, world.watch.step_requests)
+
+
+def test_a_source_that_goes_silent_sends_home_unaccused(monkeypatch):
+    """The lease is renewed meanwhile; after its patience the release is held, and its bytes are not convicted."""
+
+    def down(*_):
+        raise DependencyDown("no metrics", code="E_METRICS")
+
+    world = World()
+    world.look_until(Phase.CANARY)
+    monkeypatch.setattr(world.ports.metrics, "measure", down)
+    began_s = world.wall_s
+    while not world.release.is_ended:
+        world.look()
+        assert world.share in {10.0, 0}
+    assert (world.release.phase, world.share) == (Phase.HELD, 0)
+    assert PATIENCE_S < world.wall_s - began_s - SPEC.serve.timeout_s < PATIENCE_S + 3
+    assert world.ports.services.load("s").quarantined == {}
+
+
+def test_a_command_that_cannot_be_read_does_not_stop_a_look(monkeypatch):
+    """A database that is locked keeps nobody at a bad canary."""
+
+    def locked(_):
+        raise DependencyDown("locked", code="E_LEDGER_IO")
+
+    world = World()
+    world.look_until(Phase.CANARY)
+    monkeypatch.setattr(world.ports.inbox, "pending", locked)
+    for _ in range(10):
+        if not world.release.is_ended:
+            world.look(errors=100)
+    assert (world.release.phase, world.share) == (Phase.ROLLED_BACK, 0)
 
 
 def test_an_abort_waits_for_a_dead_stable():
