@@ -1,29 +1,61 @@
-"""What happens to a person's word when no controller lives? Traffic goes home at once."""
+"""What happens to a person's word when no controller lives, or no word can be left? Traffic goes home at once."""
 
 from __future__ import annotations
 
 from flows.holding import hold
 from flows.wiring import clock, holder
 from flows.working import abort_unseen, is_exposed
-from pipelines.ending import go_home
+from pipelines.ending import end_at_home
+from pipelines.errors import DependencyDown
 from pipelines.ports import Ports
 from pipelines.release import Phase, Release
 from pipelines.rollout import RollBack
+from pipelines.serving.split import TrafficSplit
 from pipelines.tick import record_command
+from pipelines.traffic import send_home
+from pipelines.units import dead_reason
 
 
 def obey_now(ports: Ports, release: Release) -> Release:
-    """Abort or roll back a release that nobody controls."""
+    """Abort or roll back a release that nobody controls: its traffic first, then its record."""
     with hold(ports, release.service, holder("command")) as held:
         release = ports.ledger.load(release.id)
         if release.is_ended:
             return release
         if not is_exposed(release):
             return abort_unseen(ports, release)
+        refuse_dead_home(ports, release.service, ports.router.read(release.service))
+        send_home(ports, release, held.token)
         command = ports.inbox.pending(release.id)[-1]
         end = Phase.ABORTED if command.verb == "abort" and release.phase is not Phase.PROMOTING else Phase.ROLLED_BACK
         said = record_command(release, command, clock())
         ports.ledger.save(said, release.version)
-        ended = go_home(ports, said, held.token, RollBack(f"{command.verb} by {command.actor}", end), {}, clock())
+        ended = end_at_home(ports, said, RollBack(f"{command.verb} by {command.actor}", end), {}, clock())
         ports.inbox.done(command.id)
         return ended
+
+
+def home_unrecorded(ports: Ports, service: str) -> TrafficSplit:
+    """All traffic to stable by the gateway alone, where no word can be recorded.
+
+    It is written under the fence that holds: the controller, if one lives, sees a share that it did not lower, and
+    cannot raise it again before it can write its intent down.
+    """
+    split = ports.router.read(service)
+    if split.canary is None:
+        return split
+    refuse_dead_home(ports, service, split)
+    fence, n = split.generation
+    return ports.router.write(service, split.home((fence, n + 1), "ordered home, unrecorded"), split.generation)
+
+
+def refuse_dead_home(ports: Ports, service: str, split: TrafficSplit) -> None:
+    """DependencyDown where stable cannot serve: traffic never moves to a dead arm."""
+    dead = dead_reason(ports, service, split.stable.digest) if split.stable is not None else ""
+    if dead and split.canary is not None:
+        raise DependencyDown(
+            f"stable is down ({dead}): traffic does not move to a dead arm",
+            code="E_STABLE_DOWN",
+            field=service,
+            hint="shipway up restarts it; say it again then",
+        )

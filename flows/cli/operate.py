@@ -11,6 +11,7 @@ import typer
 from flows.cli.options import AsJson, open_home, open_ports, print_json
 
 if TYPE_CHECKING:
+    from pipelines.errors import DependencyDown
     from pipelines.ports import Ports
     from pipelines.release import Release
 
@@ -107,16 +108,31 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
     """Leave a command and wait until it is obeyed; without a living controller, act at once."""
     from flows.commands import obey_now
     from flows.wiring import actor, clock
-    from pipelines.errors import BadInput
+    from pipelines.errors import BadInput, DependencyDown
     from pipelines.ports import Command
 
     if release.is_ended:
         raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID")
     command = Command(uuid.uuid4().hex, release.id, verb, actor(), reason)
-    ports.inbox.send(command)
+    try:
+        ports.inbox.send(command)
+    except DependencyDown as error:
+        raise _without_a_record(ports, release, verb, error) from error
     if ports.lock.holder(release.service, clock()) is None and verb in {"abort", "rollback"}:
         return _tell(obey_now(ports, release), as_json=as_json)
     return _tell(_wait_obeyed(ports, command), as_json=as_json)
+
+
+def _without_a_record(ports: Ports, release: Release, verb: str, error: DependencyDown) -> DependencyDown:
+    """A ledger that cannot be written keeps nobody at a canary: act at the gateway, and say what is missing."""
+    from flows.commands import home_unrecorded
+    from flows.working import is_exposed
+
+    if verb not in {"abort", "rollback"} or not is_exposed(release):
+        return error
+    home_unrecorded(ports, release.service)
+    reason = f"all traffic is at stable, but that could not be recorded: {error.reason}"
+    return type(error)(reason, code="E_UNRECORDED", hint=f"shipway {verb} {release.id} again, when it can be")
 
 
 def _order(release_id: str, verb: str, reason: str, *, as_json: bool) -> None:

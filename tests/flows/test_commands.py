@@ -1,0 +1,65 @@
+"""A person's word without a controller: traffic first, then the record, and never to a dead arm."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.commands import home_unrecorded, obey_now
+from pipelines.errors import DependencyDown
+from pipelines.ports import Command
+from pipelines.release import Phase
+from pipelines.units import server_units
+from tests.pipelines.test_tick import World
+
+
+@pytest.fixture
+def world() -> World:
+    """A canary whose controller is gone, and an abort that waits."""
+    made = World()
+    made.look_until(Phase.CANARY)
+    made.ports.lock.release(made.token)
+    made.ports.inbox.send(Command("c", "r1", "abort", "ada", "enough"))
+    return made
+
+
+def kill_stable(world: World) -> None:
+    """Stable cannot serve any more."""
+    service = world.ports.services.load("s")
+    world.ports.runtime.fail(server_units(service, service.stable)[0].name, "exit 9")
+
+
+def test_it_is_obeyed_at_once(world):
+    """Home, recorded with who and why, and answered."""
+    ended = obey_now(world.ports, world.release)
+    assert (ended.phase, ended.reason, world.share) == (Phase.ABORTED, "abort by ada", 0)
+    assert world.ports.ledger.load("r1").phase is Phase.ABORTED
+    assert world.ports.inbox.pending("r1") == ()
+
+
+def test_traffic_goes_home_although_nothing_can_be_recorded(world, monkeypatch):
+    """The ledger fails after the router was written."""
+
+    def full(*_):
+        raise DependencyDown("disk full", code="E_LEDGER_IO")
+
+    monkeypatch.setattr(world.ports.ledger, "save", full)
+    with pytest.raises(DependencyDown, match="disk full"):
+        obey_now(world.ports, world.release)
+    assert world.share == 0
+
+
+def test_home_without_a_record_stays_home(world):
+    """Under the fence that holds, so that a living controller sees it as a share that it lost."""
+    before = world.ports.router.read("s").generation
+    after = home_unrecorded(world.ports, "s")
+    assert (after.canary, after.generation) == (None, (before[0], before[1] + 1))
+    assert home_unrecorded(world.ports, "s") == after
+
+
+def test_nobody_is_sent_to_a_dead_stable(world):
+    """Both ways refuse, and leave the traffic where it is answered."""
+    kill_stable(world)
+    for act in (lambda: obey_now(world.ports, world.release), lambda: home_unrecorded(world.ports, "s")):
+        with pytest.raises(DependencyDown, match="does not move to a dead arm"):
+            act()
+    assert world.share > 0
