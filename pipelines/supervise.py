@@ -6,8 +6,10 @@ supervisor, and the next one adopts them by process id and start time.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +28,7 @@ from pipelines.adapters.unit_files import (
     since_boot_s,
     write_observed,
 )
+from pipelines.doors import Doors
 from pipelines.errors import DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
@@ -52,6 +55,7 @@ class Supervisor:
     environ: Mapping[str, str] = field(default_factory=lambda: child_environment(os.environ))
     _seen: dict[str, Seen] = field(default_factory=dict)
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _doors: Doors = field(default_factory=Doors)
     _unwritten: set[str] = field(default_factory=set)
     _has_adopted: bool = False
 
@@ -76,6 +80,7 @@ class Supervisor:
 
     def stop_all(self) -> None:
         """Stop every process, drained, gateways first; what does not end in time is killed."""
+        self._doors.close_all()
         alive = [s.observed for s in self._seen.values() if s.observed.is_alive()]
         _end([o for o in alive if o.unit.kind == "gateway"])
         _end([o for o in alive if o.unit.kind != "gateway"])
@@ -135,13 +140,15 @@ class Supervisor:
 
     def _start(self, unit: Unit, now: Now) -> None:
         before = self._seen.get(unit.name)
-        if is_port_taken(unit.port):
+        try:
+            door = self._door(unit)
+        except OSError:
             self._failed_to_start(unit, before, f"E_PORT: port {unit.port} is taken by another process", now)
             return
         path = self._log(unit)
         log_from = path.stat().st_size if path.exists() else 0
         try:
-            child = spawn(self.command_for(self.home, unit), self.environ, self.home.root, path)
+            child = spawn(self.command_for(self.home, unit), self.environ, self.home.root, path, door)
         except (OSError, ShipwayError) as error:
             self._failed_to_start(unit, before, f"E_START: {error}", now)
             return
@@ -149,6 +156,14 @@ class Supervisor:
         restarts = restarts_after(before)
         observed = _observe(unit, psutil.Process(child.pid), now, restarts)
         self._note(Seen(observed, True, now.mono_s, before.backoff_s if before else 0.0, log_from=log_from))
+
+    def _door(self, unit: Unit) -> socket.socket | None:
+        """The gateway's open door; a server opens its own port. OSError where the port is somebody else's."""
+        if unit.kind == "gateway":
+            return self._doors.open(unit)
+        if is_port_taken(unit.port):
+            raise OSError(errno.EADDRINUSE, "taken")
+        return None
 
     def _failed_to_start(self, unit: Unit, before: Seen | None, reason: str, now: Now) -> None:
         """Nothing was started; try again later."""
@@ -172,6 +187,7 @@ class Supervisor:
             self._unwritten.discard(name)
 
     def _forget(self, name: str) -> None:
+        self._doors.close(name)
         self._seen.pop(name, None)
         self._unwritten.discard(name)
         with suppress(OSError):

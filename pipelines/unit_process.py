@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.adapters.unit_files import Observed
+from pipelines.doors import lent
 from pipelines.home import Home
 from pipelines.ports import Unit
 
@@ -74,14 +76,17 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **_OFFLINE}
 
 
-def spawn(command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], environ: Mapping[str, str], folder: Path, log: Path, door: socket.socket | None = None
+) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, so that it outlives its parent and no Ctrl-C reaches it."""
     log.parent.mkdir(mode=0o700, exist_ok=True)
     with log.open("ab") as out:
         return subprocess.Popen(
             list(command),
             cwd=folder,
-            env=dict(environ),
+            env={**environ, **(lent(door) if door else {})},
+            pass_fds=(door.fileno(),) if door else (),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

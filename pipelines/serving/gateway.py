@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from pipelines.serving.door import given_door
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.proxying import MAX_BODY_BYTES, Proxy, refusal
@@ -193,7 +194,8 @@ async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> N
     admin = web.AppRunner(admin_app(gateway), access_log=None)
     data = web.AppRunner(data_app(gateway), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
     await data.setup()
-    await web.TCPSite(data, host, port, backlog=1024).start()
+    door = given_door(os.environ)
+    await (web.SockSite(data, door) if door else web.TCPSite(data, host, port, backlog=1024)).start()
     await admin.setup()
     await web.SockSite(admin, _private_socket(admin_socket)).start()
     watch = asyncio.create_task(gateway.watch())

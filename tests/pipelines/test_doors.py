@@ -1,0 +1,78 @@
+"""Is anybody refused while a gateway is started again?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.doors import Doors
+from pipelines.home import Home
+from pipelines.ports import Unit
+from pipelines.supervise import Supervisor
+from pipelines.units import gateway_name
+from tests.pipelines.tiny_server import now, until
+
+KILLS = 4
+
+
+def call(url: str, found: Counter[str], stopped: threading.Event) -> None:
+    """Ask again and again, each time over a connection of its own."""
+    while not stopped.is_set():
+        try:
+            found[str(httpx.get(url, trust_env=False, timeout=20).status_code)] += 1
+        except httpx.HTTPError as error:
+            found[type(error).__name__] += 1
+
+
+@pytest.mark.integration
+def test_a_killed_gateway_refuses_nobody(tmp_path: Path):
+    """Kill -9, several times: callers wait for the next process; at most the answers in flight are lost."""
+    home = Home.open(tmp_path / "home")
+    runtime, supervisor = ProcessRuntime(home), Supervisor(home)
+    unit = Unit(gateway_name("s"), "gateway", "s")
+    runtime.ensure(unit)
+
+    def is_ready(pids: set[int | None]) -> bool:
+        status = runtime.status(unit.name)
+        return status.state == "ready" and status.pid not in pids
+
+    found, stopped, pids = Counter(), threading.Event(), set()
+    try:
+        assert until(lambda: is_ready(pids), lambda: supervisor.step(now()))
+        caller = threading.Thread(target=call, args=(runtime.status(unit.name).url, found, stopped))
+        caller.start()
+        for _ in range(KILLS):
+            before = found["503"]
+            assert until(lambda before=before: found["503"] > before + 5, lambda: supervisor.step(now()))
+            pids.add(runtime.status(unit.name).pid)
+            os.kill(runtime.status(unit.name).pid, signal.SIGKILL)
+            assert until(lambda: is_ready(pids), lambda: supervisor.step(now()))
+        stopped.set()
+        caller.join()
+    finally:
+        stopped.set()
+        supervisor.stop_all()
+    assert found["ConnectError"] == 0, found
+    assert sum(found.values()) - found["503"] <= KILLS, found
+
+
+def test_a_closed_door_refuses():
+    """Nothing is kept open for a unit that is no longer wanted."""
+    doors = Doors()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    unit = Unit("s-gateway", "gateway", "s", port=port)
+    assert doors.open(unit) is doors.open(unit)
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    doors.close_all()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
