@@ -47,8 +47,16 @@ class Gateway:
         self._write_snapshot(self.store.split)
 
     def put(self, wanted: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
-        """Make a split current: on the disk first, then in force."""
-        self._write_snapshot(self.store.check(wanted, expected))
+        """Make a split current: on the disk first, then in force. OSError where the disk refuses it.
+
+        The way home is not held up by a full disk: a gateway that restarts comes back all-stable in any case.
+        """
+        checked = self.store.check(wanted, expected)
+        try:
+            self._write_snapshot(checked)
+        except OSError:
+            if not checked.is_home_of(self.store.split):
+                raise
         split = self.store.put(wanted, expected, monotonic())
         self._changed()
         return split

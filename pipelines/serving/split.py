@@ -65,6 +65,10 @@ class TrafficSplit:
         """What decides where a request goes; a renewal leaves it as it is."""
         return self.stable, self.canary, self.canary_pct
 
+    def is_home_of(self, other: TrafficSplit) -> bool:
+        """Whether this is all traffic at the stable arm that `other` has."""
+        return self.canary is None and self.stable == other.stable
+
     def home(self, generation: Generation, reason: str) -> TrafficSplit:
         """The same split with all traffic at stable."""
         return replace(self, generation=generation, canary=None, canary_pct=0.0, lease_s=None, reason=reason)

@@ -1,8 +1,9 @@
-"""The lease is kept by a loop inside the gateway: what if it breaks, or is overtaken?"""
+"""What if the gateway's own watch breaks or is overtaken, or its disk is full?"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from dataclasses import replace
 
@@ -54,3 +55,19 @@ def test_a_renewal_that_arrives_while_stable_is_looked_at_counts(gateway, monkey
     monkeypatch.setattr(rooms, "_is_reachable", look)
     asyncio.run(watched())
     assert (gateway.store.split.canary is not None) == is_renewed
+
+
+def test_a_full_disk_does_not_hold_up_the_way_home(gateway, monkeypatch):
+    """What lowers the canary's share is in force at once; what raises it, or changes stable, must be durable."""
+    gateway.put(EXPOSED, (0, 0))
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(gateway, "_write_snapshot", full)
+    with pytest.raises(OSError, match="no space"):
+        gateway.put(replace(EXPOSED, generation=(1, 2), canary_pct=90.0), (1, 1))
+    with pytest.raises(OSError, match="no space"):
+        gateway.put(TrafficSplit((1, 2), CANARY), (1, 1))
+    assert gateway.store.split.generation == (1, 1)
+    assert gateway.put(EXPOSED.home((1, 2), "home"), (1, 1)).canary is None
