@@ -126,9 +126,10 @@ class Supervisor:
                 self._note(self._died(seen, now))
 
     def _died(self, seen: Seen, now: Now) -> Seen:
-        """A process that ended: why, and when it may start again (at once after it ran well)."""
-        waited_s = 0.0 if now.mono_s - seen.started_s > HEALTHY_AFTER_S else seen.backoff_s
+        """A process that ended: why, and when it may start again (at once after it ran well or was asked to end)."""
         child = self._children.pop(seen.observed.pid or 0, None)
+        was_asked = child is not None and child.returncode == 0
+        waited_s = 0.0 if was_asked or now.mono_s - seen.started_s > HEALTHY_AFTER_S else seen.backoff_s
         reason = how_it_ended(child.returncode if child else None, self._log(seen.observed.unit), seen.log_from)
         return replace(
             seen,

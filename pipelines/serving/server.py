@@ -33,7 +33,9 @@ from pipelines.serving.bodies import (
 )
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
-MAX_QUEUE = 64
+MAX_QUEUE, MAX_WAIT_S = 1024, 5.0
+"""Whoever would wait longer than this is refused at once and may ask elsewhere."""
+TYPICAL_OF_LAST = 0.1
 DRAIN_S = 10.0
 EXIT_WRONG_BYTES = 3
 
@@ -49,6 +51,7 @@ class Served:
     version: str
     ready: bool = False
     waiting: int = 0
+    typical_s: float = 0.0
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "inference"))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
@@ -59,9 +62,9 @@ class Served:
 
     async def predict(self, texts: Sequence[str]) -> Logits:
         """Ask the engine in its own thread, so that health checks are answered meanwhile."""
-        if self.waiting >= MAX_QUEUE:
+        if self.waiting >= MAX_QUEUE or self.waiting * self.typical_s > MAX_WAIT_S:
             raise web.HTTPServiceUnavailable(
-                body=error_answer(BadInput("too many requests wait", code="E_BUSY_SERVER")),
+                text=error_answer(BadInput("too many requests wait", code="E_BUSY_SERVER")).decode(),
                 content_type="application/json",
                 headers={"Retry-After": "1"},
             )
@@ -78,7 +81,9 @@ class Served:
         try:
             return self.backend.predict(texts)
         finally:
-            self.seconds.observe(perf_counter() - began)
+            took_s = perf_counter() - began
+            self.typical_s += TYPICAL_OF_LAST * (took_s - self.typical_s)
+            self.seconds.observe(took_s)
 
 
 SERVED = web.AppKey("served", Served)

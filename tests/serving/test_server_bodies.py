@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from pipelines.serving.server import Served, make_app
@@ -126,3 +127,16 @@ def test_an_unknown_path_is_a_404_in_json():
     """Everything that this server says is JSON."""
     ((status, _, body),) = ask(("GET", "/nothing", None))
     assert (status, json.loads(body)["error"]["code"]) == (404, "E_HTTP_404")
+
+
+@pytest.mark.parametrize(("waiting", "typical_s", "is_refused"), [(4, 1.0, False), (6, 1.0, True), (1024, 0.0, True)])
+def test_whoever_would_wait_too_long_is_refused_at_once(waiting, typical_s, is_refused):
+    """By the time that the engine typically takes, and by number in any case; 503 with Retry-After."""
+    served = Served(Backend(), "m", "1", waiting=waiting, typical_s=typical_s)
+    if is_refused:
+        with pytest.raises(web.HTTPServiceUnavailable) as refused:
+            asyncio.run(served.predict(["x"]))
+        assert refused.value.headers["retry-after"] == "1"
+    else:
+        assert asyncio.run(served.predict(["x"])).shape == (1, 2)
+    assert served.waiting == waiting
