@@ -7,19 +7,27 @@ about traffic is the ledger and the router, never Prefect's state: this file hol
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from httpx import HTTPError
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, TASK_SOURCE
+from prefect.exceptions import PrefectException
 
+from flows.driving import Driving, last_of
 from flows.evidence_page import publish_looks, publish_step
 from flows.holding import Held, exposed_ttl_s
+from flows.prefect_server import keep_from_signals
 from pipelines.ending import promote
+from pipelines.errors import DependencyDown
 from pipelines.release import EXPOSED, Phase, Release
 from pipelines.steps import STEPS, Findings, Step, Workshop, conclude
-from pipelines.tick import Controller, drive
+from pipelines.tick import Controller
+
+log = logging.getLogger("shipway.prefect")
 
 _AS_JSON = {"result_serializer": "json"}
 """Prefect's default serializer is pickle, which the control plane never loads."""
@@ -37,6 +45,7 @@ class Desk:
     release: Release
     told: Callable[[Step, Release, Findings], None] = lambda _step, _release, _findings: None
     check_stop: Callable[[], None] = lambda: None
+    driving: Driving | None = None
 
 
 _desks: dict[str, Desk] = {}
@@ -106,13 +115,28 @@ _EXPOSING: tuple[tuple[Callable[[str], str], Callable[[Release], frozenset[Phase
 
 
 def run_release(desk: Desk) -> Release:
-    """Run the flow for one desk. Raises what the steps raise."""
+    """Run the flow for one desk. Raises what the steps raise.
+
+    Once the release has ended, Prefect's troubles are not the release's.
+    """
+    keep_from_signals()
     _desks[desk.release.id] = desk
     try:
         release(desk.release.id)
+    except (HTTPError, PrefectException) as error:
+        desk.release = last_of(desk.driving, desk.release)
+        log.warning("Prefect was lost in release %s: %s", desk.release.id, error)
+        if not desk.release.is_ended:
+            raise _lost(desk.release, error) from error
     finally:
+        last_of(desk.driving, desk.release)
         del _desks[desk.release.id]
     return desk.release
+
+
+def _lost(release: Release, error: Exception) -> DependencyDown:
+    reason = f"Prefect's API was lost: {type(error).__name__}"
+    return DependencyDown(reason, code="E_PREFECT", hint=f"shipway up goes on with it, or shipway resume {release.id}")
 
 
 def _findings(step: Step, desk: Desk) -> Mapping[str, Any]:
@@ -124,5 +148,7 @@ def _findings(step: Step, desk: Desk) -> Mapping[str, Any]:
 
 def _look_until(release_id: str, leave: frozenset[Phase]) -> str:
     desk = _desks[release_id]
-    desk.release = drive(desk.controller, desk.release, desk.held.sleep, leave=leave)
+    if desk.driving is None:
+        desk.driving = Driving(desk.controller, desk.release, desk.held.sleep)
+    desk.release = desk.driving.wait(leave)
     return str(desk.release.phase)

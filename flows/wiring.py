@@ -88,5 +88,8 @@ def quiet_environment(home: Home) -> None:
         # Waiting threads of a busy machine must not spin: the evaluation shares its cores with what serves.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+    if not os.environ.get("PREFECT_API_URL"):
+        # A server that Prefect started for this run alone does not come back: waiting for it helps nobody.
+        defaults["PREFECT_CLIENT_MAX_RETRIES"] = "1"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

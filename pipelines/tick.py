@@ -51,7 +51,14 @@ class Controller:
     on_look: Callable[[Look], None] = lambda _: None
 
 
-def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, leave: frozenset[Phase]) -> Release:
+def drive(
+    ctl: Controller,
+    release: Release,
+    sleep: Callable[[float], None],
+    *,
+    leave: frozenset[Phase],
+    after_look: Callable[[Release], None] = lambda _: None,
+) -> Release:
     """Look again and again until the release is ended or enters a phase in `leave`.
 
     A dependency that is down is asked again at the next look (nobody renews the lease meanwhile, so the gateway goes
@@ -64,6 +71,7 @@ def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, 
         except DependencyDown as error:
             release = release if release.phase is Phase.PROMOTING else _reread(ctl, release)
             ctl.ports.notifier.send(release, f"waiting: {error}")
+        after_look(release)
         if not (release.is_ended or release.phase in leave):
             sleep(ctl.spec.rollout.look_s)
     return release

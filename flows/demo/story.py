@@ -54,7 +54,10 @@ class Stage:
             said, complained = child.communicate()
         except KeyboardInterrupt:
             child.terminate()  # a release takes its traffic home before it ends
-            child.communicate(timeout=HOME_TIMEOUT_S)
+            try:
+                child.communicate(timeout=HOME_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
             raise
         return subprocess.CompletedProcess(child.args, child.returncode, said, complained)
 

@@ -303,14 +303,25 @@ def test_a_killed_canary_server_costs_nobody_a_request(world, client):
     assert client.failed == 0
 
 
-def test_sigterm_takes_traffic_home_first(world, client):
-    """A CI runner that is cancelled: exit 6, aborted, nothing at the canary."""
+@pytest.mark.parametrize("stop", [lambda c: c.terminate(), lambda c: os.killpg(c.pid, signal.SIGINT)])
+def test_a_release_that_is_stopped_takes_its_traffic_home_first(world, client, stop):
+    """A CI runner that is cancelled, and a Ctrl-C that all processes of a terminal hear: exit 6, and soon."""
     controller = world.start_release()
     world.wait_share(controller)
-    assert world.run("release", str(world.spec), "--model", "models:/tiny/1").returncode in {0, 8}
-    controller.send_signal(signal.SIGTERM)
-    assert controller.wait(60) == 6
+    stop(controller)
+    assert controller.wait(30) == 6
     assert (world.newest().outcome, world.ports.router.read("tiny").canary) == ("aborted", None)
+
+
+def test_a_release_outlives_the_server_of_prefect(world, client):
+    """Prefect's own server is killed in the canary: the release looks on, and ends as it would have."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    children = psutil.Process(controller.pid).children(recursive=True)
+    (server,) = [c for c in children if "prefect.server.api.server:create_app" in c.cmdline()]
+    server.kill()
+    assert controller.wait(120) == 0
+    assert (world.newest().outcome, client.failed) == ("promoted", 0)
 
 
 def test_a_second_release_is_refused_and_named(world, client):

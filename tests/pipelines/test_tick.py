@@ -110,25 +110,20 @@ class World:
 
     def look(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split, then one look."""
+        self.traffic(errors=errors, requests=requests)
+        self.release, self.watch = look(self.controller(), self.release, self.watch)
+
+    def traffic(self, *, errors: int = 0, requests: int = 100) -> None:
+        """A second of traffic at the current split."""
         self.wall_s += 1
         self.ports.router.advance(1.0)
         split = self.ports.router.read("s")
         canary = round(requests * split.canary_pct / 100)
-        self.ports.metrics.add(
-            "s",
-            Stratum(
-                self.interval,
-                "boot",
-                self.wall_s - 1,
-                self.wall_s,
-                split.canary_pct,
-                ArmCounts(requests - canary),
-                ArmCounts(canary, min(errors, canary)),
-                generation=split.generation,
-            ),
-        )
+        arms = (ArmCounts(requests - canary), ArmCounts(canary, min(errors, canary)))
+        began_s, generation = self.wall_s - 1, split.generation
+        stratum = Stratum(self.interval, "boot", began_s, self.wall_s, split.canary_pct, *arms, generation=generation)
+        self.ports.metrics.add("s", stratum)
         self.interval += 1
-        self.release, self.watch = look(self.controller(), self.release, self.watch)
 
     def look_until(self, phase: Phase, *, errors: int = 0) -> None:
         """Look until a phase is reached."""
