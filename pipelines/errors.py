@@ -8,7 +8,7 @@
     ├── Busy                exit 8   another release holds the service
     ├── StaleWriter         exit 8   a fenced-off controller tried to write; it must stop
     │   └── AliasMoved               somebody else moved the alias meanwhile
-    └── LedgerBroken        exit 7   the record does not verify, or was written by a newer Shipway
+    └── LedgerBroken        exit 7   the record does not verify
 
 Every error carries a stable `code` (`E_…`), the `field` at fault, the reason, and a hint. Low-level errors are
 mapped to these once, at the adapter.
@@ -112,7 +112,7 @@ class AliasMoved(StaleWriter):
 
 
 class LedgerBroken(ShipwayError):
-    """The record does not verify, or a newer Shipway wrote it."""
+    """The record does not verify."""
 
     exit_code = 7
     default_code = "E_LEDGER"
