@@ -29,6 +29,7 @@ from flows.working import is_exposed, take_over
 from pipelines.adapters.sql_engine import URL_VARIABLE
 from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
+from pipelines.log_rotation import rotate_all
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
 from pipelines.release import Release
@@ -38,6 +39,7 @@ log = logging.getLogger("shipway.up")
 
 SUPERVISE_S = 0.2
 RECONCILE_S = 0.5
+ROTATE_S = 10.0
 ALL_ORPHANS_S = 5.0
 """A detached first release has no service record yet: it is found by a rarer look at all records."""
 
@@ -56,6 +58,7 @@ class Up:
         self._supervisor = Supervisor(home)
         self._stop = threading.Event()
         self._next_round_s = 0.0
+        self._next_rotation_s = 0.0
         self._takeovers: dict[str, threading.Thread] = {}
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._tries: dict[str, int] = {}
@@ -70,10 +73,17 @@ class Up:
         threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
         while not self._stop.is_set():
             self._supervisor.step(clock())
+            self._rotate_logs()
             self._stop.wait(SUPERVISE_S)
         self._supervisor.stop_all()
         with suppress(FileNotFoundError):
             up_file(self._home).unlink()
+
+    def _rotate_logs(self) -> None:
+        """The children hold their logs open, and so does whoever started this process: all of them append."""
+        if clock().mono_s >= self._next_rotation_s:
+            self._next_rotation_s = clock().mono_s + ROTATE_S
+            rotate_all(self._home.folder("logs"))
 
     def _serve_api(self) -> None:
         asyncio.run(serve_api(self._home, self._ports, self._port, self._stop))
