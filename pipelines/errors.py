@@ -52,7 +52,7 @@ class ShipwayError(Exception):
             shown.append(f"  expected: {self.expected}")
         if self.hint:
             shown.append(f"  try: {self.hint}")
-        return shown
+        return [_visible(line) for line in shown]
 
     def as_dict(self) -> dict[str, str | None]:
         """The same for `--json` and HTTP answers."""
@@ -63,6 +63,11 @@ class ShipwayError(Exception):
             "expected": self.expected,
             "hint": self.hint,
         }
+
+
+def _visible(text: str) -> str:
+    """The text with every line end, control and direction character escaped: it may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class BadInput(ShipwayError):
