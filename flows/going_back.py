@@ -18,17 +18,22 @@ LOCK_S = 60.0
 
 def back_to_previous(ports: Ports, service: Service, reason: str) -> Release:
     """The parked previous version becomes stable now. BadInput E_NO_TARGET where there is none."""
-    previous = service.previous
-    if previous is None or service.stable is None:
+    stable, previous = check_target(service)
+    arm_of(ports, service.name, previous.digest)
+    with hold(ports, service.name, holder("rollback"), exposed_ttl_s(LOCK_S)) as held:
+        return _release_previous(ports, service, stable, previous, held.token, reason)
+
+
+def check_target(service: Service) -> tuple[Deployment, Deployment]:
+    """What serves, and what to go back to. BadInput E_NO_TARGET where there is nothing; asks nobody."""
+    if service.previous is None or service.stable is None:
         raise BadInput(
             f"service {service.name} has no previous version to go back to",
             code="E_NO_TARGET",
             field="SERVICE",
             hint="release the version that you want instead",
         )
-    arm_of(ports, service.name, previous.digest)
-    with hold(ports, service.name, holder("rollback"), exposed_ttl_s(LOCK_S)) as held:
-        return _release_previous(ports, service, service.stable, previous, held.token, reason)
+    return service.stable, service.previous
 
 
 def _release_previous(

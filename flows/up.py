@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -23,10 +24,12 @@ import psutil
 
 from flows.holding import exposed_ttl_s, hold
 from flows.opening import spec_of
-from flows.wiring import clock, holder, wire
+from flows.wiring import clock, holder, ledger_name, wire
 from flows.working import is_exposed, take_over
-from pipelines.errors import Busy, DependencyDown, ShipwayError
+from pipelines.adapters.sql_engine import URL_VARIABLE
+from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
+from pipelines.log_rotation import rotate_all
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
 from pipelines.release import Release
@@ -36,6 +39,7 @@ log = logging.getLogger("shipway.up")
 
 SUPERVISE_S = 0.2
 RECONCILE_S = 0.5
+ROTATE_S = 10.0
 ALL_ORPHANS_S = 5.0
 """A detached first release has no service record yet: it is found by a rarer look at all records."""
 
@@ -54,6 +58,7 @@ class Up:
         self._supervisor = Supervisor(home)
         self._stop = threading.Event()
         self._next_round_s = 0.0
+        self._next_rotation_s = 0.0
         self._takeovers: dict[str, threading.Thread] = {}
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._tries: dict[str, int] = {}
@@ -68,10 +73,17 @@ class Up:
         threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
         while not self._stop.is_set():
             self._supervisor.step(clock())
+            self._rotate_logs()
             self._stop.wait(SUPERVISE_S)
         self._supervisor.stop_all()
         with suppress(FileNotFoundError):
             up_file(self._home).unlink()
+
+    def _rotate_logs(self) -> None:
+        """The children hold their logs open, and so does whoever started this process: all of them append."""
+        if clock().mono_s >= self._next_rotation_s:
+            self._next_rotation_s = clock().mono_s + ROTATE_S
+            rotate_all(self._home.folder("logs"))
 
     def _serve_api(self) -> None:
         asyncio.run(serve_api(self._home, self._ports, self._port, self._stop))
@@ -160,6 +172,7 @@ def _write_up_file(home: Home, port: int, error: str = "") -> None:
         "pid": me.pid,
         "create_time": me.create_time(),
         "url": f"http://127.0.0.1:{port}" if port else "",
+        "ledger": ledger_name(home),
         "error": error,
     }
     temp = up_file(home).with_suffix(".tmp")
@@ -190,6 +203,7 @@ def start_up(home: Home) -> dict[str, object]:
     """The running `up`, started in the background where none was."""
     running = find_up(home)
     if running is not None:
+        _refuse_other_ledger(home, running)
         return running
     # A CI runner ends what it tracks when the job is over; what serves must outlive the job.
     command = [sys.executable, "-m", "flows.cli", "up"]
@@ -208,6 +222,18 @@ def start_up(home: Home) -> dict[str, object]:
             return facts
         time.sleep(0.05)
     raise DependencyDown("shipway up did not start", code="E_UP", hint=f"read {home.root / 'logs' / 'up.log'}")
+
+
+def _refuse_other_ledger(home: Home, running: Mapping[str, object]) -> None:
+    """A release that is recorded where `up` does not look would wait for ever."""
+    theirs, ours = running.get("ledger", ledger_name(home)), ledger_name(home)
+    if theirs != ours:
+        raise BadInput(
+            f"shipway up of this home works on the ledger {theirs}, this command on {ours}",
+            code="E_LEDGER_OTHER",
+            field=URL_VARIABLE,
+            hint="set the same SHIPWAY_LEDGER_URL for both, or shipway down first",
+        )
 
 
 def stop_up(home: Home, timeout_s: float = 30.0) -> bool:

@@ -15,7 +15,7 @@ from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.adapters.log_notifier import LogNotifier
 from pipelines.adapters.mlflow_registry import MlflowRegistry
 from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adapters.sql_engine import open_engine
+from pipelines.adapters.sql_engine import URL_VARIABLE, open_engine, shown_url
 from pipelines.adapters.sql_inbox import SqlInbox
 from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_lock import SqlLock
@@ -36,9 +36,20 @@ def tracking_uri(home: Home) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.root / 'mlflow.db'}"
 
 
+def ledger_place(home: Home) -> Path | str:
+    """The database of all records: the address in SHIPWAY_LEDGER_URL, or a file in the home."""
+    return os.environ.get(URL_VARIABLE) or home.root / "ledger.db"
+
+
+def ledger_name(home: Home) -> str:
+    """The same as a person may read it: without its password."""
+    place = ledger_place(home)
+    return shown_url(place) if isinstance(place, str) else str(place)
+
+
 def wire(home: Home) -> Ports:
     """The outside world of a controller on this machine."""
-    engine = open_engine(home.root / "ledger.db")
+    engine = open_engine(ledger_place(home))
     return Ports(
         registry=MlflowRegistry(tracking_uri(home), home.root / "mlartifacts"),
         runtime=ProcessRuntime(home),

@@ -30,14 +30,14 @@ ENGINES = ("onnxruntime", "torch")
 FACTS = ("engine", "labels", "max_length", "model", "variant")
 """What every bundle says about itself; more is allowed."""
 
-_UNFINISHED = ".sealing-"
+UNFINISHED = ".sealing-"
 
 
 def seal(folder: Path, facts: Mapping[str, Any], store: Path) -> tuple[str, Path]:
     """Which bundle holds these files and facts? Made once, by an atomic rename; a kill leaves no half of one."""
     check_facts(facts)
-    with _only_writer(store):
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=store))
+    with only_writer(store):
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=store))
         try:
             manifest = canonical_json(_manifest(_copy_all(folder, unfinished), facts))
             _write_durably(unfinished / MANIFEST, manifest)
@@ -120,7 +120,7 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 @contextmanager
-def _only_writer(store: Path) -> Iterator[None]:
+def only_writer(store: Path) -> Iterator[None]:
     """Holds the store, and clears what a killed writer left unfinished."""
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _only_writer(store: Path) -> Iterator[None]:
         raise DependencyDown(f"cannot write to {store}: {error.strerror}", code="E_HOME", field=str(store)) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in store.glob(_UNFINISHED + "*"):
+        for left in store.glob(UNFINISHED + "*"):
             shutil.rmtree(left, ignore_errors=True)
         yield
 

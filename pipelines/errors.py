@@ -8,7 +8,7 @@
     ├── Busy                exit 8   another release holds the service
     ├── StaleWriter         exit 8   a fenced-off controller tried to write; it must stop
     │   └── AliasMoved               somebody else moved the alias meanwhile
-    └── LedgerBroken        exit 7   the record does not verify, or was written by a newer Shipway
+    └── LedgerBroken        exit 7   the record does not verify
 
 Every error carries a stable `code` (`E_…`), the `field` at fault, the reason, and a hint. Low-level errors are
 mapped to these once, at the adapter.
@@ -52,7 +52,7 @@ class ShipwayError(Exception):
             shown.append(f"  expected: {self.expected}")
         if self.hint:
             shown.append(f"  try: {self.hint}")
-        return shown
+        return [_visible(line) for line in shown]
 
     def as_dict(self) -> dict[str, str | None]:
         """The same for `--json` and HTTP answers."""
@@ -63,6 +63,11 @@ class ShipwayError(Exception):
             "expected": self.expected,
             "hint": self.hint,
         }
+
+
+def _visible(text: str) -> str:
+    """The text with every line end, control and direction character escaped: it may come from anywhere."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class BadInput(ShipwayError):
@@ -112,7 +117,7 @@ class AliasMoved(StaleWriter):
 
 
 class LedgerBroken(ShipwayError):
-    """The record does not verify, or a newer Shipway wrote it."""
+    """The record does not verify."""
 
     exit_code = 7
     default_code = "E_LEDGER"

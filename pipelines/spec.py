@@ -103,8 +103,9 @@ class GateSpec(Part):
             raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} needs min, max or max_drop")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} has min {self.min} above max {self.max}")
-        if self.max_drop is not None and self.max_drop < 0:
-            raise SpecProblem("E_THRESHOLD", f"max_drop {self.max_drop} of {self.metric} is negative")
+        for name in ("min", "max", "max_drop"):
+            if (bound := getattr(self, name)) is not None and bound < 0:
+                raise SpecProblem("E_THRESHOLD", f"{name} {bound} of {self.metric} is negative")
         return self
 
     def gate(self) -> Gate:

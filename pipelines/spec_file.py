@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,22 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.yaml_implicit_resolvers = {}
+for _tag, _first, _form in (
+    ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
+    ("null", ["~", "n", "N", ""], r"~|null|Null|NULL|"),
+    ("int", "-+0123456789", r"[-+]?(0|[1-9][0-9]*)"),
+    (
+        "float",
+        "-+.0123456789",
+        r"[-+]?((\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))",
+    ),
+    ("float", ".", r"\.(nan|NaN|NAN)"),
+):
+    # YAML 1.2: `yes` is a word, not a truth; 1_000, 010 and 1:30 are words, not the numbers 1000, 8 and 90.
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_form})$"), list(_first))
 
 
 def read_spec(path: Path, *, model: str | None = None) -> ReleaseSpec:
@@ -97,7 +114,11 @@ def _refuse_non_json(value: Any, key: str) -> None:
     for name, item in _items(value, key):
         _refuse_non_json(item, name)
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadInput(f"{value} is not a number that can be a threshold", code="E_THRESHOLD", field=key)
+        code = "E_STEPS" if key.startswith("rollout.steps") else "E_THRESHOLD"
+        raise BadInput(f"{value} is not a finite number", code=code, field=key)
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        code = "E_NAME" if key in {"model", "service"} else "E_YAML"
+        raise BadInput(f"{value[:60]!r} is not text: it holds half a surrogate pair", code=code, field=key)
     if not isinstance(value, str | int | float | bool | dict | list | None):
         raise BadInput(
             f"a {type(value).__name__} has no place here", code="E_YAML", field=key, expected="text or a number"
@@ -117,7 +138,8 @@ def _explained(error: ValidationError) -> BadInput:
     field = ".".join(str(part) for part in first["loc"])
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, SpecProblem):
-        return BadInput(str(cause), code=cause.code, field=field)
+        code = "E_STEPS" if first["loc"][:2] == ("rollout", "steps") else cause.code
+        return BadInput(str(cause), code=code, field=field)
     if first["type"] == "extra_forbidden":
         return _unknown_key(first["loc"])
     code = {"steps": "E_STEPS", "gates": "E_THRESHOLD"}.get(

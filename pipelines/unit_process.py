@@ -130,7 +130,8 @@ def how_it_ended(returncode: int | None, log: Path, log_from: int) -> str:
 def _last_line(log: Path, log_from: int) -> str:
     with suppress(OSError), log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(log_from, size - TAIL_BYTES))
+        begin = log_from if log_from <= size else 0  # a rotated log begins anew
+        file.seek(max(begin, size - TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
     return ""

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
+
+from pipelines.adapters.sql_engine import open_engine
+from tests.postgres import Server, program, serving
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -63,6 +67,32 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.pipelines.model_folders import make_classifier
 
     return make_classifier(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A real PostgreSQL. Where it is not installed the tests are skipped, and in CI they fail."""
+    if program("initdb") is None:
+        missing = "PostgreSQL is not installed (apt-get install postgresql)"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: Server) -> Iterator[Server]:
+    """The server, with nothing of Shipway's in it."""
+    postgres_server.clear()
+    yield postgres_server
+    postgres_server.clear()
+
+
+@pytest.fixture
+def postgres_engine(postgres: Server) -> Iterator[Engine]:
+    """An empty ledger on it."""
+    engine = open_engine(postgres.url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Take a running release home, or a service back to its previous version, after promotion too."""
-    from flows.going_back import back_to_previous
+    from flows.going_back import back_to_previous, check_target
     from flows.up import start_up
     from pipelines.errors import NotFound
 
@@ -72,6 +72,7 @@ def rollback(
     running = next(iter(ports.ledger.releases(unfinished=True, service=target)), None)
     if running is not None:
         return order(ports, running, "rollback", reason, as_json=as_json)
+    check_target(service)
     start_up(home)
     return _tell(back_to_previous(ports, service, reason), as_json=as_json)
 

@@ -28,6 +28,9 @@ EXPECTED = ("promoted", "promoted", "rejected", "rolled_back")
 RPS = 40
 STOP_TIMEOUT_S, HOME_TIMEOUT_S = 35.0, 60.0
 
+NOT_THE_USERS = ("MLFLOW_TRACKING_URI", "SHIPWAY_LEDGER_URL")
+"""The demo has a registry and a ledger of its own."""
+
 TOLD = (
     "v1 is the first: it serves because its absolute gates hold, and is labelled unproven",
     "v2 learnt from all rows: it should be promoted, under live traffic",
@@ -91,13 +94,15 @@ class Stage:
                 self.traffic.kill()
 
     def _environment(self) -> dict[str, str]:
-        """This home and its own registry, whatever the user's is."""
-        kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        """This home with its own registry and ledger, whatever the user's are."""
+        kept = {name: value for name, value in os.environ.items() if name not in NOT_THE_USERS}
         return {**kept, "SHIPWAY_HOME": str(self.home.root)}
 
 
 def run_demo(root: Path, *, json_out: bool) -> int:
     """Tell the story; 0 where it ended as it should. Whatever happens, what was started is stopped."""
+    for name in NOT_THE_USERS:
+        os.environ.pop(name, None)
     stage = Stage(Home.open(root))
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -138,7 +143,6 @@ def _begin_again(stage: Stage) -> None:
 
 
 def _tell(stage: Stage) -> dict[str, Any]:
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
     spec = stage.home.root / "demo" / "release.yaml"
     spec.parent.mkdir(exist_ok=True)
     text = resources.files("flows.demo").joinpath("release.yaml").read_text()

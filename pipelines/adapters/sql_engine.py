@@ -1,4 +1,8 @@
-"""The tables that the SQL adapters share: SQLite under the home, and made to suit PostgreSQL."""
+"""Which database holds the ledger, and what is one transaction of it?
+
+SQLite in the home is the default; `postgresql+psycopg://…` is a real server. A PostgreSQL database may be shared with
+others: Shipway's tables have a schema of their own in it.
+"""
 
 from __future__ import annotations
 
@@ -7,103 +11,58 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Float,
-    ForeignKey,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    insert,
-    select,
-)
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
-from pipelines.errors import DependencyDown, LedgerBroken
+from pipelines.adapters.sql_schema import POSTGRES_SCHEMA, bring_forward, is_current
+from pipelines.errors import BadInput, DependencyDown, ShipwayError
 
-SCHEMA_VERSION = 1
 BUSY_MS = 10_000
+CONNECT_TIMEOUT_S = 5
+UNSENT_TIMEOUT_MS = 15_000
+"""A server that vanished from the network is noticed after this, not after TCP's own quarter of an hour."""
 
-tables = MetaData()
-
-meta = Table("meta", tables, Column("name", String(40), primary_key=True), Column("value", Integer, nullable=False))
-
-releases = Table(
-    "releases",
-    tables,
-    Column("id", String(200), primary_key=True),
-    Column("service", String(128), nullable=False, index=True),
-    Column("version", Integer, nullable=False),
-    Column("ended", Integer, nullable=False, index=True),
-    Column("started_at_s", Float, nullable=False),
-)
-
-events = Table(
-    "events",
-    tables,
-    Column("release_id", String(200), ForeignKey("releases.id"), nullable=False),
-    Column("seq", Integer, nullable=False),
-    Column("at_s", Float, nullable=False),
-    Column("kind", String(40), nullable=False),
-    Column("data", Text, nullable=False),
-    Column("prev", String(64), nullable=False),
-    Column("hash", String(64), nullable=False),
-    PrimaryKeyConstraint("release_id", "seq"),
-)
-
-services = Table(
-    "services",
-    tables,
-    Column("name", String(128), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("body", Text, nullable=False),
-)
-
-commands = Table(
-    "commands",
-    tables,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(200), nullable=False, unique=True),
-    Column("release_id", String(200), nullable=False, index=True),
-    Column("verb", String(20), nullable=False),
-    Column("actor", String(200), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("done", Integer, nullable=False),
-)
-
-locks = Table(
-    "locks",
-    tables,
-    Column("service", String(128), primary_key=True),
-    Column("holder", String(300), nullable=False),
-    Column("fence", Integer, nullable=False),
-    Column("until_s", Float, nullable=False),
-)
+URL_VARIABLE = "SHIPWAY_LEDGER_URL"
+POSTGRES = "postgresql+psycopg"
 
 
-def open_engine(path: Path) -> Engine:
-    """The database of a file, with its tables. LedgerBroken where a newer Shipway wrote it."""
+def open_engine(where: Path | str) -> Engine:
+    """The database of a file, or of a PostgreSQL URL, with its tables. BadInput E_SCHEMA where they are not ours."""
+    engine = _postgres(where) if isinstance(where, str) else _sqlite(where)
+    with reading(engine) as connection:
+        current = is_current(connection)
+    if engine.dialect.name == "sqlite":
+        # Only now: this setting is kept in the file, and a file that was refused is left as it is, byte by byte.
+        event.listen(engine, "connect", _write_ahead)
+        engine.dispose()
+    if not current:
+        with transaction(engine) as connection:
+            bring_forward(connection)
+    return engine
+
+
+def shown_url(url: str) -> str:
+    """The address of a ledger without its password."""
+    return _parsed(url).render_as_string(hide_password=True)
+
+
+def _sqlite(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_MS / 1000})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
-    with transaction(engine) as connection:
-        tables.create_all(connection)
-        _check_schema(connection)
     return engine
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
-    """Readers never wait for the writer, and a commit is on the disk when it returns."""
+    """A commit is on the disk when it returns."""
     connection.isolation_level = None
-    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={BUSY_MS}", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any, _record: object) -> None:
+    """Readers never wait for the writer."""
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin(connection: Connection) -> None:
@@ -112,16 +71,42 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
 
 
-def _check_schema(connection: Connection) -> None:
-    found = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
-    if found is None:
-        connection.execute(insert(meta).values(name="schema", value=SCHEMA_VERSION))
-    elif found > SCHEMA_VERSION:
-        raise LedgerBroken(
-            f"the ledger has schema {found}; this Shipway knows {SCHEMA_VERSION}",
-            code="E_SCHEMA",
-            hint="use the Shipway that wrote it; nothing was changed",
+def _postgres(url: str) -> Engine:
+    limits = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": CONNECT_TIMEOUT_S,
+        "tcp_user_timeout": UNSENT_TIMEOUT_MS,
+    }
+    try:
+        engine = create_engine(_parsed(url), pool_pre_ping=True, connect_args=limits)
+    except ModuleNotFoundError:
+        raise BadInput(
+            "the driver for PostgreSQL is not installed", field=URL_VARIABLE, hint="pip install 'shipway[postgres]'"
+        ) from None
+    event.listen(engine, "connect", _set_timeouts)
+    return engine.execution_options(schema_translate_map={None: POSTGRES_SCHEMA})
+
+
+def _parsed(url: str) -> URL:
+    """The URL; what cannot be read is not shown, because it may hold a password."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername not in {POSTGRES, "postgresql"}:
+        raise BadInput(
+            f"{URL_VARIABLE} is not an address of a ledger",
+            field=URL_VARIABLE,
+            expected=f"{POSTGRES}://USER:PASSWORD@HOST:PORT/DATABASE, or nothing: then SQLite in the home",
         )
+    return parsed.set(drivername=POSTGRES)
+
+
+def _set_timeouts(connection: Any, _record: object) -> None:
+    """A writer that was stopped half-way must not hold up the one who takes over: neither waits for ever."""
+    connection.execute(f"SET lock_timeout = {BUSY_MS}")
+    connection.execute(f"SET idle_in_transaction_session_timeout = {BUSY_MS}")
+    connection.commit()
 
 
 @contextmanager
@@ -132,13 +117,33 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except IntegrityError:
         raise
+    except (DataError, UnicodeEncodeError) as error:
+        reason = f"the ledger does not take this text: {_first_line(getattr(error, 'orig', None) or error)}"
+        raise BadInput(reason, code="E_TEXT") from None
     except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise DependencyDown(f"the ledger cannot be used: {cause}", code="E_LEDGER_IO", hint="check its disk") from None
+        raise _down(engine, error) from None
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent view, which neither waits for a writer nor holds one up."""
-    with transaction(engine.execution_options(shipway_reads=True)) as connection:
+    options: dict[str, Any] = {"shipway_reads": True}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"
+    with transaction(engine.execution_options(**options)) as connection:
         yield connection
+
+
+def _down(engine: Engine, error: SQLAlchemyError) -> ShipwayError:
+    said = _first_line(getattr(error, "orig", None) or error)
+    if engine.url.password:
+        said = said.replace(str(engine.url.password), "***")
+    local = engine.dialect.name == "sqlite"
+    hint = (
+        "check its disk" if local else f"check that PostgreSQL answers at {engine.url.host}:{engine.url.port or 5432}"
+    )
+    return DependencyDown(f"the ledger cannot be used: {said}", code="E_LEDGER_IO", hint=hint)
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import events, reading, releases, transaction
+from pipelines.adapters.sql_engine import reading, transaction
+from pipelines.adapters.sql_tables import events, releases
 from pipelines.errors import Busy, LedgerBroken, NotFound, StaleWriter
 from pipelines.release import Event, Release
 

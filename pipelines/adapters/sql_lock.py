@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import locks, reading, transaction
+from pipelines.adapters.sql_engine import reading, transaction
+from pipelines.adapters.sql_tables import locks
 from pipelines.errors import Busy, StaleWriter
 from pipelines.ports import Now, Token
 
@@ -16,14 +18,11 @@ class SqlLock:
         self._engine = engine
 
     def acquire(self, service: str, holder: str, ttl_s: float, now: Now) -> Token:
-        """Take the lock, or Busy naming the holder."""
-        with transaction(self._engine) as connection:
-            row = connection.execute(select(locks).where(locks.c.service == service)).one_or_none()
-            if row is not None and row.holder and row.until_s > now.wall_s:
-                raise Busy(f"{service} is held by {row.holder}", field="service", hint="shipway list")
-            token = Token(service, holder, (row.fence if row is not None else 0) + 1, now.wall_s + ttl_s)
-            _put(connection, token, exists=row is not None)
-        return token
+        """Take the lock, or Busy naming the holder. Time is `now`, not the database's."""
+        try:
+            return self._acquire(service, holder, ttl_s, now)
+        except IntegrityError:  # another one took it for the very first time, between our look and our write
+            return self._acquire(service, holder, ttl_s, now)
 
     def renew(self, token: Token, ttl_s: float, now: Now) -> Token:
         """Keep it. StaleWriter where somebody else acquired it since."""
@@ -39,6 +38,16 @@ class SqlLock:
         mine = (locks.c.service == token.service) & (locks.c.fence == token.fence)
         with transaction(self._engine) as connection:
             connection.execute(update(locks).where(mine).values(holder="", until_s=0.0))
+
+    def _acquire(self, service: str, holder: str, ttl_s: float, now: Now) -> Token:
+        query = select(locks).where(locks.c.service == service).with_for_update()
+        with transaction(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+            if row is not None and row.holder and row.until_s > now.wall_s:
+                raise Busy(f"{service} is held by {row.holder}", field="service", hint="shipway list")
+            token = Token(service, holder, (row.fence if row is not None else 0) + 1, now.wall_s + ttl_s)
+            _put(connection, token, exists=row is not None)
+        return token
 
     def holder(self, service: str, now: Now) -> str | None:
         """Who holds it now?"""

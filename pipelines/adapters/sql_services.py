@@ -7,7 +7,8 @@ import json
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import reading, services, transaction
+from pipelines.adapters.sql_engine import reading, transaction
+from pipelines.adapters.sql_tables import services
 from pipelines.errors import NotFound, StaleWriter
 from pipelines.service import Service
 
@@ -45,4 +46,5 @@ class SqlServices:
     def names(self) -> tuple[str, ...]:
         """All services."""
         with reading(self._engine) as connection:
-            return tuple(connection.execute(select(services.c.name).order_by(services.c.name)).scalars())
+            # Sorted here: databases differ in what order they take letters to have.
+            return tuple(sorted(connection.execute(select(services.c.name)).scalars()))

@@ -149,6 +149,8 @@ async def _limits(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPRequestEntityTooLarge:
         limit = f"the body has more than {MAX_BODY_BYTES} bytes"
         return refusal(413, "E_LIMIT", limit, request.headers.get("x-request-id", ""), {})
+    except web.RequestPayloadError:
+        return refusal(400, "E_BODY", "the body cannot be read", request.headers.get("x-request-id", ""), {})
     return answer
 
 
@@ -211,7 +213,14 @@ async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> N
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await gateway.proxy.open()
     admin = web.AppRunner(admin_app(gateway), access_log=None)
-    data = web.AppRunner(data_app(gateway), access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
+    # Not decompressed: an arm gets the very bytes that the client sent, under the encoding that they are labelled with.
+    data = web.AppRunner(
+        data_app(gateway),
+        access_log=None,
+        shutdown_timeout=DRAIN_S,
+        handler_cancellation=True,
+        auto_decompress=False,
+    )
     await data.setup()
     door = given_door(os.environ)
     site = web.SockSite(data, door) if door else web.TCPSite(data, host, port, backlog=1024)

@@ -24,6 +24,7 @@ from pipelines.errors import BadInput, ShipwayError
 from pipelines.serving.backends import Backend, Logits, load_backend
 from pipelines.serving.bodies import (
     NotFinite,
+    decoded,
     error_answer,
     infer_answer,
     infer_texts,
@@ -143,15 +144,20 @@ def _json(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
+async def _body(request: web.Request) -> bytes:
+    """The body, decoded here: a wrong one is then an answer like any other, and costs nobody the connection."""
+    return decoded(await request.read(), request.headers.get("content-encoding", ""), MAX_BODY_BYTES)
+
+
 async def _infer(request: web.Request) -> web.Response:
     served = request.app[SERVED]
-    logits = await served.predict(infer_texts(parse_json(await request.read())))
+    logits = await served.predict(infer_texts(parse_json(await _body(request))))
     return _json(infer_answer(served.model, served.version, served.backend.labels, logits))
 
 
 async def _invocations(request: web.Request) -> web.Response:
     served = request.app[SERVED]
-    logits = await served.predict(invocation_texts(parse_json(await request.read())))
+    logits = await served.predict(invocation_texts(parse_json(await _body(request))))
     return _json(invocation_answer(served.backend.labels, logits))
 
 
@@ -208,7 +214,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     uvloop.install()
     web.run_app(
-        make_app(served), host=options.host, port=options.port, print=None, access_log=None, shutdown_timeout=DRAIN_S
+        make_app(served),
+        host=options.host,
+        port=options.port,
+        print=None,
+        access_log=None,
+        shutdown_timeout=DRAIN_S,
+        auto_decompress=False,
     )
 
 

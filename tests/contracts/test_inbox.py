@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryInbox
 from pipelines.adapters.sql_engine import open_engine
@@ -76,3 +77,13 @@ class TestSqlInbox(InboxContract):
     def inbox(self, tmp_path: Path) -> Inbox:
         """On an empty database."""
         return SqlInbox(open_engine(tmp_path / "ledger.db"))
+
+
+@pytest.mark.postgres
+class TestPostgresInbox(InboxContract):
+    """The same SQL on a real PostgreSQL."""
+
+    @pytest.fixture
+    def inbox(self, postgres_engine: Engine) -> Inbox:
+        """On an empty ledger."""
+        return SqlInbox(postgres_engine)

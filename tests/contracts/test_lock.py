@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryLock
 from pipelines.adapters.sql_engine import open_engine
@@ -164,3 +165,13 @@ class TestSqlLock(LockContract):
             thread.join()
         assert (len(won), len(refused)) == (1, 15)
         assert all(won[0].holder in error.reason for error in refused)
+
+
+@pytest.mark.postgres
+class TestPostgresLock(LockContract):
+    """The same SQL on a real PostgreSQL."""
+
+    @pytest.fixture
+    def lock(self, postgres_engine: Engine) -> Lock:
+        """On an empty ledger."""
+        return SqlLock(postgres_engine)

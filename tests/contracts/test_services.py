@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryServices
 from pipelines.adapters.sql_engine import open_engine
@@ -87,3 +88,13 @@ class TestSqlServices(ServicesContract):
     def services(self, tmp_path: Path) -> Services:
         """On an empty database."""
         return SqlServices(open_engine(tmp_path / "ledger.db"))
+
+
+@pytest.mark.postgres
+class TestPostgresServices(ServicesContract):
+    """The same SQL on a real PostgreSQL."""
+
+    @pytest.fixture
+    def services(self, postgres_engine: Engine) -> Services:
+        """On an empty ledger."""
+        return SqlServices(postgres_engine)

@@ -66,7 +66,7 @@ BAD = {
     "steps empty": (BASE + "rollout: {steps: []}\n", "E_STEPS", "rollout.steps", ""),
     "step of 100": (BASE + "rollout: {steps: [5, 100]}\n", "E_STEPS", "rollout.steps", ""),
     "step below zero": (BASE + "rollout: {steps: [-5, 50]}\n", "E_STEPS", "rollout.steps", ""),
-    "step that is no number": (BASE + "rollout: {steps: [.nan]}\n", "E_THRESHOLD", "rollout.steps.0", ""),
+    "step that is no number": (BASE + "rollout: {steps: [.nan]}\n", "E_STEPS", "rollout.steps.0", ""),
     "threshold NaN": (BASE.replace("min: 0.5", "min: .nan"), "E_THRESHOLD", "evaluate.gates.0.min", ""),
     "min above max": (BASE.replace("min: 0.5", "min: 0.5, max: 0.1"), "E_THRESHOLD", "evaluate.gates.0", ""),
     "unknown metric": (BASE.replace("accuracy", "acuracy"), "E_THRESHOLD", "evaluate.gates.0.metric", ""),

@@ -1,0 +1,82 @@
+"""`shipway gc | backup | restore`: what keeps a home small and its records safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import AsJson, open_home, open_ports, print_json
+
+if TYPE_CHECKING:
+    from flows.ledger_backup import Contents
+    from pipelines.garbage import Litter
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (gc, backup, restore):
+        app.command()(command)
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove bundles that nobody needs, working folders of ended releases, and rotated logs."""
+    from flows.housekeeping import collect
+
+    home, ports = open_ports()
+    litter = collect(home, ports, dry_run=dry_run)
+    facts = {
+        "dry_run": dry_run,
+        "bundles": [b.name for b in litter.bundles],
+        "works": [w.name for w in litter.works],
+        "rotated_logs": [log.name for log in litter.rotated_logs],
+        "bytes_freed": litter.size_bytes,
+        "why_bundles_kept": litter.why_kept,
+    }
+    print_json(facts) if as_json else typer.echo(_litter_text(litter, dry_run))
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the ledger to a file while it is in use; every record's chain is checked."""
+    from flows.ledger_backup import back_up
+
+    _tell("backed up to", file, back_up(open_home(), file), as_json=as_json)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `shipway backup` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup into an empty home, after every record's chain was checked."""
+    from flows.ledger_backup import restore as put_back
+
+    _tell("restored from", file, put_back(open_home(), file), as_json=as_json)
+
+
+def _litter_text(litter: Litter, dry_run: bool) -> str:
+    verb = "would go" if dry_run else "removed"
+    items = (("bundle", litter.bundles), ("work", litter.works), ("log", litter.rotated_logs))
+    lines = [
+        f"{verb}  {kind:<6} {item.name}  {item.size_bytes / 1e6:.1f} MB" for kind, found in items for item in found
+    ]
+    if litter.why_kept:
+        lines.append(f"all bundles stay: {litter.why_kept}")
+    freed = "would be freed" if dry_run else "freed"
+    return "\n".join([*lines, f"{litter.size_bytes} bytes {freed}"])
+
+
+def _tell(verb: str, file: Path, contents: Contents, *, as_json: bool) -> None:
+    facts: dict[str, Any] = {"file": str(file), **vars(contents), "chain": "ok"}
+    if as_json:
+        print_json(facts)
+        return
+    typer.echo(f"{verb} {file}: {contents.releases} releases, {contents.services} services, every chain verified")
+    for digest in contents.missing_bundles:
+        typer.echo(f"  not on this machine: bundle {digest}; copy it into bundles/ before shipway up")

@@ -1,0 +1,61 @@
+"""The tables that the SQL adapters share, alike on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
+
+tables = MetaData()
+
+meta = Table("meta", tables, Column("name", String(40), primary_key=True), Column("value", Integer, nullable=False))
+
+releases = Table(
+    "releases",
+    tables,
+    Column("id", String(200), primary_key=True),
+    Column("service", String(128), nullable=False, index=True),
+    Column("version", Integer, nullable=False),
+    Column("ended", Integer, nullable=False, index=True),
+    Column("started_at_s", Float, nullable=False),
+)
+
+events = Table(
+    "events",
+    tables,
+    Column("release_id", String(200), ForeignKey("releases.id"), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("at_s", Float, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("data", Text, nullable=False),
+    Column("prev", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    PrimaryKeyConstraint("release_id", "seq"),
+)
+
+services = Table(
+    "services",
+    tables,
+    Column("name", String(128), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+commands = Table(
+    "commands",
+    tables,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(200), nullable=False, unique=True),
+    Column("release_id", String(200), nullable=False, index=True),
+    Column("verb", String(20), nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("done", Integer, nullable=False),
+)
+
+locks = Table(
+    "locks",
+    tables,
+    Column("service", String(128), primary_key=True),
+    Column("holder", String(300), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("until_s", Float, nullable=False),
+)

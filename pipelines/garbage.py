@@ -1,0 +1,107 @@
+"""What in a home does nobody need any more?
+
+Pure: `flows/housekeeping.py` looks, asks `decide_litter`, and removes what it says. Whatever is not known counts as
+needed: a router that cannot be read, or a release that has not said yet which bytes it will serve, keeps every bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipelines.release import Release
+from pipelines.service import Deployment, Service
+
+DEFAULT_RETAIN_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Something on the disk: its name in its folder, its size, and how long ago it was last changed."""
+
+    name: str
+    size_bytes: int
+    age_s: float
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What lies in a home. Bundles are named by their digest, working folders by their release."""
+
+    bundles: tuple[Stored, ...] = ()
+    works: tuple[Stored, ...] = ()
+    rotated_logs: tuple[Stored, ...] = ()
+
+
+@dataclass(frozen=True)
+class Uses:
+    """Who may need something. `routed` None means that a router could not be read."""
+
+    services: tuple[Service, ...] = ()
+    releases: tuple[Release, ...] = ()
+    units: frozenset[str] = frozenset()
+    routed: frozenset[str] | None = frozenset()
+
+
+@dataclass(frozen=True)
+class Litter:
+    """What nobody needs, and why the rest of the bundles must stay where that is not obvious."""
+
+    bundles: tuple[Stored, ...] = ()
+    works: tuple[Stored, ...] = ()
+    rotated_logs: tuple[Stored, ...] = ()
+    why_kept: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much removing all of it frees."""
+        return sum(item.size_bytes for item in (*self.bundles, *self.works, *self.rotated_logs))
+
+
+def decide_litter(there: Inventory, uses: Uses, now_s: float) -> Litter:
+    """Which bundles, working folders and rotated logs can go?"""
+    why_kept = _why_all_bundles_stay(uses)
+    needed = needed_digests(uses, now_s)
+    by_id = {release.id: release for release in uses.releases}
+    return Litter(
+        () if why_kept else tuple(b for b in there.bundles if b.name not in needed),
+        tuple(work for work in there.works if _is_over(work, by_id)),
+        there.rotated_logs,
+        why_kept,
+    )
+
+
+def needed_digests(uses: Uses, now_s: float) -> frozenset[str]:
+    """Which bundles does a service, a unit, a router, or a release that is not long over name?"""
+    by_services = (d.digest for s in uses.services for d in _deployments(s))
+    by_releases = (digest for r in uses.releases if not _is_long_over(r, now_s) for digest in _digests(r))
+    return frozenset((*by_services, *by_releases, *uses.units, *(uses.routed or ())))
+
+
+def _why_all_bundles_stay(uses: Uses) -> str:
+    if uses.routed is None:
+        return "a router does not answer, so nobody knows what it serves"
+    early = next((r for r in uses.releases if not r.is_ended and not (r.candidate and r.candidate.bundle_digest)), None)
+    return f"release {early.id} has not chosen its bundle yet" if early else ""
+
+
+def _deployments(service: Service) -> Iterable[Deployment]:
+    """All that the record names, parked ones whose time is over too: a person may still go back by hand."""
+    return (d for d in (service.stable, service.previous, service.candidate) if d is not None)
+
+
+def _digests(release: Release) -> Sequence[str]:
+    champion: Mapping[str, object] = release.champion or {}
+    candidate = release.candidate.bundle_digest if release.candidate else ""
+    return (candidate, str(champion.get("digest", "")))
+
+
+def _is_long_over(release: Release, now_s: float) -> bool:
+    retain_s = float(release.spec.get("retain", DEFAULT_RETAIN_S))
+    return release.ended_at_s is not None and now_s - release.ended_at_s > retain_s
+
+
+def _is_over(work: Stored, by_id: Mapping[str, Release]) -> bool:
+    """Its release has ended. A folder without a record may be of one that is just being opened, for a day."""
+    release = by_id.get(work.name)
+    return release.is_ended if release else work.age_s > DEFAULT_RETAIN_S

@@ -1,0 +1,105 @@
+"""`shipway gc`: it frees what it says, and leaves alone what is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.housekeeping import collect
+from flows.wiring import wire
+from pipelines.bundle import seal
+from pipelines.home import Home
+from pipelines.ports import Ports
+from pipelines.release import Phase, Release
+from pipelines.service import Deployment, Service
+from pipelines.serving.split import Arm, TrafficSplit
+
+FACTS = {"engine": "torch", "labels": ["a", "b"], "max_length": 8, "model": "m", "variant": "source"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An empty home."""
+    monkeypatch.delenv("SHIPWAY_LEDGER_URL", raising=False)
+    return Home.open(tmp_path / "home")
+
+
+@pytest.fixture
+def ports(home: Home) -> Ports:
+    """The real ones; no gateway runs."""
+    return wire(home)
+
+
+def sealed(home: Home, text: str) -> tuple[str, Path]:
+    """A bundle with some bytes."""
+    source = home.root.parent / "source"
+    source.mkdir(exist_ok=True)
+    (source / "weights").write_text(text * 100)
+    return seal(source, FACTS, home.folder("bundles"))
+
+
+def opened(release_id: str, digest: str = "") -> Release:
+    """A release, with its bundle where it has chosen one."""
+    candidate = {"model": "m", "version": 1, "artifact_digest": "a", "bundle_digest": digest}
+    found = Release().record(1.0, "opened", id=release_id, service="s", spec={}, spec_digest="d")
+    return found.record(1.0, "resolved", candidate=candidate, champion=None)
+
+
+def test_what_nobody_needs_goes_and_the_rest_stays(home, ports):
+    """Of three bundles one is stable and one is a running release's; of two working folders one has ended."""
+    (stable, at), (running, _), (unused, gone) = (sealed(home, text) for text in "abc")
+    ports.services.save(Service("s", stable=Deployment(stable, str(at), "m", 1, "r0")))
+    ports.ledger.create(opened("r1", running))
+    ports.ledger.create(opened("r2").enter(Phase.REJECTED, 2.0, why="worse"))
+    for name in ("r1", "r2"):
+        (home.folder("work") / name / "source").mkdir(parents=True)
+    (home.folder("logs") / "up.log.1").write_text("old")
+    (home.folder("logs") / "up.log").write_text("new")
+    litter = collect(home, ports, dry_run=False)
+    assert ([b.name for b in litter.bundles], gone.exists()) == ([unused], False)
+    assert sorted(p.name for p in home.folder("bundles").glob("sha256-*")) == sorted(
+        d.replace(":", "-") for d in (stable, running)
+    )
+    assert [p.name for p in home.folder("work").iterdir()] == ["r1"]
+    assert [p.name for p in home.folder("logs").iterdir()] == ["up.log"]
+    assert collect(home, ports, dry_run=False).size_bytes == 0
+
+
+def test_what_the_last_gateway_pointed_at_stays(home, ports):
+    """No gateway runs; the next one begins with its snapshot. One that cannot be read keeps everything."""
+    (routed, _), (unused, _) = sealed(home, "a"), sealed(home, "b")
+    ports.services.save(Service("s"))
+    snapshot = home.folder("run") / "s.split"
+    snapshot.write_text(json.dumps(TrafficSplit(stable=Arm(routed, ("http://127.0.0.1:1",))).as_dict()))
+    assert [b.name for b in collect(home, ports, dry_run=True).bundles] == [unused]
+    snapshot.write_text("torn")
+    litter = collect(home, ports, dry_run=False)
+    assert (litter.bundles, "router" in litter.why_kept) == ((), True)
+
+
+def test_links_are_not_followed(home, ports, tmp_path):
+    """What a link in the home leads to is not ours."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("precious")
+    (home.folder("bundles") / ("sha256-" + "0" * 64)).symlink_to(tmp_path / "mine")
+    (home.folder("work") / "r9").symlink_to(tmp_path / "mine")
+    assert collect(home, ports, dry_run=False).size_bytes == 0
+    assert (tmp_path / "mine" / "file").read_text() == "precious"
+
+
+@pytest.mark.integration
+def test_the_command_says_how_much_it_frees(home):
+    """`--dry-run` says the same and removes nothing."""
+    digest, path = sealed(home, "a")
+    size_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    environment = {**os.environ, "SHIPWAY_HOME": str(home.root)}
+    for options, is_there in ((("--dry-run",), True), ((), False)):
+        command = [sys.executable, "-m", "flows.cli", "gc", "--json", *options]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        said = json.loads(done.stdout)
+        assert (said["bundles"], said["bytes_freed"], path.exists()) == ([digest], size_bytes, is_there)
