@@ -62,7 +62,8 @@ def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, 
         try:
             release, watch = look(ctl, release, watch)
         except DependencyDown as error:
-            release = release if release.phase is Phase.PROMOTING else _reread(ctl, release)
+            release = _reread(ctl, release)
+            watch = replay(ctl.spec.rollout, release)
             ctl.ports.notifier.send(release, f"waiting: {error}")
         if not (release.is_ended or release.phase in leave):
             sleep(ctl.spec.rollout.look_s)
@@ -251,7 +252,7 @@ def _save(ctl: Controller, before: Release, after: Release) -> Release:
 
 
 def _reread(ctl: Controller, release: Release) -> Release:
-    """What the ledger holds, where it answers: an effect may have failed after its intent was recorded."""
+    """What the ledger holds, where it answers: the look that failed may have recorded its strata or its intent."""
     try:
         return ctl.ports.ledger.load(release.id)
     except DependencyDown:

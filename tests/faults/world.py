@@ -200,8 +200,9 @@ class World:
     # ── what happens in the world ───────────────────────────────────────────────────────────────────────────────────
 
     def restart_gateway(self) -> None:
-        """The gateway died and came back from its snapshot: all-stable, under another boot."""
+        """The gateway died and came back from its snapshot: all-stable, under another boot, its counters gone."""
         self.boots += 1
+        self.raw.metrics.strata.clear()
         self.raw.router.stores[SERVICE] = SplitStore(self.split, f"boot {self.boots}")
 
     def say(self, verb: str) -> None:

@@ -24,7 +24,7 @@ from pipelines.spec import ReleaseSpec
 from pipelines.tick import Controller, drive, look
 from pipelines.traffic import make_stable
 from pipelines.units import server_units
-from pipelines.watching import Watch
+from pipelines.watching import Watch, replay
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -109,9 +109,18 @@ class World:
 
     def look(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split, then one look."""
+        self.second(errors=errors, requests=requests)
+        self.release, self.watch = look(self.controller(), self.release, self.watch)
+
+    def sleep(self, _: float) -> None:
+        """What a controller that sleeps lets happen."""
+        self.second()
+
+    def second(self, *, errors: int = 0, requests: int = 100) -> None:
+        """A second of traffic at the current split."""
         self.wall_s += 1
         self.ports.router.advance(1.0)
-        split = self.ports.router.read("s")
+        split = self.ports.router.stores["s"].split
         canary = round(requests * split.canary_pct / 100)
         self.ports.metrics.add(
             "s",
@@ -127,7 +136,6 @@ class World:
             ),
         )
         self.interval += 1
-        self.release, self.watch = look(self.controller(), self.release, self.watch)
 
     def look_until(self, phase: Phase, *, errors: int = 0) -> None:
         """Look until a phase is reached."""
@@ -280,8 +288,6 @@ def test_a_promotion_that_died_before_the_router_goes_home():
 
 def test_a_resumed_judge_equals_the_uninterrupted_one():
     """The watch is rebuilt from the record."""
-    from pipelines.watching import replay
-
     world = World()
     world.look_until(Phase.BAKING)
     again = replay(SPEC.rollout, world.ports.ledger.load("r1"))
@@ -318,6 +324,26 @@ def test_pause_holds_the_share_and_resume_lets_it_go_on():
     world.look_until(Phase.PROMOTED)
 
 
+@pytest.mark.parametrize("lost", range(1, 12))
+def test_evidence_is_recorded_once_where_an_answer_is_lost(lost):
+    """The ledger wrote, and the controller did not hear it: no stratum is judged twice, and the record can be resumed."""
+    world, saves = World(), {"n": 0}
+    save = world.ports.ledger.save
+
+    def forgetful(release, expected):
+        save(release, expected)
+        saves["n"] += 1
+        if saves["n"] == lost:
+            raise DependencyDown("no answer", code="E_LEDGER_IO")
+
+    world.ports.ledger.save = forgetful
+    ended = drive(world.controller(), world.release, world.sleep, leave=frozenset())
+    assert ended.phase is Phase.PROMOTED
+    intervals = [s["interval"] for e in ended.of_kind("looked") for s in e.data["strata"]]
+    assert intervals == sorted(set(intervals))
+    replay(SPEC.rollout, ended)
+
+
 def test_drive_waits_for_a_dependency_and_goes_on():
     """A router that does not answer is asked again; then the release goes on to its end."""
     world = World()
@@ -332,17 +358,5 @@ def test_drive_waits_for_a_dependency_and_goes_on():
 
     world.ports.router.read = flaky
 
-    def sleep(_: float) -> None:
-        world.wall_s += 1
-        world.ports.router.advance(1.0)
-        split = read("s")
-        canary = round(100 * split.canary_pct / 100)
-        counts = (ArmCounts(100 - canary), ArmCounts(canary))
-        world.ports.metrics.add(
-            "s",
-            Stratum(world.interval, "b", world.wall_s, world.wall_s + 1, split.canary_pct, *counts, split.generation),
-        )
-        world.interval += 1
-
-    ended = drive(world.controller(), world.release, sleep, leave=frozenset())
+    ended = drive(world.controller(), world.release, world.sleep, leave=frozenset())
     assert ended.phase is Phase.PROMOTED
