@@ -74,6 +74,7 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     """One look: the release and the watch after it."""
     now = ctl.clock()
     if release.phase is Phase.PROMOTING:
+        _answer(ctl, release, ctl.ports.inbox.pending(release.id))
         return resume_promotion(ctl.ports, release, ctl.token, now), watch
     split = ctl.ports.router.read(release.service)
     release = _adopt_share(ctl, release, split, now)
@@ -166,16 +167,18 @@ def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[
         case RollBack():
             send_home(ctl.ports, release, ctl.token)
             release = _obeyed(ctl, release, seen)
-            return end_at_home(ctl.ports, release, decision, _look_data(seen), seen.now), watch
+            release = end_at_home(ctl.ports, release, decision, _look_data(seen), seen.now)
         case Promote():
             looked = _save(ctl, release, _looked(release, seen))
-            return promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now), watch
+            release = promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now)
         case Advance():
-            return _advance(ctl, release, watch, decision, seen)
+            release, watch = _advance(ctl, release, watch, decision, seen)
         case Hold():
             _renew(ctl, release, seen.split)
             kept = _looked(release, seen) if seen.strata else release
-            return _obeyed(ctl, _save(ctl, release, kept), seen), watch
+            release = _obeyed(ctl, _save(ctl, release, kept), seen)
+    _answer(ctl, release, (seen.command,) if seen.command else ())
+    return release, watch
 
 
 def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance, seen: _Seen) -> tuple[Release, Watch]:
@@ -205,18 +208,29 @@ def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
 
 
 def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:
-    """Record and answer a person's word; one that had to wait, because stable is dead, is asked again."""
+    """Record a person's word; one that had to wait, because stable is dead, is asked again."""
     command = seen.command
     if command is None or (isinstance(seen.decision, Hold) and command.verb in MOVING_VERBS):
         return release
-    after = record_command(release, command, seen.now)
-    release = _save(ctl, release, after)
-    ctl.ports.inbox.done(command.id)
-    return release
+    return _save(ctl, release, record_command(release, command, seen.now))
+
+
+def _answer(ctl: Controller, release: Release, heard: tuple[Command, ...]) -> None:
+    """Take the words out of the inbox that were obeyed; before that, a controller's death would lose them."""
+    for command in heard:
+        if has_recorded(release, command):
+            ctl.ports.inbox.done(command.id)
+
+
+def has_recorded(release: Release, command: Command) -> bool:
+    """Whether this very word is in the record."""
+    return any(said.data["command"] == command.id for said in release.of_kind("commanded"))
 
 
 def record_command(release: Release, command: Command, now: Now) -> Release:
-    """The release after a person's word, with what that word changes."""
+    """The release after a person's word, with what that word changes. A word that is heard twice counts once."""
+    if has_recorded(release, command):
+        return release
     said = release.record(
         now.wall_s, "commanded", verb=command.verb, actor=command.actor, reason=command.reason, command=command.id
     )

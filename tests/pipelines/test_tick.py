@@ -21,7 +21,7 @@ from pipelines.ports import Command, Now, Ports, RegisteredVersion
 from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
-from pipelines.tick import Controller, drive, look
+from pipelines.tick import Controller, drive, look, record_command
 from pipelines.traffic import make_stable
 from pipelines.units import server_units
 from pipelines.watching import Watch, replay
@@ -312,6 +312,38 @@ def test_an_abort_waits_for_a_dead_stable():
     assert world.ports.inbox.pending("r1") == ()
 
 
+def test_an_abort_outlives_the_controller_that_died_of_obeying_it():
+    """It is answered when its end is recorded, not before: whoever takes over obeys it again."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.ports.inbox.send(Command("c", "r1", "abort", "ada"))
+    save = world.ports.ledger.save
+
+    def dies_at_the_end(release, expected):
+        if release.is_ended:
+            raise KeyboardInterrupt
+        save(release, expected)
+
+    world.ports.ledger.save = dies_at_the_end
+    with pytest.raises(KeyboardInterrupt):
+        world.look()
+    world.ports.ledger.save = save
+    world.release = world.ports.ledger.load("r1")
+    world.look()
+    assert world.release.phase is Phase.ABORTED
+    assert [e.data["verb"] for e in world.release.of_kind("commanded")] == ["abort"]
+    assert world.ports.inbox.pending("r1") == ()
+
+
+def test_an_approval_that_is_heard_twice_approves_one_step():
+    """A controller died between the record and the answer."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    word = Command("c", "r1", "approve", "ada")
+    said = record_command(world.release, word, world.now())
+    assert record_command(replace(said, step=said.step + 1), word, world.now()).approved == {1}
+
+
 def test_pause_holds_the_share_and_resume_lets_it_go_on():
     """A pause keeps renewing the lease; it does not move."""
     world = World()
@@ -326,7 +358,7 @@ def test_pause_holds_the_share_and_resume_lets_it_go_on():
 
 @pytest.mark.parametrize("lost", range(1, 12))
 def test_evidence_is_recorded_once_where_an_answer_is_lost(lost):
-    """The ledger wrote, and the controller did not hear it: no stratum is judged twice, and the record can be resumed."""
+    """The ledger wrote, and the controller did not hear it: no stratum is judged twice, and it can be resumed."""
     world, saves = World(), {"n": 0}
     save = world.ports.ledger.save
 
