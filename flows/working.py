@@ -123,5 +123,5 @@ def say(ports: Ports, release: Release, verb: str, actor: str, reason: str, comm
 
 
 def is_exposed(release: Release) -> bool:
-    """Whether users may meet the candidate."""
-    return release.phase in EXPOSED
+    """Whether users may meet the candidate: where a share was intended, the router may have given it."""
+    return release.phase in EXPOSED or release.intended_pct > 0

@@ -34,7 +34,15 @@ def resume_promotion(ports: Ports, release: Release, token: Token, now: Now) -> 
     stable = ports.router.read(release.service).stable
     if stable is not None and stable.digest == release.sealed.bundle_digest:
         return _after_the_router(ports, release, token, now)
-    return go_home(ports, release, token, RollBack("the promotion was interrupted before traffic moved"), {}, now)
+    return take_back(ports, release, token, "the promotion was interrupted, and the router shows the old stable", now)
+
+
+def take_back(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
+    """End a promotion at home: what was stable before it is stable again, and the candidate is not accused."""
+    old = str(release.champion["digest"]) if release.champion else None
+    make_stable(ports, release.service, old, token, f"{release.id}: taken back")
+    relabel(ports, release.service, old, now.wall_s)
+    return end_at_home(ports, release, RollBack(why, convicts=False), {}, now)
 
 
 def go_home(
@@ -51,7 +59,7 @@ def end_at_home(ports: Ports, release: Release, decision: RollBack, look: dict[s
     if look:
         release = release.record(now.wall_s, "looked", **look)
     release = release.record(now.wall_s, "went_home", why=decision.why)
-    convicted = decision.end is Phase.ROLLED_BACK
+    convicted = decision.end is Phase.ROLLED_BACK and decision.convicts
     if convicted:
         release = release.record(now.wall_s, "convicted", why=decision.why)
     release = release.enter(decision.end, now.wall_s, why=decision.why)
@@ -66,7 +74,7 @@ def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) ->
     try:
         _move_alias(ports, release)
     except AliasMoved as error:
-        return _undo(ports, release, token, str(error), now)
+        return take_back(ports, release, token, str(error), now)
     before = release
     release = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
     ports.ledger.save(release, before.version)
@@ -96,24 +104,17 @@ def _champion_version(release: Release) -> int | None:
     return int(value) if value is not None else None
 
 
-def _undo(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
-    """Somebody else moved the alias: the old version is stable again, and the outcome says both values."""
-    service = ports.services.load(release.service)
-    if service.previous is not None and service.previous.release_id != release.id:
-        make_stable(ports, release.service, service.previous.digest, token, f"{release.id}: alias moved")
-        relabel(ports, release.service, service.previous.digest, now.wall_s)
-    return end_at_home(ports, release, RollBack(why), {}, now)
-
-
-def relabel(ports: Ports, service_name: str, digest: str, now_s: float) -> Service:
+def relabel(ports: Ports, service_name: str, digest: str | None, now_s: float) -> Service:
     """The service record after `digest` became stable: the old stable is parked for its `retain_s`."""
 
     def relabelled(service: Service) -> Service:
-        if service.stable is not None and service.stable.digest == digest:
+        if (service.stable.digest if service.stable else None) == digest:
             return service
-        new = next(d for d in (service.candidate, service.previous) if d is not None and d.digest == digest)
+        new = next((d for d in (service.candidate, service.previous) if d is not None and d.digest == digest), None)
         parked = replace(service.stable, keep_until_s=now_s + service.retain_s) if service.stable else None
-        stable = replace(new, since_s=now_s, keep_until_s=None)
+        if new is None and digest is not None:
+            return service  # another controller ended this release meanwhile
+        stable = replace(new, since_s=now_s, keep_until_s=None) if new else None
         return service.changed(stable=stable, previous=parked, candidate=None)
 
     return update_service(ports, service_name, relabelled)

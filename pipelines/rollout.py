@@ -80,10 +80,12 @@ class Promote:
 
 @dataclass(frozen=True)
 class RollBack:
-    """All traffic to stable, and the release ends as `end`. Only `ROLLED_BACK` convicts the candidate's bytes."""
+    """All traffic to stable, and the release ends as `end`. Only `ROLLED_BACK` may convict the candidate's bytes."""
 
     why: str
     end: Phase = Phase.ROLLED_BACK
+    convicts: bool = True
+    """False where something else than the candidate was the reason."""
 
 
 Decision = Hold | Advance | Promote | RollBack
@@ -100,13 +102,14 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _a_beginning(plan, release, seen)
         or _the_next_step(plan, release, seen)
     )
-    if release.phase is Phase.QUALIFIED and isinstance(decision, RollBack):
-        decision = replace(decision, end=_UNSEEN_END[decision.end])
+    if isinstance(decision, RollBack):
+        decision = replace(decision, end=possible_end(release, decision.end))
     return _while_home_is_dead(plan, seen, decision) if seen.stable_down else decision
 
 
-_UNSEEN_END = {Phase.ROLLED_BACK: Phase.REJECTED, Phase.HELD: Phase.HELD, Phase.ABORTED: Phase.ABORTED}
-"""A candidate that no user met is rejected; only one that users met is rolled back."""
+def possible_end(release: Release, end: Phase) -> Phase:
+    """A candidate that no user met is rejected; only one that users met is rolled back."""
+    return Phase.REJECTED if (release.phase, end) == (Phase.QUALIFIED, Phase.ROLLED_BACK) else end
 
 
 def share_of(plan: RolloutSpec, step: int) -> float:

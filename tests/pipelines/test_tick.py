@@ -16,13 +16,15 @@ from pipelines.adapters.memory import (
     MemoryServices,
 )
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.ending import go_home, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.ports import Command, Now, Ports, RegisteredVersion
 from pipelines.release import Candidate, Phase, Release
+from pipelines.rollout import RollBack
 from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
 from pipelines.tick import Controller, drive, look, record_command
-from pipelines.traffic import make_stable
+from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
 from pipelines.watching import Watch, replay
 
@@ -392,3 +394,59 @@ def test_drive_waits_for_a_dependency_and_goes_on():
 
     ended = drive(world.controller(), world.release, world.sleep, leave=frozenset())
     assert ended.phase is Phase.PROMOTED
+
+
+def test_a_shut_out_controller_cannot_move_traffic_after_the_end():
+    """It was paused between its intent and the router; the one that took over had nothing to lower, and fences it."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.ports.router.advance(60)
+    world.wall_s += 60
+    seen, paused = world.ports.router.read("s"), world.token
+    world.ports.lock.release(paused)
+    taker = world.ports.lock.acquire("s", "other", 60, world.now())
+    go_home(world.ports, world.release, taker, RollBack("abort by ada", Phase.ABORTED), {}, world.now())
+    with pytest.raises(StaleWriter):
+        set_share(world.ports, world.release, paused, seen, 50.0, 10.0)
+    with pytest.raises(StaleWriter):
+        make_stable(world.ports, "s", NEW, paused, "r1: promoted")
+    assert world.ports.router.read("s").stable.digest == OLD
+
+
+def test_an_interrupted_promotion_accuses_nobody():
+    """Its bytes were proven harmless: they may be released again without a reason."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    world.look()
+    assert (world.release.phase, world.release.convicted) == (Phase.ROLLED_BACK, "")
+    assert not world.ports.services.load("s").quarantined
+
+
+def test_a_promotion_taken_back_halfway_is_taken_back_in_every_record():
+    """The router shows the old stable already, the service's record does not: a kill between the two."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.ports.registry.down = True
+    with pytest.raises(DependencyDown):
+        world.look_until(Phase.PROMOTED)
+    make_stable(world.ports, "s", OLD, world.token, "taken back")
+    world.release = world.ports.ledger.load("r1")
+    world.look()
+    assert world.release.phase is Phase.ROLLED_BACK
+    assert world.ports.services.load("s").stable.digest == OLD
+
+
+def test_a_first_release_that_is_taken_back_leaves_nobody_serving():
+    """There is no old stable: the gateway answers 503, as before, and not with what was rolled back."""
+    world = World()
+    first = replace(world.release, champion=None)
+    split = make_stable(world.ports, "s", NEW, world.token, "first")
+    assert split.stable.digest == NEW
+    first = first.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.chains["r1"] = first.events
+    ended = take_back(world.ports, first, world.token, "the alias moved", world.now())
+    assert (ended.phase, world.ports.router.read("s").stable) == (Phase.ROLLED_BACK, None)
+    assert world.ports.services.load("s").stable is None
