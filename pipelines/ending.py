@@ -59,12 +59,11 @@ def end_at_home(ports: Ports, release: Release, decision: RollBack, look: dict[s
     if look:
         release = release.record(now.wall_s, "looked", **look)
     release = release.record(now.wall_s, "went_home", why=decision.why)
-    convicted = decision.end is Phase.ROLLED_BACK and decision.convicts
-    if convicted:
+    if decision.end is Phase.ROLLED_BACK and decision.convicts:
         release = release.record(now.wall_s, "convicted", why=decision.why)
     release = release.enter(decision.end, now.wall_s, why=decision.why)
     ports.ledger.save(release, before.version)
-    _retire_candidate(ports, release, convicted, now)
+    _retire_candidate(ports, release, now)
     ports.notifier.send(release, f"{decision.end}: {decision.why}")
     return release
 
@@ -120,21 +119,29 @@ def relabel(ports: Ports, service_name: str, digest: str | None, now_s: float) -
     return update_service(ports, service_name, relabelled)
 
 
-def _retire_candidate(ports: Ports, release: Release, convicted: bool, now: Now) -> None:
-    """A convicted digest is quarantined; a held one stays warm for `retain`; the rest goes."""
+def settle(ports: Ports, service: Service, now: Now) -> Service:
+    """Retire a candidate whose release has ended: its controller died after the record and before this."""
+    candidate = service.candidate
+    if candidate is None or candidate.keep_until_s is not None:
+        return service
+    release = ports.ledger.load(candidate.release_id)
+    return _retire_candidate(ports, release, now) if release.is_ended else service
+
+
+def _retire_candidate(ports: Ports, release: Release, now: Now) -> Service:
+    """A convicted digest is quarantined; one that users met and that is held stays warm for `retain`; the rest goes."""
+    is_warm = release.phase is Phase.HELD and release.last("went_home") is not None
 
     def retired(service: Service) -> Service:
         mine = service.candidate if service.candidate and service.candidate.release_id == release.id else None
-        warm = (
-            replace(mine, keep_until_s=now.wall_s + service.retain_s) if mine and release.phase is Phase.HELD else None
-        )
+        warm = replace(mine, keep_until_s=now.wall_s + service.retain_s) if mine and is_warm else None
         kept = warm if mine else service.candidate
         quarantined = dict(service.quarantined)
-        if convicted and release.candidate:
+        if release.convicted and release.candidate:
             quarantined[release.candidate.artifact_digest] = f"{release.id}: {release.reason}"
         return service.changed(candidate=kept, quarantined=quarantined)
 
-    update_service(ports, release.service, retired)
+    return update_service(ports, release.service, retired)
 
 
 def update_service(ports: Ports, name: str, change: Any) -> Service:
