@@ -59,13 +59,13 @@ def once_exposed(act: Happening, after_s: int = 2) -> Callable[[], Happening]:
 
 
 def at_second(second: int, act: Happening) -> Callable[[], Happening]:
-    """Once, so long after the world began."""
+    """Once, so long after the release was opened."""
 
     def fresh() -> Happening:
         passed = {"s": 0}
 
         def happens(world: World) -> None:
-            passed["s"] += 1
+            passed["s"] += world.release is not None
             if passed["s"] == second:
                 act(world)
 
@@ -88,6 +88,12 @@ def go_to_sleep(world: World) -> None:
     world.raw.router.advance(30)
 
 
+def take_back_an_orphan(world: World) -> None:
+    """A person rolls back as soon as a promotion has no controller."""
+    if world.release and world.release.phase is Phase.PROMOTING and world.raw.lock.holder("s", world.now()) is None:
+        world.say("rollback")
+
+
 STORIES = (
     Story("promoted", Phase.PROMOTED, variant="int8"),
     Story("rolled back on errors", Phase.ROLLED_BACK, errors_pct=60),
@@ -99,7 +105,9 @@ STORIES = (
     Story("lease lost", Phase.PROMOTED, once_exposed(go_to_sleep)),
     Story("gateway restarted", Phase.PROMOTED, once_exposed(World.restart_gateway)),
     Story("held without traffic", Phase.HELD, requests_per_s=0, deadline_s=8),
+    Story("promotion taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan),
     Story("first release", Phase.PROMOTED, first=True),
+    Story("first release taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan, first=True),
     Story("alias moved by somebody", Phase.ROLLED_BACK, once_exposed(move_alias)),
     Story("first release, alias moved by somebody", Phase.ROLLED_BACK, at_second(1, move_alias), first=True),
 )

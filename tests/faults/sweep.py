@@ -53,6 +53,8 @@ def at_rest(world: World, story: Story) -> Iterator[str]:
         yield f"{phase}, but {serves} serves"
     if service is not None:
         yield from _service_at_rest(world, phase, serves)
+    if release and release.convicted and story.end is not Phase.ROLLED_BACK:
+        yield f"convicted without evidence: {release.convicted}"
     if release and release.convicted and (service is None or not service.quarantined):
         yield "convicted, but not quarantined"
     if world.split.canary is not None:
