@@ -42,6 +42,7 @@ def take_back(ports: Ports, release: Release, token: Token, why: str, now: Now) 
     old = str(release.champion["digest"]) if release.champion else None
     make_stable(ports, release.service, old, token, f"{release.id}: taken back")
     relabel(ports, release.service, old, now.wall_s)
+    why += _return_alias(ports, release)
     return end_at_home(ports, release, RollBack(why, convicts=False), {}, now)
 
 
@@ -74,11 +75,14 @@ def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) ->
         _move_alias(ports, release)
     except AliasMoved as error:
         return take_back(ports, release, token, str(error), now)
-    before = release
-    release = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
-    ports.ledger.save(release, before.version)
-    ports.notifier.send(release, "promoted")
-    return release
+    promoted = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
+    try:
+        ports.ledger.save(promoted, release.version)
+    except StaleWriter:
+        _leave_no_alias(ports, release)
+        raise
+    ports.notifier.send(promoted, "promoted")
+    return promoted
 
 
 def _move_alias(ports: Ports, release: Release) -> None:
@@ -94,6 +98,32 @@ def _move_alias(ports: Ports, release: Release) -> None:
         }
     }
     ports.registry.mark(candidate.model, aliases=aliases, expected={"champion": old}, tags=tags)
+
+
+def _leave_no_alias(ports: Ports, release: Release) -> None:
+    """This controller is shut out: where its promotion was taken back meanwhile, so is the alias that it moved."""
+    stable = ports.router.read(release.service).stable
+    if stable is None or stable.digest != release.sealed.bundle_digest:
+        _return_alias(ports, release)
+
+
+def _return_alias(ports: Ports, release: Release) -> str:
+    """`champion` names the old version again where this release moved it; what to add to the reason where it does not.
+
+    No traffic waits for this. A registry has no way to take an alias away, so a first release's stays.
+    """
+    candidate, old = release.sealed, _champion_version(release)
+    serving = candidate.serving_version or candidate.version
+    if old is None:
+        return ""
+    tags = {serving: {"shipway.verdict": "rolled_back"}}
+    try:
+        ports.registry.mark(candidate.model, aliases={"champion": old}, expected={"champion": serving}, tags=tags)
+    except AliasMoved:
+        return ""
+    except DependencyDown as error:
+        return f"; champion was not put back to version {old}: {error}"
+    return ""
 
 
 def _champion_version(release: Release) -> int | None:

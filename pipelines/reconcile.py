@@ -38,7 +38,7 @@ def reconcile(ports: Ports, service: Service, holder: str, now: Now) -> None:
 
 
 def _settled(ports: Ports, service: Service, now: Now) -> Service:
-    """The service without what an ended release left behind. A record that cannot be read keeps nothing from running."""
+    """The service without what an ended release left behind; a record that cannot be read stops nothing."""
     try:
         return settle(ports, service, now) if ports.lock.holder(service.name, now) is None else service
     except ShipwayError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.release import Phase, Release, _apply
 from pipelines.serving.split import TrafficSplit
-from tests.faults.world import OLD, SERVICE
+from tests.faults.world import OLD, OLD_VERSION, SERVICE
 
 if TYPE_CHECKING:
     from pipelines.release import Event
@@ -117,10 +117,15 @@ class Observer:
         self._top_fence = max(fence, self._top_fence)
 
     def _alias_after_router(self) -> None:
-        """I9: the alias follows the router."""
-        if self.world.alias == self._alias or self.outsider_moved_alias:
-            return None
+        """I9: the alias follows the router.
+
+        A registry has no fence: a controller that was shut out may still move it, and must put it back (`at_rest`).
+        """
         stable, release = self.world.split.stable, self._current()
+        is_back = self.world.alias == OLD_VERSION and stable is not None and stable.digest == OLD
+        is_shut_out = self._fences.get(self.world.journal.actor, 0) < self._top_fence
+        if self.world.alias == self._alias or self.outsider_moved_alias or is_back or is_shut_out:
+            return None
         serving = release.candidate.serving_version if release and release.candidate else None
         if serving != self.world.alias or stable is None or release is None:
             return self._say(f"I9: champion names {self.world.alias}, which no release serves")

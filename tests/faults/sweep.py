@@ -15,7 +15,7 @@ from pipelines.release import Phase, Release
 from pipelines.units import wanted_units
 from tests.faults.recording import KILLS, Fault
 from tests.faults.stories import STORIES, Story
-from tests.faults.world import OLD, SERVICE, World, begin
+from tests.faults.world import OLD, OLD_VERSION, SERVICE, World, begin
 
 HOME = frozenset({Phase.ROLLED_BACK, Phase.REJECTED, Phase.ABORTED, Phase.HELD})
 
@@ -59,8 +59,9 @@ def at_rest(world: World, story: Story) -> Iterator[str]:
         yield "convicted, but not quarantined"
     if world.split.canary is not None:
         yield "the router still knows a canary"
-    champion = release.sealed.serving_version if promoted and release else (None if story.first else 2)
-    if not world.observer.outsider_moved_alias and world.alias != champion:
+    champion = release.sealed.serving_version if promoted and release else OLD_VERSION
+    may_stay = world.observer.outsider_moved_alias or (story.first and not promoted)
+    if not may_stay and world.alias != champion:
         yield f"champion names {world.alias} instead of {champion}"
 
 

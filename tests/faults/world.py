@@ -45,7 +45,7 @@ from tests.faults.recording import Journal, Killed, recorded
 
 SERVICE = "s"
 RELEASE = "r1"
-OLD = "sha256:" + "a" * 64
+OLD, OLD_VERSION = "sha256:" + "a" * 64, 2
 REQUESTS_PER_S = 100
 FACTS = {"engine": "torch", "labels": ["n", "p"], "max_length": 8, "model": "m", "variant": "source"}
 

@@ -48,3 +48,16 @@ def test_a_promotion_is_taken_back(world, verb):
     assert obey_now(world.ports, world.release).phase is Phase.ROLLED_BACK
     assert world.ports.router.read("s").stable.digest == OLD
     assert world.ports.services.load("s").stable.digest == OLD
+
+
+@pytest.mark.parametrize(("found", "left"), [(2, 1), (7, 7)])
+def test_an_alias_that_was_moved_goes_back_with_the_promotion(world, found, left):
+    """The controller died after moving it; what somebody else wrote since is left alone."""
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    make_stable(world.ports, "s", NEW, world.token, "promoted")
+    world.ports.registry.names["champion"] = found
+    orphan(world, "rollback")
+    obey_now(world.ports, world.release)
+    assert world.ports.registry.names["champion"] == left
