@@ -34,10 +34,12 @@ class Fault(StrEnum):
     KILLED_AFTER = "killed after"
     REFUSED = "refused"
     ANSWER_LOST = "answer lost"
-    PAUSED = "paused"
+    PAUSED_BEFORE = "paused before"
+    PAUSED_AFTER = "paused after"
 
 
 KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+OTHER_FAULTS = tuple(fault for fault in Fault if fault not in KILLS)
 
 
 PAUSABLE = "release"
@@ -83,11 +85,11 @@ class Journal:
         if self.actor in self.dead:
             raise Killed(self.actor)
         fault = self._count(name)
-        if fault is Fault.PAUSED and self.actor == PAUSABLE:
-            self.sleep_through()
+        self._pause(fault, Fault.PAUSED_BEFORE)
         self._meet(fault, Fault.KILLED_BEFORE, Fault.REFUSED)
         result = act()
         self.observe(name, result)
+        self._pause(fault, Fault.PAUSED_AFTER)
         self._meet(fault, Fault.KILLED_AFTER, Fault.ANSWER_LOST)
         return result
 
@@ -101,6 +103,10 @@ class Journal:
             return None
         self.names.append(name)
         return self.faults.get(len(self.names))
+
+    def _pause(self, fault: Fault | None, pause: Fault) -> None:
+        if fault is pause and self.actor == PAUSABLE:
+            self.sleep_through()
 
     def _meet(self, fault: Fault | None, kill: Fault, error: Fault) -> None:
         if fault is kill:
