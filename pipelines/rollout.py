@@ -4,8 +4,8 @@ This is the heart of Shipway: one pure function from what was asked, what has ha
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
 The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline, a
-pause, a beginning or an interruption, and only then whether enough has been seen to go on. One rule stands over all of
-them: traffic never moves to a dead arm.
+pause, metrics that do not answer, a beginning or an interruption, and only then whether enough has been seen to go on.
+One rule stands over all of them: traffic never moves to a dead arm.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Situation:
     canary_down: str = ""
     """Why the canary cannot serve, or "" while it can."""
     stable_down: str = ""
+    blind: str = ""
+    """Why there is no fresh evidence, or "" where the metrics source answered."""
     command: Command | None = None
     url: str = ""
 
@@ -99,6 +101,7 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _proven_harm(seen)
         or _the_deadline(plan, release, seen)
         or _a_pause(plan, release, seen)
+        or _blindness(plan, seen)
         or _a_beginning(plan, release, seen)
         or _the_next_step(plan, release, seen)
     )
@@ -170,6 +173,13 @@ def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision |
     asked = seen.command.verb if seen.command else ""
     paused = asked == "pause" or (release.paused and asked != "resume")
     return Hold(seen.now_s + plan.look_s, "paused by a person") if paused else None
+
+
+def _blindness(plan: RolloutSpec, seen: Situation) -> Decision | None:
+    """Without fresh evidence nothing is raised; what was proven, a person's word and the deadline still count."""
+    if not seen.blind:
+        return None
+    return Hold(seen.now_s + plan.look_s, f"no share is raised without fresh evidence: {seen.blind}")
 
 
 def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:

@@ -78,11 +78,11 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
         return resume_promotion(ctl.ports, release, ctl.token, now), watch
     split = ctl.ports.router.read(release.service)
     release = _adopt_share(ctl, release, split, now)
-    watch, strata = _measure(ctl, release, watch, now)
+    watch, strata, blind = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
     command = next(iter(ctl.ports.inbox.pending(release.id)), None)
     verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
-    situation = _situation(ctl, release, watch, split, verdict, command, now)
+    situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
     decision = decide(ctl.spec.rollout, release, situation)
     ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
     return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
@@ -109,13 +109,17 @@ def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: No
     return _save(ctl, release, _enter_step(ctl, adopted, step, now, "adopted from the router"))
 
 
-def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...]]:
-    strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
+def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...], str]:
+    """The watch with fresh strata, those strata, and why there are none. Going home needs no metrics."""
+    try:
+        strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
+    except DependencyDown as error:
+        return watch, (), str(error)
     ours = tuple(s for s in strata if belongs(release, s))
     watch = watch.absorb(ctl.spec.rollout, ours)
     if strata:
         watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
-    return watch, ours
+    return watch, ours, ""
 
 
 def _count_unready(ctl: Controller, release: Release, watch: Watch) -> Watch:

@@ -378,6 +378,39 @@ def test_evidence_is_recorded_once_where_an_answer_is_lost(lost):
     replay(SPEC.rollout, ended)
 
 
+def no_metrics(world: World) -> None:
+    """From now on the metrics source does not answer."""
+
+    def away(*_):
+        raise DependencyDown("connection refused", code="E_METRICS")
+
+    world.ports.metrics.measure = away
+
+
+def test_metrics_that_are_away_hold_the_share_until_the_deadline():
+    """The lease is renewed, nothing is raised, and nobody is accused."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    no_metrics(world)
+    for _ in range(60):
+        world.look()
+    assert (world.release.phase, world.share) == (Phase.CANARY, 10)
+    world.wall_s += SPEC.rollout.deadline_s
+    world.look()
+    assert (world.release.phase, world.share, world.release.convicted) == (Phase.HELD, 0, "")
+
+
+@pytest.mark.parametrize("verb", ["abort", "rollback"])
+def test_going_home_needs_no_metrics(verb):
+    """A person's word is obeyed while the metrics source is away."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    no_metrics(world)
+    world.ports.inbox.send(Command("c", "r1", verb, "ada"))
+    world.look()
+    assert (world.release.is_ended, world.share) == (True, 0)
+
+
 def test_drive_waits_for_a_dependency_and_goes_on():
     """A router that does not answer is asked again; then the release goes on to its end."""
     world = World()
