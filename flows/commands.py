@@ -5,14 +5,14 @@ from __future__ import annotations
 from flows.holding import hold
 from flows.wiring import clock, holder
 from flows.working import abort_unseen, is_exposed
-from pipelines.ending import end_at_home
+from pipelines.ending import end_at_home, stable_before, take_back
 from pipelines.errors import DependencyDown
-from pipelines.ports import Ports
+from pipelines.ports import Command, Ports, Token
 from pipelines.release import Phase, Release
-from pipelines.rollout import RollBack
+from pipelines.rollout import RollBack, possible_end
 from pipelines.serving.split import TrafficSplit
 from pipelines.tick import record_command
-from pipelines.traffic import send_home
+from pipelines.traffic import make_stable, send_home
 from pipelines.units import dead_reason
 
 
@@ -24,15 +24,31 @@ def obey_now(ports: Ports, release: Release) -> Release:
             return release
         if not is_exposed(release):
             return abort_unseen(ports, release)
-        refuse_dead_home(ports, release.service, ports.router.read(release.service))
-        send_home(ports, release, held.token)
+        _take_home(ports, release, held.token)
         command = ports.inbox.pending(release.id)[-1]
-        end = Phase.ABORTED if command.verb == "abort" and release.phase is not Phase.PROMOTING else Phase.ROLLED_BACK
         said = record_command(release, command, clock())
-        ports.ledger.save(said, release.version)
-        ended = end_at_home(ports, said, RollBack(f"{command.verb} by {command.actor}", end), {}, clock())
+        if said.version > release.version:
+            ports.ledger.save(said, release.version)
+        ended = _end(ports, said, held.token, command)
         ports.inbox.done(command.id)
         return ended
+
+
+def _take_home(ports: Ports, release: Release, token: Token) -> None:
+    """The router alone: a ledger that cannot be written holds up nothing."""
+    if release.phase is Phase.PROMOTING:
+        make_stable(ports, release.service, stable_before(release), token, f"{release.id}: taken back")
+    else:
+        refuse_dead_home(ports, release.service, ports.router.read(release.service))
+        send_home(ports, release, token)
+
+
+def _end(ports: Ports, release: Release, token: Token, command: Command) -> Release:
+    why = f"{command.verb} by {command.actor}"
+    if release.phase is Phase.PROMOTING:
+        return take_back(ports, release, token, why, clock())
+    end = Phase.ABORTED if command.verb == "abort" else possible_end(release, Phase.ROLLED_BACK)
+    return end_at_home(ports, release, RollBack(why, end), {}, clock())
 
 
 def home_unrecorded(ports: Ports, service: str) -> TrafficSplit:

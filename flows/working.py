@@ -66,14 +66,16 @@ def take_over(release: Release, ports: Ports, held: Held, on_look: Callable[[Loo
 
 def abort_unseen(ports: Ports, release: Release) -> Release:
     """End a release that no user has met: nothing to move, only to record."""
-    for command in ports.inbox.pending(release.id):
-        before = release
-        release = record_command(release, command, clock())
-        ports.ledger.save(release, before.version)
+    said, heard = release, ports.inbox.pending(release.id)
+    for command in heard:
+        said = record_command(said, command, clock())
+    if said.version > release.version:
+        ports.ledger.save(said, release.version)
+    ended = end_at_home(ports, said, RollBack(_last_word(said), Phase.ABORTED), {}, clock())
+    forget_candidate(ports, ended)
+    for command in heard:
         ports.inbox.done(command.id)
-    release = end_at_home(ports, release, RollBack(_last_word(release), Phase.ABORTED), {}, clock())
-    forget_candidate(ports, release)
-    return release
+    return ended
 
 
 def _last_word(release: Release) -> str:
@@ -121,5 +123,5 @@ def say(ports: Ports, release: Release, verb: str, actor: str, reason: str, comm
 
 
 def is_exposed(release: Release) -> bool:
-    """Whether users may meet the candidate."""
-    return release.phase in EXPOSED
+    """Whether users may meet the candidate: where a share was intended, the router may have given it."""
+    return release.phase in EXPOSED or release.intended_pct > 0

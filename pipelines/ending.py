@@ -34,7 +34,21 @@ def resume_promotion(ports: Ports, release: Release, token: Token, now: Now) -> 
     stable = ports.router.read(release.service).stable
     if stable is not None and stable.digest == release.sealed.bundle_digest:
         return _after_the_router(ports, release, token, now)
-    return go_home(ports, release, token, RollBack("the promotion was interrupted before traffic moved"), {}, now)
+    return take_back(ports, release, token, "the promotion was interrupted, and the router shows the old stable", now)
+
+
+def take_back(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
+    """End a promotion at home: what was stable before it is stable again, and the candidate is not accused."""
+    old = stable_before(release)
+    make_stable(ports, release.service, old, token, f"{release.id}: taken back")
+    relabel(ports, release.service, old, now.wall_s)
+    why += _return_alias(ports, release)
+    return end_at_home(ports, release, RollBack(why, convicts=False), {}, now)
+
+
+def stable_before(release: Release) -> str | None:
+    """Which bytes were stable when the release began? None on a first release."""
+    return str(release.champion["digest"]) if release.champion else None
 
 
 def go_home(
@@ -51,12 +65,11 @@ def end_at_home(ports: Ports, release: Release, decision: RollBack, look: dict[s
     if look:
         release = release.record(now.wall_s, "looked", **look)
     release = release.record(now.wall_s, "went_home", why=decision.why)
-    convicted = decision.end is Phase.ROLLED_BACK
-    if convicted:
+    if decision.end is Phase.ROLLED_BACK and decision.convicts:
         release = release.record(now.wall_s, "convicted", why=decision.why)
     release = release.enter(decision.end, now.wall_s, why=decision.why)
     ports.ledger.save(release, before.version)
-    _retire_candidate(ports, release, convicted, now)
+    _retire_candidate(ports, release, now)
     ports.notifier.send(release, f"{decision.end}: {decision.why}")
     return release
 
@@ -66,12 +79,15 @@ def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) ->
     try:
         _move_alias(ports, release)
     except AliasMoved as error:
-        return _undo(ports, release, token, str(error), now)
-    before = release
-    release = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
-    ports.ledger.save(release, before.version)
-    ports.notifier.send(release, "promoted")
-    return release
+        return take_back(ports, release, token, str(error), now)
+    promoted = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
+    try:
+        ports.ledger.save(promoted, release.version)
+    except StaleWriter:
+        _leave_no_alias(ports, release)
+        raise
+    ports.notifier.send(promoted, "promoted")
+    return promoted
 
 
 def _move_alias(ports: Ports, release: Release) -> None:
@@ -89,6 +105,32 @@ def _move_alias(ports: Ports, release: Release) -> None:
     ports.registry.mark(candidate.model, aliases=aliases, expected={"champion": old}, tags=tags)
 
 
+def _leave_no_alias(ports: Ports, release: Release) -> None:
+    """This controller is shut out: where its promotion was taken back meanwhile, so is the alias that it moved."""
+    stable = ports.router.read(release.service).stable
+    if stable is None or stable.digest != release.sealed.bundle_digest:
+        _return_alias(ports, release)
+
+
+def _return_alias(ports: Ports, release: Release) -> str:
+    """`champion` names the old version again where this release moved it; what to add to the reason where it does not.
+
+    No traffic waits for this. A registry has no way to take an alias away, so a first release's stays.
+    """
+    candidate, old = release.sealed, _champion_version(release)
+    serving = candidate.serving_version or candidate.version
+    if old is None:
+        return ""
+    tags = {serving: {"shipway.verdict": "rolled_back"}}
+    try:
+        ports.registry.mark(candidate.model, aliases={"champion": old}, expected={"champion": serving}, tags=tags)
+    except AliasMoved:
+        return ""
+    except DependencyDown as error:
+        return f"; champion was not put back to version {old}: {error}"
+    return ""
+
+
 def _champion_version(release: Release) -> int | None:
     """The version that `champion` named when the release began."""
     resolved = release.last("resolved")
@@ -96,44 +138,45 @@ def _champion_version(release: Release) -> int | None:
     return int(value) if value is not None else None
 
 
-def _undo(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
-    """Somebody else moved the alias: the old version is stable again, and the outcome says both values."""
-    service = ports.services.load(release.service)
-    if service.previous is not None and service.previous.release_id != release.id:
-        make_stable(ports, release.service, service.previous.digest, token, f"{release.id}: alias moved")
-        relabel(ports, release.service, service.previous.digest, now.wall_s)
-    return end_at_home(ports, release, RollBack(why), {}, now)
-
-
-def relabel(ports: Ports, service_name: str, digest: str, now_s: float) -> Service:
+def relabel(ports: Ports, service_name: str, digest: str | None, now_s: float) -> Service:
     """The service record after `digest` became stable: the old stable is parked for its `retain_s`."""
 
     def relabelled(service: Service) -> Service:
-        if service.stable is not None and service.stable.digest == digest:
+        if (service.stable.digest if service.stable else None) == digest:
             return service
-        new = next(d for d in (service.candidate, service.previous) if d is not None and d.digest == digest)
+        new = next((d for d in (service.candidate, service.previous) if d is not None and d.digest == digest), None)
         parked = replace(service.stable, keep_until_s=now_s + service.retain_s) if service.stable else None
-        stable = replace(new, since_s=now_s, keep_until_s=None)
+        if new is None and digest is not None:
+            return service  # another controller ended this release meanwhile
+        stable = replace(new, since_s=now_s, keep_until_s=None) if new else None
         return service.changed(stable=stable, previous=parked, candidate=None)
 
     return update_service(ports, service_name, relabelled)
 
 
-def _retire_candidate(ports: Ports, release: Release, convicted: bool, now: Now) -> None:
-    """A convicted digest is quarantined; a held one stays warm for `retain`; the rest goes."""
+def settle(ports: Ports, service: Service, now: Now) -> Service:
+    """Retire a candidate whose release has ended: its controller died after the record and before this."""
+    candidate = service.candidate
+    if candidate is None or candidate.keep_until_s is not None:
+        return service
+    release = ports.ledger.load(candidate.release_id)
+    return _retire_candidate(ports, release, now) if release.is_ended else service
+
+
+def _retire_candidate(ports: Ports, release: Release, now: Now) -> Service:
+    """A convicted digest is quarantined; one that users met and that is held stays warm for `retain`; the rest goes."""
+    is_warm = release.phase is Phase.HELD and release.last("went_home") is not None
 
     def retired(service: Service) -> Service:
         mine = service.candidate if service.candidate and service.candidate.release_id == release.id else None
-        warm = (
-            replace(mine, keep_until_s=now.wall_s + service.retain_s) if mine and release.phase is Phase.HELD else None
-        )
+        warm = replace(mine, keep_until_s=now.wall_s + service.retain_s) if mine and is_warm else None
         kept = warm if mine else service.candidate
         quarantined = dict(service.quarantined)
-        if convicted and release.candidate:
+        if release.convicted and release.candidate:
             quarantined[release.candidate.artifact_digest] = f"{release.id}: {release.reason}"
         return service.changed(candidate=kept, quarantined=quarantined)
 
-    update_service(ports, release.service, retired)
+    return update_service(ports, release.service, retired)
 
 
 def update_service(ports: Ports, name: str, change: Any) -> Service:

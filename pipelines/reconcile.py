@@ -6,6 +6,7 @@ Nothing that the router points at is ever removed.
 
 from __future__ import annotations
 
+from pipelines.ending import settle
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.ports import Now, Ports
 from pipelines.service import Service
@@ -16,7 +17,11 @@ REPAIR_LOCK_S = 10.0
 
 
 def reconcile(ports: Ports, service: Service, holder: str, now: Now) -> None:
-    """Ensure every wanted unit, remove the others, and give a gateway without a stable arm its arm back."""
+    """Ensure every wanted unit, remove the others, and give a gateway without a stable arm its arm back.
+
+    Where nobody works on the service, what an ended release left behind is cleared away, too.
+    """
+    service = _settled(ports, service, now)
     wanted = wanted_units(service, now.wall_s)
     existing = {unit.name: unit for unit in ports.runtime.units(service.name)}
     for unit in wanted:
@@ -30,6 +35,14 @@ def reconcile(ports: Ports, service: Service, holder: str, now: Now) -> None:
         keep = {unit.name for unit in wanted} | {u.name for u in existing.values() if u.digest in routed}
         _remove(ports, tuple(name for name in existing if name not in keep))
         _repair(ports, service, routed, holder, now)
+
+
+def _settled(ports: Ports, service: Service, now: Now) -> Service:
+    """The service without what an ended release left behind; a record that cannot be read stops nothing."""
+    try:
+        return settle(ports, service, now) if ports.lock.holder(service.name, now) is None else service
+    except ShipwayError:
+        return service
 
 
 def _remove(ports: Ports, names: tuple[str, ...]) -> None:

@@ -56,6 +56,8 @@ class Situation:
     canary_down: str = ""
     """Why the canary cannot serve, or "" while it can."""
     stable_down: str = ""
+    blind: str = ""
+    """Why there is no fresh evidence, or "" where the metrics source answered."""
     command: Command | None = None
     url: str = ""
     silent_s: float = 0.0
@@ -88,10 +90,12 @@ class Promote:
 
 @dataclass(frozen=True)
 class RollBack:
-    """All traffic to stable, and the release ends as `end`. Only `ROLLED_BACK` convicts the candidate's bytes."""
+    """All traffic to stable, and the release ends as `end`. Only `ROLLED_BACK` may convict the candidate's bytes."""
 
     why: str
     end: Phase = Phase.ROLLED_BACK
+    convicts: bool = True
+    """False where something else than the candidate was the reason."""
 
 
 Decision = Hold | Advance | Promote | RollBack
@@ -109,13 +113,14 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _a_beginning(plan, release, seen)
         or _the_next_step(plan, release, seen)
     )
-    if release.phase is Phase.QUALIFIED and isinstance(decision, RollBack):
-        decision = replace(decision, end=_UNSEEN_END[decision.end])
+    if isinstance(decision, RollBack):
+        decision = replace(decision, end=possible_end(release, decision.end))
     return _while_home_is_dead(plan, seen, decision) if seen.stable_down else decision
 
 
-_UNSEEN_END = {Phase.ROLLED_BACK: Phase.REJECTED, Phase.HELD: Phase.HELD, Phase.ABORTED: Phase.ABORTED}
-"""A candidate that no user met is rejected; only one that users met is rolled back."""
+def possible_end(release: Release, end: Phase) -> Phase:
+    """A candidate that no user met is rejected; only one that users met is rolled back."""
+    return Phase.REJECTED if (release.phase, end) == (Phase.QUALIFIED, Phase.ROLLED_BACK) else end
 
 
 def share_of(plan: RolloutSpec, step: int) -> float:
@@ -173,11 +178,14 @@ def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decis
 
 
 def _silence(plan: RolloutSpec, seen: Situation) -> Decision | None:
-    """Absent evidence speaks for nobody: the share stays, and goes home where the silence lasts."""
-    if seen.silent_s <= FRESH_S or seen.observed_pct == 0:
-        return None
-    why = f"no evidence has come for {seen.silent_s:.0f} s"
-    return RollBack(why, Phase.HELD) if seen.silent_s > PATIENCE_S else Hold(seen.now_s + plan.look_s, why)
+    """Absent evidence speaks for nobody: no share is raised on it, and what users have goes home where it lasts."""
+    quiet_s = seen.silent_s if seen.observed_pct > 0 else 0.0
+    if quiet_s > PATIENCE_S:
+        return RollBack(f"no evidence has come for {quiet_s:.0f} s", Phase.HELD)
+    if seen.blind or quiet_s > FRESH_S:
+        why = seen.blind or f"none has come for {quiet_s:.0f} s"
+        return Hold(seen.now_s + plan.look_s, f"no share is raised without fresh evidence: {why}")
+    return None
 
 
 def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:

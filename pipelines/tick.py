@@ -69,7 +69,8 @@ def drive(
         try:
             release, watch = look(ctl, release, watch)
         except DependencyDown as error:
-            release = release if release.phase is Phase.PROMOTING else _reread(ctl, release)
+            release = _reread(ctl, release)
+            watch = replace(replay(ctl.spec.rollout, release), heard_at_s=watch.heard_at_s)
             ctl.ports.notifier.send(release, f"waiting: {error}")
         after_look(release)
         if not (release.is_ended or release.phase in leave):
@@ -81,14 +82,15 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     """One look: the release and the watch after it."""
     now = ctl.clock()
     if release.phase is Phase.PROMOTING:
+        _answer(ctl, release, ctl.ports.inbox.pending(release.id))
         return resume_promotion(ctl.ports, release, ctl.token, now), watch
     split = ctl.ports.router.read(release.service)
     release = _adopt_share(ctl, release, split, now)
-    watch, strata = _measure(ctl, release, watch, now)
+    watch, strata, blind = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
     command = _pending(ctl, release)
     verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
-    situation = _situation(ctl, release, watch, split, verdict, command, now)
+    situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
     decision = decide(ctl.spec.rollout, release, situation)
     ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
     return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
@@ -115,18 +117,20 @@ def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: No
     return _save(ctl, release, _enter_step(ctl, adopted, step, now, "adopted from the router"))
 
 
-def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...]]:
-    """The watch after what is new, and the new strata of this release; a source that is down is silent."""
+def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...], str]:
+    """The watch after what is new, the new strata of this release, and why there are none where the source is down."""
+    blind = ""
+    strata: tuple[Stratum, ...] = ()
     try:
         strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
-    except DependencyDown:
-        strata = ()
+    except DependencyDown as error:
+        blind = str(error)
     watch = watch.heard(now.mono_s, anything=bool(strata))
     ours = tuple(s for s in strata if belongs(release, s))
     watch = watch.absorb(ctl.spec.rollout, ours)
     if strata:
         watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
-    return watch, ours
+    return watch, ours, blind
 
 
 def _pending(ctl: Controller, release: Release) -> Command | None:
@@ -188,16 +192,18 @@ def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[
         case RollBack():
             send_home(ctl.ports, release, ctl.token)
             release = _obeyed(ctl, release, seen)
-            return end_at_home(ctl.ports, release, decision, _look_data(seen), seen.now), watch
+            release = end_at_home(ctl.ports, release, decision, _look_data(seen), seen.now)
         case Promote():
             looked = _save(ctl, release, _looked(release, seen))
-            return promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now), watch
+            release = promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now)
         case Advance():
-            return _advance(ctl, release, watch, decision, seen)
+            release, watch = _advance(ctl, release, watch, decision, seen)
         case Hold():
             _renew(ctl, release, seen.split)
             kept = _looked(release, seen) if seen.strata else release
-            return _obeyed(ctl, _save(ctl, release, kept), seen), watch
+            release = _obeyed(ctl, _save(ctl, release, kept), seen)
+    _answer(ctl, release, (seen.command,) if seen.command else ())
+    return release, watch
 
 
 def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance, seen: _Seen) -> tuple[Release, Watch]:
@@ -227,18 +233,29 @@ def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
 
 
 def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:
-    """Record and answer a person's word; one that had to wait, because stable is dead, is asked again."""
+    """Record a person's word; one that had to wait, because stable is dead, is asked again."""
     command = seen.command
     if command is None or (isinstance(seen.decision, Hold) and command.verb in MOVING_VERBS):
         return release
-    after = record_command(release, command, seen.now)
-    release = _save(ctl, release, after)
-    ctl.ports.inbox.done(command.id)
-    return release
+    return _save(ctl, release, record_command(release, command, seen.now))
+
+
+def _answer(ctl: Controller, release: Release, heard: tuple[Command, ...]) -> None:
+    """Take the words out of the inbox that were obeyed; before that, a controller's death would lose them."""
+    for command in heard:
+        if has_recorded(release, command):
+            ctl.ports.inbox.done(command.id)
+
+
+def has_recorded(release: Release, command: Command) -> bool:
+    """Whether this very word is in the record."""
+    return any(said.data["command"] == command.id for said in release.of_kind("commanded"))
 
 
 def record_command(release: Release, command: Command, now: Now) -> Release:
-    """The release after a person's word, with what that word changes."""
+    """The release after a person's word, with what that word changes. A word that is heard twice counts once."""
+    if has_recorded(release, command):
+        return release
     said = release.record(
         now.wall_s, "commanded", verb=command.verb, actor=command.actor, reason=command.reason, command=command.id
     )
@@ -274,7 +291,7 @@ def _save(ctl: Controller, before: Release, after: Release) -> Release:
 
 
 def _reread(ctl: Controller, release: Release) -> Release:
-    """What the ledger holds, where it answers: an effect may have failed after its intent was recorded."""
+    """What the ledger holds, where it answers: the look that failed may have recorded its strata or its intent."""
     try:
         return ctl.ports.ledger.load(release.id)
     except DependencyDown:

@@ -52,9 +52,9 @@ def set_share(
 
 
 def send_home(ports: Ports, release: Release, token: Token) -> TrafficSplit:
-    """All traffic to stable; nothing to do where it is there already."""
+    """All traffic to stable; where it is there already, only an earlier holder of the lock is shut out."""
     split = ports.router.read(release.service)
-    if split.canary is None:
+    if split.canary is None and _is_fenced(split, token):
         return split
     generation = next_generation(split.generation, token)
     return ports.router.write(release.service, split.home(generation, f"{release.id}: home"), split.generation)
@@ -78,12 +78,17 @@ def rehearse_way_back(
     return round((clock() - began) * 1000, 3)
 
 
-def make_stable(ports: Ports, service: str, digest: str, token: Token, reason: str) -> TrafficSplit:
-    """All traffic to these bytes, under no lease: from now on they are stable."""
+def make_stable(ports: Ports, service: str, digest: str | None, token: Token, reason: str) -> TrafficSplit:
+    """All traffic to these bytes, under no lease: from now on they are stable. None: nobody serves, as at first."""
     split = ports.router.read(service)
-    arm = arm_of(ports, service, digest)
-    if split.canary is None and split.stable == arm:
+    arm = arm_of(ports, service, digest) if digest is not None else None
+    if split.canary is None and split.stable == arm and _is_fenced(split, token):
         return split
     generation = next_generation(split.generation, token)
     home = replace(split.home(generation, reason), stable=arm)
     return ports.router.write(service, home, split.generation)
+
+
+def _is_fenced(split: TrafficSplit, token: Token) -> bool:
+    """Whether the router refuses every earlier holder of the lock: one that was paused may still be about to write."""
+    return split.generation[0] >= token.fence

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from flows.commands import home_unrecorded, obey_now
+from flows.working import is_exposed
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command
 from pipelines.release import Phase
+from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
-from tests.pipelines.test_tick import World
+from tests.pipelines.test_tick import NEW, OLD, World
 
 
 @pytest.fixture
@@ -63,3 +65,51 @@ def test_nobody_is_sent_to_a_dead_stable(world):
         with pytest.raises(DependencyDown, match="does not move to a dead arm"):
             act()
     assert world.share > 0
+
+
+def orphan(world: World, verb: str) -> None:
+    """Nobody holds the lock, and somebody speaks."""
+    world.ports.lock.release(world.token)
+    world.ports.inbox.send(Command("c", "r1", verb, "ada"))
+
+
+@pytest.mark.parametrize(("verb", "end"), [("abort", Phase.ABORTED), ("rollback", Phase.REJECTED)])
+def test_a_first_share_that_was_given_but_never_recorded_goes_home(verb, end):
+    """The controller died between the router and the record: the record still says that no user met the candidate."""
+    world = World()
+    before = world.release
+    intended = before.record(world.wall_s, "exposing", pct=10.0, step=0, why="the first users")
+    world.ports.ledger.save(intended, before.version)
+    set_share(world.ports, intended, world.token, world.ports.router.read("s"), 10.0, 10.0)
+    assert is_exposed(intended)
+    orphan(world, verb)
+    assert obey_now(world.ports, intended).phase is end
+    assert (world.share, world.ports.inbox.pending("r1")) == (0, ())
+
+
+@pytest.mark.parametrize("verb", ["abort", "rollback"])
+def test_a_promotion_is_taken_back(verb):
+    """Traffic had moved to the candidate already: going home means the old stable, in the router and the record."""
+    world = World()
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    make_stable(world.ports, "s", NEW, world.token, "promoted")
+    orphan(world, verb)
+    assert obey_now(world.ports, world.release).phase is Phase.ROLLED_BACK
+    assert world.ports.router.read("s").stable.digest == OLD
+    assert world.ports.services.load("s").stable.digest == OLD
+
+
+@pytest.mark.parametrize(("found", "left"), [(2, 1), (7, 7)])
+def test_an_alias_that_was_moved_goes_back_with_the_promotion(found, left):
+    """The controller died after moving it; what somebody else wrote since is left alone."""
+    world = World()
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    make_stable(world.ports, "s", NEW, world.token, "promoted")
+    world.ports.registry.names["champion"] = found
+    orphan(world, "rollback")
+    obey_now(world.ports, world.release)
+    assert world.ports.registry.names["champion"] == left

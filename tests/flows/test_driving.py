@@ -13,17 +13,9 @@ from pipelines.release import Phase
 from tests.pipelines.test_tick import World
 
 
-class Played(World):
-    """A world whose next second is played whenever the controller sleeps."""
-
-    def sleep(self, _: float) -> None:
-        """A second of traffic at the split that holds."""
-        self.traffic(requests=200)
-
-
 def test_tasks_wait_for_their_phases():
     """The canary's task ends where the bake begins, the bake's at the end."""
-    world = Played()
+    world = World()
     driving = Driving(world.controller(), world.release, world.sleep)
     assert driving.wait(frozenset({Phase.BAKING})).phase in {Phase.BAKING, Phase.PROMOTED}
     assert driving.wait(frozenset()).phase is Phase.PROMOTED
@@ -32,7 +24,7 @@ def test_tasks_wait_for_their_phases():
 
 def test_a_fenced_controller_is_told():
     """The error of a look is raised where the release is waited for; the last state stays known."""
-    world = Played()
+    world = World()
     world.look_until(Phase.CANARY)
     lost = threading.Event()
 

@@ -16,16 +16,17 @@ from pipelines.adapters.memory import (
     MemoryServices,
 )
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.ending import go_home, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.ports import Command, Now, Ports, RegisteredVersion
 from pipelines.release import Candidate, Phase, Release
-from pipelines.rollout import PATIENCE_S
+from pipelines.rollout import PATIENCE_S, RollBack
 from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
-from pipelines.tick import Controller, drive, look
-from pipelines.traffic import make_stable
+from pipelines.tick import Controller, drive, look, record_command
+from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
-from pipelines.watching import Watch
+from pipelines.watching import Watch, replay
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -110,14 +111,18 @@ class World:
 
     def look(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split, then one look."""
-        self.traffic(errors=errors, requests=requests)
+        self.second(errors=errors, requests=requests)
         self.release, self.watch = look(self.controller(), self.release, self.watch)
 
-    def traffic(self, *, errors: int = 0, requests: int = 100) -> None:
+    def sleep(self, _: float) -> None:
+        """What a controller that sleeps lets happen."""
+        self.second()
+
+    def second(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split."""
         self.wall_s += 1
         self.ports.router.advance(1.0)
-        split = self.ports.router.read("s")
+        split = self.ports.router.stores["s"].split
         canary = round(requests * split.canary_pct / 100)
         arms = (ArmCounts(requests - canary), ArmCounts(canary, min(errors, canary)))
         began_s, generation = self.wall_s - 1, split.generation
@@ -276,8 +281,6 @@ def test_a_promotion_that_died_before_the_router_goes_home():
 
 def test_a_resumed_judge_equals_the_uninterrupted_one():
     """The watch is rebuilt from the record."""
-    from pipelines.watching import replay
-
     world = World()
     world.look_until(Phase.BAKING)
     again = replay(SPEC.rollout, world.ports.ledger.load("r1"))
@@ -335,6 +338,38 @@ def test_an_abort_waits_for_a_dead_stable():
     assert world.ports.inbox.pending("r1") == ()
 
 
+def test_an_abort_outlives_the_controller_that_died_of_obeying_it():
+    """It is answered when its end is recorded, not before: whoever takes over obeys it again."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.ports.inbox.send(Command("c", "r1", "abort", "ada"))
+    save = world.ports.ledger.save
+
+    def dies_at_the_end(release, expected):
+        if release.is_ended:
+            raise KeyboardInterrupt
+        save(release, expected)
+
+    world.ports.ledger.save = dies_at_the_end
+    with pytest.raises(KeyboardInterrupt):
+        world.look()
+    world.ports.ledger.save = save
+    world.release = world.ports.ledger.load("r1")
+    world.look()
+    assert world.release.phase is Phase.ABORTED
+    assert [e.data["verb"] for e in world.release.of_kind("commanded")] == ["abort"]
+    assert world.ports.inbox.pending("r1") == ()
+
+
+def test_an_approval_that_is_heard_twice_approves_one_step():
+    """A controller died between the record and the answer."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    word = Command("c", "r1", "approve", "ada")
+    said = record_command(world.release, word, world.now())
+    assert record_command(replace(said, step=said.step + 1), word, world.now()).approved == {1}
+
+
 def test_pause_holds_the_share_and_resume_lets_it_go_on():
     """A pause keeps renewing the lease; it does not move."""
     world = World()
@@ -345,6 +380,59 @@ def test_pause_holds_the_share_and_resume_lets_it_go_on():
     assert (world.release.phase, world.share) == (Phase.CANARY, 10)
     world.ports.inbox.send(Command("q", "r1", "resume", "ada"))
     world.look_until(Phase.PROMOTED)
+
+
+@pytest.mark.parametrize("lost", range(1, 12))
+def test_evidence_is_recorded_once_where_an_answer_is_lost(lost):
+    """The ledger wrote, and the controller did not hear it: no stratum is judged twice, and it can be resumed."""
+    world, saves = World(), {"n": 0}
+    save = world.ports.ledger.save
+
+    def forgetful(release, expected):
+        save(release, expected)
+        saves["n"] += 1
+        if saves["n"] == lost:
+            raise DependencyDown("no answer", code="E_LEDGER_IO")
+
+    world.ports.ledger.save = forgetful
+    ended = drive(world.controller(), world.release, world.sleep, leave=frozenset())
+    assert ended.phase is Phase.PROMOTED
+    intervals = [s["interval"] for e in ended.of_kind("looked") for s in e.data["strata"]]
+    assert intervals == sorted(set(intervals))
+    replay(SPEC.rollout, ended)
+
+
+def no_metrics(world: World) -> None:
+    """From now on the metrics source does not answer."""
+
+    def away(*_):
+        raise DependencyDown("connection refused", code="E_METRICS")
+
+    world.ports.metrics.measure = away
+
+
+def test_metrics_that_are_away_hold_the_share_until_the_deadline():
+    """The lease is renewed, nothing is raised, and nobody is accused."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    no_metrics(world)
+    for _ in range(60):
+        world.look()
+    assert (world.release.phase, world.share) == (Phase.CANARY, 10)
+    world.wall_s += SPEC.rollout.deadline_s
+    world.look()
+    assert (world.release.phase, world.share, world.release.convicted) == (Phase.HELD, 0, "")
+
+
+@pytest.mark.parametrize("verb", ["abort", "rollback"])
+def test_going_home_needs_no_metrics(verb):
+    """A person's word is obeyed while the metrics source is away."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    no_metrics(world)
+    world.ports.inbox.send(Command("c", "r1", verb, "ada"))
+    world.look()
+    assert (world.release.is_ended, world.share) == (True, 0)
 
 
 def test_drive_waits_for_a_dependency_and_goes_on():
@@ -361,17 +449,61 @@ def test_drive_waits_for_a_dependency_and_goes_on():
 
     world.ports.router.read = flaky
 
-    def sleep(_: float) -> None:
-        world.wall_s += 1
-        world.ports.router.advance(1.0)
-        split = read("s")
-        canary = round(100 * split.canary_pct / 100)
-        counts = (ArmCounts(100 - canary), ArmCounts(canary))
-        world.ports.metrics.add(
-            "s",
-            Stratum(world.interval, "b", world.wall_s, world.wall_s + 1, split.canary_pct, *counts, split.generation),
-        )
-        world.interval += 1
-
-    ended = drive(world.controller(), world.release, sleep, leave=frozenset())
+    ended = drive(world.controller(), world.release, world.sleep, leave=frozenset())
     assert ended.phase is Phase.PROMOTED
+
+
+def test_a_shut_out_controller_cannot_move_traffic_after_the_end():
+    """It was paused between its intent and the router; the one that took over had nothing to lower, and fences it."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    world.ports.router.advance(60)
+    world.wall_s += 60
+    seen, paused = world.ports.router.read("s"), world.token
+    world.ports.lock.release(paused)
+    taker = world.ports.lock.acquire("s", "other", 60, world.now())
+    go_home(world.ports, world.release, taker, RollBack("abort by ada", Phase.ABORTED), {}, world.now())
+    with pytest.raises(StaleWriter):
+        set_share(world.ports, world.release, paused, seen, 50.0, 10.0)
+    with pytest.raises(StaleWriter):
+        make_stable(world.ports, "s", NEW, paused, "r1: promoted")
+    assert world.ports.router.read("s").stable.digest == OLD
+
+
+def test_an_interrupted_promotion_accuses_nobody():
+    """Its bytes were proven harmless: they may be released again without a reason."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    world.look()
+    assert (world.release.phase, world.release.convicted) == (Phase.ROLLED_BACK, "")
+    assert not world.ports.services.load("s").quarantined
+
+
+def test_a_promotion_taken_back_halfway_is_taken_back_in_every_record():
+    """The router shows the old stable already, the service's record does not: a kill between the two."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.ports.registry.down = True
+    with pytest.raises(DependencyDown):
+        world.look_until(Phase.PROMOTED)
+    make_stable(world.ports, "s", OLD, world.token, "taken back")
+    world.release = world.ports.ledger.load("r1")
+    world.look()
+    assert world.release.phase is Phase.ROLLED_BACK
+    assert world.ports.services.load("s").stable.digest == OLD
+
+
+def test_a_first_release_that_is_taken_back_leaves_nobody_serving():
+    """There is no old stable: the gateway answers 503, as before, and not with what was rolled back."""
+    world = World()
+    first = replace(world.release, champion=None)
+    split = make_stable(world.ports, "s", NEW, world.token, "first")
+    assert split.stable.digest == NEW
+    first = first.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.chains["r1"] = first.events
+    ended = take_back(world.ports, first, world.token, "the alias moved", world.now())
+    assert (ended.phase, world.ports.router.read("s").stable) == (Phase.ROLLED_BACK, None)
+    assert world.ports.services.load("s").stable is None

@@ -1,0 +1,139 @@
+"""Every effect of every controller, counted in order, and one place where a fault meets it.
+
+The adapters are wrapped, not changed: product code holds no hook. A killed actor's later effects (its `finally` blocks,
+which a SIGKILL would never run) do not happen either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from pipelines.errors import DependencyDown
+from pipelines.ports import Ports
+
+EFFECTS: Mapping[str, frozenset[str]] = {
+    "registry": frozenset({"register", "mark"}),
+    "runtime": frozenset({"ensure", "remove"}),
+    "router": frozenset({"write"}),
+    "ledger": frozenset({"create", "save"}),
+    "services": frozenset({"save"}),
+    "inbox": frozenset({"done"}),
+    "lock": frozenset({"acquire", "renew", "release"}),
+}
+"""What changes the world, by port. Reading is not an effect, and a notifier may say nothing at all."""
+
+
+class Fault(StrEnum):
+    """What may happen at one effect."""
+
+    KILLED_BEFORE = "killed before"
+    KILLED_AFTER = "killed after"
+    REFUSED = "refused"
+    ANSWER_LOST = "answer lost"
+    PAUSED_BEFORE = "paused before"
+    PAUSED_AFTER = "paused after"
+
+
+KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+OTHER_FAULTS = tuple(fault for fault in Fault if fault not in KILLS)
+
+
+PAUSABLE = "release"
+"""The actor that a pause stops; the rest of the world, `up` among it, lives on meanwhile."""
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing in the actor runs after this."""
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(actor)
+        self.actor = actor
+
+
+@dataclass
+class Journal:
+    """The effects so far, who acts now, who is dead, and what shall happen at which effect."""
+
+    faults: dict[int, Fault] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    actors: list[str] = field(default_factory=lambda: ["setting up"])
+    dead: set[str] = field(default_factory=set)
+    observe: Callable[[str, Any], None] = lambda _name, _result: None
+    sleep_through: Callable[[], None] = lambda: None
+    is_on: bool = False
+
+    @property
+    def actor(self) -> str:
+        """Who acts now."""
+        return self.actors[-1]
+
+    @contextmanager
+    def acting(self, actor: str) -> Iterator[None]:
+        """From here on this actor acts."""
+        self.actors.append(actor)
+        try:
+            yield
+        finally:
+            self.actors.pop()
+
+    def perform(self, name: str, act: Callable[[], Any]) -> Any:
+        """One effect, with the fault that is planned for it."""
+        if self.actor in self.dead:
+            raise Killed(self.actor)
+        fault = self._count(name)
+        self._pause(fault, Fault.PAUSED_BEFORE)
+        self._meet(fault, Fault.KILLED_BEFORE, Fault.REFUSED)
+        result = act()
+        self.observe(name, result)
+        self._pause(fault, Fault.PAUSED_AFTER)
+        self._meet(fault, Fault.KILLED_AFTER, Fault.ANSWER_LOST)
+        return result
+
+    def kill(self, actor: str) -> Killed:
+        """The exception that ends an actor."""
+        self.dead.add(actor)
+        return Killed(actor)
+
+    def _count(self, name: str) -> Fault | None:
+        if not self.is_on:
+            return None
+        self.names.append(name)
+        return self.faults.get(len(self.names))
+
+    def _pause(self, fault: Fault | None, pause: Fault) -> None:
+        if fault is pause and self.actor == PAUSABLE:
+            self.sleep_through()
+
+    def _meet(self, fault: Fault | None, kill: Fault, error: Fault) -> None:
+        if fault is kill:
+            raise self.kill(self.actor)
+        if fault is error:
+            raise DependencyDown(f"{error} at effect {len(self.names)}", code="E_INJECTED")
+
+
+class Recorded:
+    """An adapter whose effects go through the journal."""
+
+    def __init__(self, port: str, adapter: Any, journal: Journal) -> None:
+        self._adapter = adapter
+        for method in EFFECTS.get(port, ()):
+            setattr(self, method, self._through(f"{port}.{method}", getattr(adapter, method), journal))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    @staticmethod
+    def _through(name: str, method: Callable[..., Any], journal: Journal) -> Callable[..., Any]:
+        def performed(*args: Any, **kwargs: Any) -> Any:
+            return journal.perform(name, lambda: method(*args, **kwargs))
+
+        return performed
+
+
+def recorded(ports: Ports, journal: Journal) -> Ports:
+    """The same ports, with every effect counted."""
+    return Ports(**{f.name: Recorded(f.name, getattr(ports, f.name), journal) for f in fields(ports)})

@@ -1,0 +1,113 @@
+"""The releases that are swept: what happens in the world around each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.adapters.memory_registry import MemoryRegistry
+from pipelines.release import Phase
+from tests.faults.observer import Observer
+from tests.faults.world import SPEC, World
+
+Happening = Callable[[World], None]
+
+
+def nothing(_: World) -> None:
+    """Nobody disturbs the release."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """One release. `happens` is asked every second of the world's time; `end` is how it ends where nobody is killed."""
+
+    name: str
+    end: Phase
+    happens: Callable[[], Happening] = lambda: nothing
+    first: bool = False
+    errors_pct: float = 0.0
+    requests_per_s: int = 100
+    variant: str = "source"
+    deadline_s: float = 60.0
+
+    def world(self, folder: Path) -> World:
+        """The world in which it plays, with an observer."""
+        rollout = SPEC.rollout.model_copy(update={"deadline_s": self.deadline_s})
+        world = World(folder, first=self.first, spec=SPEC.model_copy(update={"rollout": rollout}))
+        world.errors_pct, world.requests_per_s, world.variant = self.errors_pct, self.requests_per_s, self.variant
+        world.each_second = self.happens()
+        world.observer = Observer(world)
+        return world
+
+
+def once_exposed(act: Happening, after_s: int = 2) -> Callable[[], Happening]:
+    """Once, when users have met the canary for some seconds."""
+
+    def fresh() -> Happening:
+        seconds = {"exposed": 0}
+
+        def happens(world: World) -> None:
+            seconds["exposed"] += world.split.canary_pct > 0
+            if seconds["exposed"] == after_s:
+                seconds["exposed"] += 1
+                act(world)
+
+        return happens
+
+    return fresh
+
+
+def at_second(second: int, act: Happening) -> Callable[[], Happening]:
+    """Once, so long after the release was opened."""
+
+    def fresh() -> Happening:
+        passed = {"s": 0}
+
+        def happens(world: World) -> None:
+            passed["s"] += world.release is not None
+            if passed["s"] == second:
+                act(world)
+
+        return happens
+
+    return fresh
+
+
+def move_alias(world: World) -> None:
+    """Somebody else moves `champion`."""
+    registry: MemoryRegistry = world.raw.registry
+    world.observer.outsider_moved_alias = True
+    registry.mark("m", aliases={"champion": 1})
+
+
+def go_to_sleep(world: World) -> None:
+    """The whole machine sleeps for longer than the lease: only the gateway's clock goes on."""
+    world.mono_s += 30
+    world.wall_s += 30
+    world.raw.router.advance(30)
+
+
+def take_back_an_orphan(world: World) -> None:
+    """A person rolls back as soon as a promotion has no controller."""
+    if world.release and world.release.phase is Phase.PROMOTING and world.raw.lock.holder("s", world.now()) is None:
+        world.say("rollback")
+
+
+STORIES = (
+    Story("promoted", Phase.PROMOTED, variant="int8"),
+    Story("rolled back on errors", Phase.ROLLED_BACK, errors_pct=60),
+    Story("crashed canary", Phase.ROLLED_BACK, once_exposed(World.crash_canary)),
+    Story("aborted by command", Phase.ABORTED, once_exposed(lambda w: w.say("abort"))),
+    Story("aborted before any user", Phase.ABORTED, at_second(1, lambda w: w.say("abort"))),
+    Story("promoted by command", Phase.PROMOTED, once_exposed(lambda w: w.say("promote"))),
+    Story("paused and resumed", Phase.PROMOTED, once_exposed(lambda w: (w.say("pause"), w.say("resume")))),
+    Story("lease lost", Phase.PROMOTED, once_exposed(go_to_sleep)),
+    Story("gateway restarted", Phase.PROMOTED, once_exposed(World.restart_gateway)),
+    Story("held without traffic", Phase.HELD, requests_per_s=0, deadline_s=8),
+    Story("promotion taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan),
+    Story("first release", Phase.PROMOTED, first=True),
+    Story("first release taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan, first=True),
+    Story("alias moved by somebody", Phase.ROLLED_BACK, once_exposed(move_alias)),
+    Story("first release, alias moved by somebody", Phase.ROLLED_BACK, at_second(1, move_alias), first=True),
+)
