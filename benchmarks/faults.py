@@ -2,7 +2,8 @@
 
     python -m benchmarks.faults [--json] [--trials 200] [--requests 50000]
 
-`rollback_ms` is from the controller's decision to the last answer that a client got from the convicted version;
+`kill_points` are the effects of fifteen in-memory releases, each killed before and after every one; `violations` of the
+invariants and releases that are `stuck` must be 0. `rollback_ms` is from the controller's decision to the last answer that a client got from the convicted version;
 `harm_s` is from the first failed answer to the last. `lost` are calls without an answer, over split changes, kills of
 the canary and restarts of the gateway.
 """
@@ -29,8 +30,11 @@ def measure(trials: int, requests: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder:
         went = rollback_trials(Path(folder) / "back", trials, _say)
         losses = lost_requests(Path(folder) / "lost", requests, _say)
+    from tests.faults.sweep import kill_sweep
+
     waits_ms, harms_s = sorted(t.rollback_ms for t in went), sorted(t.harm_s for t in went)
     return {
+        **kill_sweep(),
         "trials": len(went),
         "rollback_ms_p50": round(_quantile(waits_ms, 0.5), 1),
         "rollback_ms_p99": round(_quantile(waits_ms, 0.99), 1),
