@@ -3,9 +3,9 @@
     python -m benchmarks.faults [--json] [--trials 200] [--requests 50000]
 
 `kill_points` are the effects of fifteen in-memory releases, each killed before and after every one; `violations` of the
-invariants and releases that are `stuck` must be 0. `rollback_ms` is from the controller's decision to the last answer that a client got from the convicted version;
-`harm_s` is from the first failed answer to the last. `lost` are calls without an answer, over split changes, kills of
-the canary and restarts of the gateway.
+invariants and releases that are `stuck` must be 0. `rollback_ms` is from the controller's decision to the last answer
+that a client got from the convicted version; `harm_s` is from the first failed answer to the last. `lost` are calls
+without an answer, over split changes, kills of the canary and restarts of the gateway.
 """
 
 from __future__ import annotations
