@@ -18,7 +18,7 @@ from pipelines.home import Home
 from pipelines.intake import Intake, take_in
 from pipelines.ports import Ports
 from pipelines.release import Release
-from pipelines.spec import ReleaseSpec
+from pipelines.spec import ReleaseSpec, RolloutSpec
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:
@@ -97,6 +97,11 @@ def work_dir(home: Home, release_id: str) -> Path:
 def spec_of(release: Release) -> ReleaseSpec:
     """The spec that a release was opened with."""
     return ReleaseSpec.model_validate_json(json.dumps(release.spec))
+
+
+def rollout_of(release: Release) -> RolloutSpec:
+    """How users meet the candidate; a return to the previous version has no steps, and is finished by the defaults."""
+    return RolloutSpec.model_validate_json(json.dumps(release.spec.get("rollout", {})))
 
 
 def data_dir_of(release: Release) -> Path:

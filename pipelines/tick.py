@@ -17,7 +17,7 @@ from pipelines.ports import Command, Now, Ports, StrataQuery, Token
 from pipelines.release import Phase, Release
 from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide
 from pipelines.serving.split import TrafficSplit
-from pipelines.spec import ReleaseSpec
+from pipelines.spec import RolloutSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name
 from pipelines.watching import Watch, belongs, canary_plan, replay
@@ -45,7 +45,7 @@ class Controller:
     """Who holds a service's lock, with everything a look needs."""
 
     ports: Ports
-    spec: ReleaseSpec
+    plan: RolloutSpec
     token: Token
     clock: Callable[[], Now]
     on_look: Callable[[Look], None] = lambda _: None
@@ -57,16 +57,16 @@ def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, 
     A dependency that is down is asked again at the next look (nobody renews the lease meanwhile, so the gateway goes
     home by itself if this lasts). StaleWriter ends the controller: somebody else holds the service now.
     """
-    watch = replay(ctl.spec.rollout, release)
+    watch = replay(ctl.plan, release)
     while not (release.is_ended or release.phase in leave):
         try:
             release, watch = look(ctl, release, watch)
         except DependencyDown as error:
             release = _reread(ctl, release)
-            watch = replay(ctl.spec.rollout, release)
+            watch = replay(ctl.plan, release)
             ctl.ports.notifier.send(release, f"waiting: {error}")
         if not (release.is_ended or release.phase in leave):
-            sleep(ctl.spec.rollout.look_s)
+            sleep(ctl.plan.look_s)
     return release
 
 
@@ -81,9 +81,9 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     watch, strata, blind = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
     command = next(iter(ctl.ports.inbox.pending(release.id)), None)
-    verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
+    verdict = judge_canary(canary_plan(ctl.plan), watch.judge)
     situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
-    decision = decide(ctl.spec.rollout, release, situation)
+    decision = decide(ctl.plan, release, situation)
     ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
     return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
 
@@ -116,7 +116,7 @@ def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple
     except DependencyDown as error:
         return watch, (), str(error)
     ours = tuple(s for s in strata if belongs(release, s))
-    watch = watch.absorb(ctl.spec.rollout, ours)
+    watch = watch.absorb(ctl.plan, ours)
     if strata:
         watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
     return watch, ours, ""
@@ -193,7 +193,7 @@ def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance,
         release = release.record(at_s, "interrupted", why=decision.why)
     release = release.record(at_s, "exposing", pct=decision.pct, step=decision.step, why=decision.why)
     release = _save(ctl, before, release)
-    shown = set_share(ctl.ports, release, ctl.token, seen.split, decision.pct, ctl.spec.rollout.lease_s)
+    shown = set_share(ctl.ports, release, ctl.token, seen.split, decision.pct, ctl.plan.lease_s)
     exposed = release.record(ctl.clock().wall_s, "exposed", pct=decision.pct, generation=list(shown.generation))
     exposed = _enter_step(ctl, exposed, decision.step, ctl.clock(), decision.why)
     ctl.ports.notifier.send(exposed, f"{decision.pct:g} % of the traffic: {decision.why}")
@@ -201,14 +201,14 @@ def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance,
 
 
 def _enter_step(ctl: Controller, release: Release, step: int, now: Now, why: str) -> Release:
-    baking = step >= len(ctl.spec.rollout.steps)
+    baking = step >= len(ctl.plan.steps)
     return release.enter(Phase.BAKING if baking else Phase.CANARY, now.wall_s, step=step, why=why)
 
 
 def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
     share = share_of_ours(release, split)
     if share > 0:
-        set_share(ctl.ports, release, ctl.token, split, share, ctl.spec.rollout.lease_s)
+        set_share(ctl.ports, release, ctl.token, split, share, ctl.plan.lease_s)
 
 
 def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 from evals.strata import ArmCounts, Stratum
 from flows.commands import obey_now
+from flows.going_back import back_to_previous
 from flows.holding import SLOW_TTL_S, exposed_ttl_s
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
 from pipelines.adapters.memory import (
@@ -46,6 +47,7 @@ from tests.faults.recording import Journal, Killed, recorded
 SERVICE = "s"
 RELEASE = "r1"
 OLD, OLD_VERSION = "sha256:" + "a" * 64, 2
+PARKED = "sha256:" + "c" * 64
 REQUESTS_PER_S = 100
 FACTS = {"engine": "torch", "labels": ["n", "p"], "max_length": 8, "model": "m", "variant": "source"}
 
@@ -263,6 +265,18 @@ class World:
             with suppress(ShipwayError):
                 ports.lock.release(keeping.token)
 
+    def park_previous(self) -> None:
+        """A version before the one that serves is still parked."""
+        service = self.raw.services.load(SERVICE)
+        parked = Deployment(PARKED, "/parked", "m", 1, "r-1", artifact_digest="sha256:parked")
+        service = self.raw.services.save(service.changed(previous=parked))
+        for unit in wanted_units(service, self.wall_s):
+            self.raw.runtime.ensure(unit)
+
+    def go_back(self) -> None:
+        """What `shipway rollback SERVICE` does."""
+        back_to_previous(self.ports, self.ports.services.load(SERVICE), "it is slow")
+
     def open_release(self) -> None:
         """What `shipway release` does: under the lock it opens a record and works on it to its end."""
         with self.hold(self.ports, SERVICE, "release") as held:
@@ -302,7 +316,7 @@ class World:
             if release.phase is step.before:
                 self._check_stop(release)
                 release = conclude(shop, release, step, self._findings(step, shop, release))
-        ctl = Controller(self.ports, self.spec, held.token, self.now)
+        ctl = Controller(self.ports, self.spec.rollout, held.token, self.now)
         if release.phase in EXPOSED | {Phase.QUALIFIED}:
             held.keep_for(exposed_ttl_s(self.spec.rollout.lease_s))
         if release.phase is Phase.QUALIFIED and not release.champion:

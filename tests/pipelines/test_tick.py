@@ -107,7 +107,7 @@ class World:
 
     def controller(self, **changed) -> Controller:
         """The controller that holds the lock."""
-        return replace(Controller(self.ports, SPEC, self.token, self.now), **changed)
+        return replace(Controller(self.ports, SPEC.rollout, self.token, self.now), **changed)
 
     def look(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split, then one look."""
