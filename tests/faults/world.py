@@ -18,6 +18,7 @@ from evals.strata import ArmCounts, Stratum
 from flows.commands import obey_now
 from flows.going_back import back_to_previous
 from flows.holding import SLOW_TTL_S, exposed_ttl_s
+from flows.opening import spec_of
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
 from pipelines.adapters.memory import (
     MemoryInbox,
@@ -311,12 +312,13 @@ class World:
 
     def _flow(self, release: Release, held: Keeping) -> Release:
         """`flows.release.release` without Prefect."""
-        shop = Workshop(self.ports, self.builder, held.token, self.spec, self.folder, self.folder, self.now, held.sleep)
+        spec = spec_of(release)
+        shop = Workshop(self.ports, self.builder, held.token, spec, self.folder, self.folder, self.now, held.sleep)
         for step in STEPS:
             if release.phase is step.before:
                 self._check_stop(release)
                 release = conclude(shop, release, step, self._findings(step, shop, release))
-        ctl = Controller(self.ports, self.spec.rollout, held.token, self.now)
+        ctl = Controller(self.ports, spec.rollout, held.token, self.now)
         if release.phase in EXPOSED | {Phase.QUALIFIED}:
             held.keep_for(exposed_ttl_s(self.spec.rollout.lease_s))
         if release.phase is Phase.QUALIFIED and not release.champion:
