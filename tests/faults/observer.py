@@ -76,7 +76,7 @@ class Observer:
         split, before = self.world.split, self._split
         if split is before:
             return
-        if split.generation <= before.generation:
+        if split.generation <= before.generation and split.routes != before.routes:
             self._say(f"I3: the generation went from {before.generation} to {split.generation}")
         if split.stable is None and before.stable is not None and not self.world.first:
             self._say("I1: nobody is stable any more")

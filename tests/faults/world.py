@@ -105,7 +105,7 @@ class World:
         self.wall_s, self.mono_s = 1_000_000.0, 1_000.0
         self.spec, self.folder, self.first = spec, folder, first
         self.raw = memory_ports()
-        self.journal = Journal(sleep_through=self.live_on)
+        self.journal = Journal(pause=self._pause)
         self.ports = recorded(self.raw, self.journal)
         self.builder = MemoryBuilder()
         self.errors_pct = 0.0
@@ -181,6 +181,11 @@ class World:
             self.live(1.0)
         self.live(3.0)
         return True
+
+    def _pause(self) -> None:
+        """The release's own controller stops while everybody else, `up` among them, lives on."""
+        if self.journal.actor == "release":
+            self.live_on()
 
     def _is_busy(self) -> bool:
         is_held = self.raw.lock.holder(SERVICE, self.now()) is not None
@@ -300,6 +305,14 @@ class World:
             champion=champion,
             alias_champion=None if self.first else 2,
         )
+
+    def qualify_release(self, held: Keeping) -> None:
+        """A release that has come as far as its first user."""
+        release = self._opened()
+        self.raw.ledger.create(release)
+        shop = Workshop(self.raw, self.builder, held.token, self.spec, self.folder, self.folder, self.now, self.live)
+        for step in STEPS:
+            release = conclude(shop, release, step, self._findings(step, shop, release))
 
     def work_on(self, release: Release, held: Keeping) -> Release:
         """`flows.working.work_on`, whose flow is this world's `_flow`."""
