@@ -35,8 +35,9 @@ def play(story: Story, folder: Path, faults: dict[int, Fault] | None = None) -> 
     world = story.world(folder)
     world.journal.faults = faults or {}
     world.journal.is_on = True
-    world.run("release", lambda: story.begin(world))
-    is_over = world.live_on()
+    with world.patched():
+        world.run("release", lambda: story.begin(world))
+        is_over = world.live_on()
     wrong = [*world.observer.violations, *(at_rest(world, story) if is_over else [])]
     return Played(world.journal.names, world.release, wrong, not is_over)
 

@@ -17,7 +17,7 @@ from unittest.mock import patch
 from evals.strata import ArmCounts, Stratum
 from flows.commands import obey_now
 from flows.going_back import back_to_previous
-from flows.holding import SLOW_TTL_S, exposed_ttl_s
+from flows.holding import exposed_ttl_s
 from flows.opening import spec_of
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
 from pipelines.adapters.memory import (
@@ -50,6 +50,9 @@ RELEASE = "r1"
 OLD, OLD_VERSION = "sha256:" + "a" * 64, 2
 PARKED = "sha256:" + "c" * 64
 REQUESTS_PER_S = 100
+UNSEEN_TTL_S = 5.0
+"""A lock's time before any user; in life it is a minute, and a sweep would mostly wait for it."""
+
 FACTS = {"engine": "torch", "labels": ["n", "p"], "max_length": 8, "model": "m", "variant": "source"}
 
 SPEC = ReleaseSpec.model_validate_json(
@@ -120,6 +123,7 @@ class World:
 
     def _begin(self) -> None:
         """Two registered versions; where it is not the first release, version 1 serves."""
+        self.raw.router.read(SERVICE)
         for name in ("older", "old", "source"):
             self.raw.registry.add("m", self.folder / name)
         service = Service(SERVICE, model="m")
@@ -141,7 +145,7 @@ class World:
     @property
     def split(self) -> TrafficSplit:
         """What the router has."""
-        return self.raw.router.read(SERVICE)
+        return self.raw.router.stores[SERVICE].split
 
     @property
     def alias(self) -> int | None:
@@ -244,7 +248,7 @@ class World:
 
     def run(self, actor: str, act: Callable[[], Any]) -> None:
         """Let somebody act to the end, to an error that ends a process, or to their death."""
-        with self.patched(), self.journal.acting(actor), suppress(ShipwayError):
+        with self.journal.acting(actor), suppress(ShipwayError):
             try:
                 act()
             except Killed as killed:
@@ -262,7 +266,7 @@ class World:
             yield
 
     @contextmanager
-    def hold(self, ports: Ports, service: str, who: str, ttl_s: float = SLOW_TTL_S) -> Iterator[Keeping]:
+    def hold(self, ports: Ports, service: str, who: str, ttl_s: float = UNSEEN_TTL_S) -> Iterator[Keeping]:
         """`flows.holding.hold` on virtual time."""
         keeping = Keeping(self, ports.lock.acquire(service, who, ttl_s, self.now()), ttl_s)
         try:
@@ -390,7 +394,7 @@ class World:
 
     def _go_on(self, release: Release) -> None:
         """Take over what users may meet; a worker goes on with what they may not."""
-        ttl_s = exposed_ttl_s(self.spec.rollout.lease_s) if is_exposed(release) else SLOW_TTL_S
+        ttl_s = exposed_ttl_s(self.spec.rollout.lease_s) if is_exposed(release) else UNSEEN_TTL_S
         with suppress(Busy), self.hold(self.ports, SERVICE, self.journal.actor, ttl_s) as held:
             self.work_on(self.ports.ledger.load(release.id), held)
 
