@@ -57,7 +57,7 @@ def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, 
     A dependency that is down is asked again at the next look (nobody renews the lease meanwhile, so the gateway goes
     home by itself if this lasts). StaleWriter ends the controller: somebody else holds the service now.
     """
-    watch = replay(ctl.plan, release)
+    ctl, watch = _on_steady_time(ctl, release), replay(ctl.plan, release)
     while not (release.is_ended or release.phase in leave):
         try:
             release, watch = look(ctl, release, watch)
@@ -70,6 +70,18 @@ def drive(ctl: Controller, release: Release, sleep: Callable[[float], None], *, 
     return release
 
 
+def _on_steady_time(ctl: Controller, release: Release) -> Controller:
+    """The controller on a clock that no jump of the wall clock moves: durations are monotonic, from the record on."""
+    began = ctl.clock()
+    since_s = max(began.wall_s, release.events[-1].at_s)
+
+    def steady() -> Now:
+        mono_s = ctl.clock().mono_s
+        return Now(since_s + mono_s - began.mono_s, mono_s)
+
+    return replace(ctl, clock=steady)
+
+
 def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watch]:
     """One look: the release and the watch after it."""
     now = ctl.clock()
@@ -77,7 +89,8 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
         _answer(ctl, release, ctl.ports.inbox.pending(release.id))
         return resume_promotion(ctl.ports, release, ctl.token, now), watch
     split = ctl.ports.router.read(release.service)
-    release = _adopt_share(ctl, release, split, now)
+    found, release = release, _adopt_share(ctl, release, split, now)
+    watch = watch if release is found else watch.new_step()
     watch, strata, blind = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
     command = next(iter(ctl.ports.inbox.pending(release.id)), None)

@@ -378,6 +378,33 @@ def test_evidence_is_recorded_once_where_an_answer_is_lost(lost):
     replay(SPEC.rollout, ended)
 
 
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_jump_of_the_wall_clock_changes_no_duration(jump_s):
+    """NTP or a person sets the clock by an hour: steps, bake and deadline take as long as planned."""
+    world, began_s = World(), 1000.0
+    jumped = {"s": 0.0}
+
+    def jumping() -> Now:
+        if world.wall_s > began_s + 3:
+            jumped["s"] = jump_s
+        return Now(world.wall_s + jumped["s"], world.wall_s)
+
+    ended = drive(world.controller(clock=jumping), world.release, world.sleep, leave=frozenset())
+    assert ended.phase is Phase.PROMOTED
+    assert 20 <= world.wall_s - began_s <= 30
+    assert 20 <= ended.ended_at_s - began_s <= 30
+
+
+def test_a_clock_that_went_back_between_two_controllers_holds_nobody_up():
+    """Who takes over counts on from the record."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    began_s = world.wall_s
+    clock = lambda: Now(world.wall_s - 3600.0, world.wall_s)  # noqa: E731
+    ended = drive(world.controller(clock=clock), world.release, world.sleep, leave=frozenset())
+    assert (ended.phase, world.wall_s - began_s <= 30) == (Phase.PROMOTED, True)
+
+
 def no_metrics(world: World) -> None:
     """From now on the metrics source does not answer."""
 
