@@ -8,10 +8,12 @@ from flows.commands import obey_now
 from flows.going_back import back_to_previous
 from flows.holding import hold
 from flows.working import is_exposed, take_over
+from pipelines.errors import DependencyDown
 from pipelines.ports import Command
 from pipelines.release import Phase
 from pipelines.service import Deployment
 from pipelines.traffic import make_stable, set_share
+from pipelines.units import server_name
 from tests.pipelines.test_tick import NEW, OLD, World
 
 
@@ -38,6 +40,18 @@ def test_a_first_share_that_was_given_but_never_recorded_goes_home(world, verb, 
     orphan(world, verb)
     assert obey_now(world.ports, intended).phase is end
     assert (world.share, world.ports.inbox.pending("r1")) == (0, ())
+
+
+def test_a_word_waits_for_a_dead_stable(world):
+    """Its users stay where they are answered; the word stays in the inbox."""
+    world.look_until(Phase.CANARY)
+    stable = server_name("s", OLD, 0)
+    world.ports.runtime.fail(stable, "exited")
+    orphan(world, "abort")
+    with pytest.raises(DependencyDown, match="stable is down"):
+        obey_now(world.ports, world.release)
+    assert world.share == 10
+    assert [c.verb for c in world.ports.inbox.pending("r1")] == ["abort"]
 
 
 @pytest.mark.parametrize("verb", ["abort", "rollback"])
