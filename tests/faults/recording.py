@@ -63,6 +63,8 @@ class Journal:
     pause: Callable[[], None] = lambda: None
     """What stops the actor until somebody lets it go on."""
     stale_reads: int = 0
+    was_fooled: bool = False
+    """Whether an actor was stopped in the middle of a look, or saw what is not so any more."""
     is_on: bool = False
 
     @property
@@ -107,6 +109,7 @@ class Journal:
 
     def _pause(self, fault: Fault | None, pause: Fault) -> None:
         if fault is pause:
+            self.was_fooled = True
             self.pause()
             if self.actor in self.dead:
                 raise Killed(self.actor)
@@ -151,6 +154,7 @@ class Recorded:
         def reading(service: str) -> Any:
             if journal.stale_reads and service in before:
                 journal.stale_reads -= 1
+                journal.was_fooled = True
                 return before[service]
             before[service] = read(service)
             return before[service]
