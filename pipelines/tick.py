@@ -25,7 +25,8 @@ from pipelines.watching import Watch, belongs, canary_plan, replay
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
 
-MOVING_VERBS = frozenset({"abort", "rollback", "promote"})
+HOMEWARD_VERBS = frozenset({"abort", "rollback"})
+MOVING_VERBS = HOMEWARD_VERBS | {"promote"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     watch = watch if release is found else watch.new_step()
     watch, strata, blind = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
-    command = next(iter(ctl.ports.inbox.pending(release.id)), None)
+    command = _first_word(ctl.ports.inbox.pending(release.id))
     verdict = judge_canary(canary_plan(ctl.plan), watch.judge)
     situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
     decision = decide(ctl.plan, release, situation)
@@ -109,6 +110,11 @@ class _Seen:
     strata: tuple[Stratum, ...]
     command: Command | None
     now: Now
+
+
+def _first_word(waiting: tuple[Command, ...]) -> Command | None:
+    """Which word is obeyed at this look? The oldest, but one that sends home is heard before any other."""
+    return min(waiting, key=lambda command: command.verb not in HOMEWARD_VERBS, default=None)
 
 
 def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: Now) -> Release:

@@ -337,6 +337,16 @@ def test_an_abort_outlives_the_controller_that_died_of_obeying_it():
     assert world.ports.inbox.pending("r1") == ()
 
 
+def test_an_abort_is_heard_before_an_older_promote():
+    """Two words wait: the one that sends home is obeyed."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    for verb in ("promote", "abort"):
+        world.ports.inbox.send(Command(verb, "r1", verb, "ada"))
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.ABORTED, 0)
+
+
 def test_an_approval_that_is_heard_twice_approves_one_step():
     """A controller died between the record and the answer."""
     world = World()
