@@ -5,7 +5,7 @@ UV := $(VENV)/bin/uv
 # uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: setup demo test test-unit lint bench picture clean
+.PHONY: setup demo test test-unit fuzz lint bench picture clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,10 @@ test: setup
 
 test-unit: setup
 	$(PY) -m pytest -m "not integration and not e2e"
+
+# Every fault at every effect of every story, and 10,000 random schedules of faults.
+fuzz: setup
+	SHIPWAY_FUZZ=1 $(PY) -m pytest tests/faults --timeout 7200
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -54,7 +54,7 @@ def _trial(service: LiveService, release_id: str, seen: Callable[[], list[Call]]
             decided_s = time.time()
             _lock_ledger(service)
 
-    controller = Controller(service.ports, SPEC, service.token, clock, on_look)
+    controller = Controller(service.ports, SPEC.rollout, service.token, clock, on_look)
     release, watch = service.release(release_id), Watch()
     while not release.is_ended:
         release, watch = look(controller, release, watch)

@@ -6,10 +6,10 @@ import uuid
 
 from flows.holding import exposed_ttl_s, hold
 from flows.wiring import actor, clock, holder
-from pipelines.ending import promote
+from pipelines.ending import carry_out
 from pipelines.errors import BadInput
 from pipelines.ports import Ports, Token
-from pipelines.release import Candidate, Release
+from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
 from pipelines.units import arm_of
 
@@ -64,5 +64,7 @@ def _release_previous(
     resolved = opened.record(
         now.wall_s, "resolved", candidate=vars(candidate), champion=champion, alias_champion=stable.version
     )
-    ports.ledger.create(resolved)
-    return promote(ports, resolved, token, why, now)
+    # One write: a record that died before its intent would be an open release without a spec to go on with.
+    promoting = resolved.enter(Phase.PROMOTING, now.wall_s, why=why)
+    ports.ledger.create(promoting)
+    return carry_out(ports, promoting, token, now)

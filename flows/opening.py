@@ -18,7 +18,7 @@ from pipelines.home import Home
 from pipelines.intake import Intake, take_in
 from pipelines.ports import Ports
 from pipelines.release import Release
-from pipelines.spec import ReleaseSpec
+from pipelines.spec import ReleaseSpec, RolloutSpec, ServeSpec
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:
@@ -97,6 +97,16 @@ def work_dir(home: Home, release_id: str) -> Path:
 def spec_of(release: Release) -> ReleaseSpec:
     """The spec that a release was opened with."""
     return ReleaseSpec.model_validate_json(json.dumps(release.spec))
+
+
+def rollout_of(release: Release) -> RolloutSpec:
+    """How users meet the candidate; a return to the previous version has no steps, and is finished by the defaults."""
+    return RolloutSpec.model_validate_json(json.dumps(release.spec.get("rollout", {})))
+
+
+def timeout_of(release: Release) -> float:
+    """How long the gateway waits for one answer, seconds."""
+    return ServeSpec.model_validate_json(json.dumps(release.spec.get("serve", {}))).timeout_s
 
 
 def data_dir_of(release: Release) -> Path:

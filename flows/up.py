@@ -23,7 +23,7 @@ from typing import IO
 import psutil
 
 from flows.holding import exposed_ttl_s, hold
-from flows.opening import spec_of
+from flows.opening import rollout_of
 from flows.wiring import clock, holder, ledger_name, wire
 from flows.working import is_exposed, take_over
 from pipelines.adapters.sql_engine import URL_VARIABLE
@@ -135,7 +135,7 @@ class Up:
 
     def _take_over(self, release: Release) -> None:
         log.info("taking over %s in phase %s", release.id, release.phase)
-        lease_s = spec_of(release).rollout.lease_s
+        lease_s = rollout_of(release).lease_s
         try:
             with hold(self._ports, release.service, holder("up"), exposed_ttl_s(lease_s)) as held:
                 take_over(self._ports.ledger.load(release.id), self._ports, held)

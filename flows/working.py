@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flows.holding import Held, exposed_ttl_s
-from flows.opening import data_dir_of, spec_of, work_dir
+from flows.opening import data_dir_of, rollout_of, spec_of, timeout_of, work_dir
 from flows.wiring import builder, clock
 from pipelines.ending import end_at_home
 from pipelines.home import Home
@@ -59,8 +59,8 @@ def work_on(release: Release, ports: Ports, home: Home, held: Held, listener: Li
 
 def take_over(release: Release, ports: Ports, held: Held, on_look: Callable[[Look], None] = lambda _: None) -> Release:
     """Look on at a release whose controller is gone: no Prefect, no torch and no registry before the first look."""
-    ctl = Controller(ports, spec_of(release), held.token, clock, on_look)
-    held.keep_for(exposed_ttl_s(ctl.spec.rollout.lease_s))
+    ctl = Controller(ports, rollout_of(release), held.token, clock, on_look, timeout_of(release))
+    held.keep_for(exposed_ttl_s(ctl.plan.lease_s))
     return drive(ctl, release, held.sleep, leave=frozenset())
 
 
@@ -106,7 +106,7 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
         held.sleep,
         progress,
     )
-    ctl = Controller(ports, spec, held.token, clock, listener.looked)
+    ctl = Controller(ports, spec.rollout, held.token, clock, listener.looked, spec.serve.timeout_s)
     ended = run_release(Desk(shop, ctl, held, release, listener.step_done, check_stop))
     if ended.is_ended:
         discard_work(shop)

@@ -25,6 +25,11 @@ def promote(ports: Ports, release: Release, token: Token, why: str, now: Now) ->
     before, label = release, "" if release.champion else "unproven"
     release = release.enter(Phase.PROMOTING, now.wall_s, why=why, label=label)
     ports.ledger.save(release, before.version)
+    return carry_out(ports, release, token, now)
+
+
+def carry_out(ports: Ports, release: Release, token: Token, now: Now) -> Release:
+    """Promote what the record says is being promoted."""
     make_stable(ports, release.service, release.sealed.bundle_digest, token, f"{release.id}: promoted")
     return _after_the_router(ports, release, token, now)
 

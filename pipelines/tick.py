@@ -17,7 +17,7 @@ from pipelines.ports import Command, Now, Ports, StrataQuery, Token
 from pipelines.release import Phase, Release
 from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide
 from pipelines.serving.split import TrafficSplit
-from pipelines.spec import ReleaseSpec
+from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name
 from pipelines.watching import Watch, belongs, canary_plan, replay
@@ -25,7 +25,8 @@ from pipelines.watching import Watch, belongs, canary_plan, replay
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
 
-MOVING_VERBS = frozenset({"abort", "rollback", "promote"})
+HOMEWARD_VERBS = frozenset({"abort", "rollback"})
+MOVING_VERBS = HOMEWARD_VERBS | {"promote"}
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Controller:
     """Who holds a service's lock, with everything a look needs."""
 
     ports: Ports
-    spec: ReleaseSpec
+    plan: RolloutSpec
     token: Token
     clock: Callable[[], Now]
     on_look: Callable[[Look], None] = lambda _: None
+    timeout_s: float = ServeSpec().timeout_s
+    """How long the gateway waits for one answer."""
 
 
 def drive(
@@ -64,18 +67,30 @@ def drive(
     A dependency that is down is asked again at the next look (nobody renews the lease meanwhile, so the gateway goes
     home by itself if this lasts). StaleWriter ends the controller: somebody else holds the service now.
     """
-    watch = replay(ctl.spec.rollout, release)
+    ctl, watch = _on_steady_time(ctl, release), replay(ctl.plan, release)
     while not (release.is_ended or release.phase in leave):
         try:
             release, watch = look(ctl, release, watch)
         except DependencyDown as error:
             release = _reread(ctl, release)
-            watch = replace(replay(ctl.spec.rollout, release), heard_at_s=watch.heard_at_s)
+            watch = replace(replay(ctl.plan, release), heard_at_s=watch.heard_at_s)
             ctl.ports.notifier.send(release, f"waiting: {error}")
         after_look(release)
         if not (release.is_ended or release.phase in leave):
-            sleep(ctl.spec.rollout.look_s)
+            sleep(ctl.plan.look_s)
     return release
+
+
+def _on_steady_time(ctl: Controller, release: Release) -> Controller:
+    """The controller on a clock that no jump of the wall clock moves: durations are monotonic, from the record on."""
+    began = ctl.clock()
+    since_s = max(began.wall_s, release.events[-1].at_s)
+
+    def steady() -> Now:
+        mono_s = ctl.clock().mono_s
+        return Now(since_s + mono_s - began.mono_s, mono_s)
+
+    return replace(ctl, clock=steady)
 
 
 def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watch]:
@@ -85,13 +100,14 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
         _answer(ctl, release, ctl.ports.inbox.pending(release.id))
         return resume_promotion(ctl.ports, release, ctl.token, now), watch
     split = ctl.ports.router.read(release.service)
-    release = _adopt_share(ctl, release, split, now)
+    found, release = release, _adopt_share(ctl, release, split, now)
+    watch = watch if release is found else watch.new_step()
     watch, strata, blind = _measure(ctl, release, watch, now)
     watch = _count_unready(ctl, release, watch)
-    command = _pending(ctl, release)
-    verdict = judge_canary(canary_plan(ctl.spec.rollout), watch.judge)
+    command = _first_word(ctl, release)
+    verdict = judge_canary(canary_plan(ctl.plan), watch.judge)
     situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
-    decision = decide(ctl.spec.rollout, release, situation)
+    decision = decide(ctl.plan, release, situation)
     ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
     return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
 
@@ -127,18 +143,22 @@ def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple
         blind = str(error)
     watch = watch.heard(now.mono_s, anything=bool(strata))
     ours = tuple(s for s in strata if belongs(release, s))
-    watch = watch.absorb(ctl.spec.rollout, ours)
+    watch = watch.absorb(ctl.plan, ours)
     if strata:
         watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
     return watch, ours, blind
 
 
-def _pending(ctl: Controller, release: Release) -> Command | None:
-    """The oldest word that waits. Where it cannot be read the look goes on: harm does not wait for a database."""
+def _first_word(ctl: Controller, release: Release) -> Command | None:
+    """Which word is obeyed at this look? The oldest, but one that sends home is heard before any other.
+
+    Where they cannot be read the look goes on: harm does not wait for a database.
+    """
     try:
-        return next(iter(ctl.ports.inbox.pending(release.id)), None)
+        waiting = ctl.ports.inbox.pending(release.id)
     except DependencyDown:
         return None
+    return min(waiting, key=lambda command: command.verb not in HOMEWARD_VERBS, default=None)
 
 
 def _count_unready(ctl: Controller, release: Release, watch: Watch) -> Watch:
@@ -165,7 +185,7 @@ def _situation(
         command=command,
         url=ctl.ports.runtime.status(gateway_name(release.service)).url,
         # A stratum waits for its slowest request, so that much silence is in order.
-        silent_s=watch.silent_s(now.mono_s) - ctl.spec.serve.timeout_s,
+        silent_s=watch.silent_s(now.mono_s) - ctl.timeout_s,
     )
 
 
@@ -214,7 +234,7 @@ def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance,
         release = release.record(at_s, "interrupted", why=decision.why)
     release = release.record(at_s, "exposing", pct=decision.pct, step=decision.step, why=decision.why)
     release = _save(ctl, before, release)
-    shown = set_share(ctl.ports, release, ctl.token, seen.split, decision.pct, ctl.spec.rollout.lease_s)
+    shown = set_share(ctl.ports, release, ctl.token, seen.split, decision.pct, ctl.plan.lease_s)
     exposed = release.record(ctl.clock().wall_s, "exposed", pct=decision.pct, generation=list(shown.generation))
     exposed = _enter_step(ctl, exposed, decision.step, ctl.clock(), decision.why)
     ctl.ports.notifier.send(exposed, f"{decision.pct:g} % of the traffic: {decision.why}")
@@ -222,14 +242,14 @@ def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance,
 
 
 def _enter_step(ctl: Controller, release: Release, step: int, now: Now, why: str) -> Release:
-    baking = step >= len(ctl.spec.rollout.steps)
+    baking = step >= len(ctl.plan.steps)
     return release.enter(Phase.BAKING if baking else Phase.CANARY, now.wall_s, step=step, why=why)
 
 
 def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
     share = share_of_ours(release, split)
     if share > 0:
-        set_share(ctl.ports, release, ctl.token, split, share, ctl.spec.rollout.lease_s)
+        set_share(ctl.ports, release, ctl.token, split, share, ctl.plan.lease_s)
 
 
 def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:

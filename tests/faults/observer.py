@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.release import Phase, Release, _apply
 from pipelines.serving.split import TrafficSplit
+from pipelines.units import dead_reason
 from tests.faults.world import OLD, OLD_VERSION, SERVICE
 
 if TYPE_CHECKING:
@@ -76,12 +77,22 @@ class Observer:
         split, before = self.world.split, self._split
         if split is before:
             return
-        if split.generation <= before.generation:
+        if split.generation <= before.generation and split.routes != before.routes:
             self._say(f"I3: the generation went from {before.generation} to {split.generation}")
         if split.stable is None and before.stable is not None and not self.world.first:
             self._say("I1: nobody is stable any more")
+        self._home(effect, split, before)
         self._canary(split, before, release)
         self._stable(split, before, release)
+
+    def _home(self, effect: str, split: TrafficSplit, before: TrafficSplit) -> None:
+        """No writer moves traffic to an arm that is dead, as far as it can know: it was not stopped since it looked."""
+        if self.world.journal.was_fooled or effect != "router.write" or split.stable is None:
+            return
+        if split.canary_pct >= before.canary_pct - SAME:
+            return
+        if dead_reason(self.world.raw, SERVICE, split.stable.digest):
+            self._say("I2: traffic moved to a dead stable")
 
     def _canary(self, split: TrafficSplit, before: TrafficSplit, release: Release | None) -> None:
         if split.canary is None or split.canary_pct == 0:
@@ -112,7 +123,8 @@ class Observer:
         if effect not in {"router.write", "ledger.save"}:
             return
         fence = self._fences.get(self.world.journal.actor, 0)
-        if effect == "router.write" and fence < self._top_fence:
+        is_moved = effect == "router.write" and self.world.split.routes != self._split.routes
+        if is_moved and fence < self._top_fence:
             self._say(f"I3: fence {fence} wrote after fence {self._top_fence}")
         self._top_fence = max(fence, self._top_fence)
 

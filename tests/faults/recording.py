@@ -7,12 +7,12 @@ which a SIGKILL would never run) do not happen either.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from pipelines.errors import DependencyDown
+from pipelines.errors import DependencyDown, ShipwayError
 from pipelines.ports import Ports
 
 EFFECTS: Mapping[str, frozenset[str]] = {
@@ -36,14 +36,11 @@ class Fault(StrEnum):
     ANSWER_LOST = "answer lost"
     PAUSED_BEFORE = "paused before"
     PAUSED_AFTER = "paused after"
+    DOUBLED = "doubled"
 
 
 KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 OTHER_FAULTS = tuple(fault for fault in Fault if fault not in KILLS)
-
-
-PAUSABLE = "release"
-"""The actor that a pause stops; the rest of the world, `up` among it, lives on meanwhile."""
 
 
 class Killed(BaseException):
@@ -63,7 +60,11 @@ class Journal:
     actors: list[str] = field(default_factory=lambda: ["setting up"])
     dead: set[str] = field(default_factory=set)
     observe: Callable[[str, Any], None] = lambda _name, _result: None
-    sleep_through: Callable[[], None] = lambda: None
+    pause: Callable[[], None] = lambda: None
+    """What stops the actor until somebody lets it go on."""
+    stale_reads: int = 0
+    was_fooled: bool = False
+    """Whether an actor was stopped in the middle of a look, or saw what is not so any more."""
     is_on: bool = False
 
     @property
@@ -89,6 +90,8 @@ class Journal:
         self._meet(fault, Fault.KILLED_BEFORE, Fault.REFUSED)
         result = act()
         self.observe(name, result)
+        if fault is Fault.DOUBLED:
+            self._repeat(name, act)
         self._pause(fault, Fault.PAUSED_AFTER)
         self._meet(fault, Fault.KILLED_AFTER, Fault.ANSWER_LOST)
         return result
@@ -105,8 +108,16 @@ class Journal:
         return self.faults.get(len(self.names))
 
     def _pause(self, fault: Fault | None, pause: Fault) -> None:
-        if fault is pause and self.actor == PAUSABLE:
-            self.sleep_through()
+        if fault is pause:
+            self.was_fooled = True
+            self.pause()
+            if self.actor in self.dead:
+                raise Killed(self.actor)
+
+    def _repeat(self, name: str, act: Callable[[], Any]) -> None:
+        """The network delivers the call twice; only the first answer is heard."""
+        with suppress(ShipwayError):
+            self.observe(name, act())
 
     def _meet(self, fault: Fault | None, kill: Fault, error: Fault) -> None:
         if fault is kill:
@@ -122,6 +133,8 @@ class Recorded:
         self._adapter = adapter
         for method in EFFECTS.get(port, ()):
             setattr(self, method, self._through(f"{port}.{method}", getattr(adapter, method), journal))
+        if port == "router":
+            self.read = self._stale(adapter.read, journal)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
@@ -132,6 +145,21 @@ class Recorded:
             return journal.perform(name, lambda: method(*args, **kwargs))
 
         return performed
+
+    @staticmethod
+    def _stale(read: Callable[[str], Any], journal: Journal) -> Callable[[str], Any]:
+        """Reading that may show what was read the time before."""
+        before: dict[str, Any] = {}
+
+        def reading(service: str) -> Any:
+            if journal.stale_reads and service in before:
+                journal.stale_reads -= 1
+                journal.was_fooled = True
+                return before[service]
+            before[service] = read(service)
+            return before[service]
+
+        return reading
 
 
 def recorded(ports: Ports, journal: Journal) -> Ports:

@@ -30,6 +30,7 @@ class Story:
     requests_per_s: int = 100
     variant: str = "source"
     deadline_s: float = 60.0
+    goes_back: bool = False
 
     def world(self, folder: Path) -> World:
         """The world in which it plays, with an observer."""
@@ -37,8 +38,14 @@ class Story:
         world = World(folder, first=self.first, spec=SPEC.model_copy(update={"rollout": rollout}))
         world.errors_pct, world.requests_per_s, world.variant = self.errors_pct, self.requests_per_s, self.variant
         world.each_second = self.happens()
+        if self.goes_back:
+            world.park_previous()
         world.observer = Observer(world)
         return world
+
+    def begin(self, world: World) -> None:
+        """What the person types."""
+        world.go_back() if self.goes_back else world.open_release()
 
 
 def once_exposed(act: Happening, after_s: int = 2) -> Callable[[], Happening]:
@@ -108,6 +115,7 @@ STORIES = (
     Story("promotion taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan),
     Story("first release", Phase.PROMOTED, first=True),
     Story("first release taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan, first=True),
+    Story("back to the previous version", Phase.PROMOTED, goes_back=True),
     Story("alias moved by somebody", Phase.ROLLED_BACK, once_exposed(move_alias)),
     Story("first release, alias moved by somebody", Phase.ROLLED_BACK, at_second(1, move_alias), first=True),
 )

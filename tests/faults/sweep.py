@@ -35,8 +35,9 @@ def play(story: Story, folder: Path, faults: dict[int, Fault] | None = None) -> 
     world = story.world(folder)
     world.journal.faults = faults or {}
     world.journal.is_on = True
-    world.run("release", world.open_release)
-    is_over = world.live_on()
+    with world.patched():
+        world.run("release", lambda: story.begin(world))
+        is_over = world.live_on()
     wrong = [*world.observer.violations, *(at_rest(world, story) if is_over else [])]
     return Played(world.journal.names, world.release, wrong, not is_over)
 
@@ -52,7 +53,7 @@ def at_rest(world: World, story: Story) -> Iterator[str]:
     if serves != (promoted or (None if story.first else OLD)):
         yield f"{phase}, but {serves} serves"
     if service is not None:
-        yield from _service_at_rest(world, phase, serves)
+        yield from service_at_rest(world, phase, serves)
     if release and release.convicted and story.end is not Phase.ROLLED_BACK:
         yield f"convicted without evidence: {release.convicted}"
     if release and release.convicted and (service is None or not service.quarantined):
@@ -65,7 +66,8 @@ def at_rest(world: World, story: Story) -> Iterator[str]:
         yield f"champion names {world.alias} instead of {champion}"
 
 
-def _service_at_rest(world: World, phase: Phase, serves: str | None) -> Iterator[str]:
+def service_at_rest(world: World, phase: Phase, serves: str | None) -> Iterator[str]:
+    """What does the service's record say against the router and the runtime?"""
     service = world.raw.services.load(SERVICE)
     recorded = service.stable.digest if service.stable else None
     if recorded != serves:

@@ -11,8 +11,8 @@ from tests.faults.stories import STORIES
 from tests.faults.sweep import kill_sweep, play, sweep
 from tests.faults.world import begin
 
-EVERY = 1 if os.environ.get("SHIPWAY_FUZZ") else 4
-"""Faults other than kills meet every fourth effect, and with `make fuzz` every effect."""
+EVERY = 1 if os.environ.get("SHIPWAY_FUZZ") else 3
+"""Faults other than kills meet every third effect, and with `make fuzz` every effect."""
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda s: s.name)

@@ -16,7 +16,9 @@ from unittest.mock import patch
 
 from evals.strata import ArmCounts, Stratum
 from flows.commands import obey_now
-from flows.holding import SLOW_TTL_S, exposed_ttl_s
+from flows.going_back import back_to_previous
+from flows.holding import exposed_ttl_s
+from flows.opening import spec_of
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
 from pipelines.adapters.memory import (
     MemoryInbox,
@@ -46,7 +48,11 @@ from tests.faults.recording import Journal, Killed, recorded
 SERVICE = "s"
 RELEASE = "r1"
 OLD, OLD_VERSION = "sha256:" + "a" * 64, 2
+PARKED = "sha256:" + "c" * 64
 REQUESTS_PER_S = 100
+UNSEEN_TTL_S = 5.0
+"""A lock's time before any user; in life it is a minute, and a sweep would mostly wait for it."""
+
 FACTS = {"engine": "torch", "labels": ["n", "p"], "max_length": 8, "model": "m", "variant": "source"}
 
 SPEC = ReleaseSpec.model_validate_json(
@@ -102,7 +108,7 @@ class World:
         self.wall_s, self.mono_s = 1_000_000.0, 1_000.0
         self.spec, self.folder, self.first = spec, folder, first
         self.raw = memory_ports()
-        self.journal = Journal(sleep_through=self.live_on)
+        self.journal = Journal(pause=self._pause)
         self.ports = recorded(self.raw, self.journal)
         self.builder = MemoryBuilder()
         self.errors_pct = 0.0
@@ -117,6 +123,7 @@ class World:
 
     def _begin(self) -> None:
         """Two registered versions; where it is not the first release, version 1 serves."""
+        self.raw.router.read(SERVICE)
         for name in ("older", "old", "source"):
             self.raw.registry.add("m", self.folder / name)
         service = Service(SERVICE, model="m")
@@ -138,7 +145,7 @@ class World:
     @property
     def split(self) -> TrafficSplit:
         """What the router has."""
-        return self.raw.router.read(SERVICE)
+        return self.raw.router.stores[SERVICE].split
 
     @property
     def alias(self) -> int | None:
@@ -178,6 +185,11 @@ class World:
             self.live(1.0)
         self.live(3.0)
         return True
+
+    def _pause(self) -> None:
+        """The release's own controller stops while everybody else, `up` among them, lives on."""
+        if self.journal.actor == "release":
+            self.live_on()
 
     def _is_busy(self) -> bool:
         is_held = self.raw.lock.holder(SERVICE, self.now()) is not None
@@ -236,7 +248,7 @@ class World:
 
     def run(self, actor: str, act: Callable[[], Any]) -> None:
         """Let somebody act to the end, to an error that ends a process, or to their death."""
-        with self.patched(), self.journal.acting(actor), suppress(ShipwayError):
+        with self.journal.acting(actor), suppress(ShipwayError):
             try:
                 act()
             except Killed as killed:
@@ -254,7 +266,7 @@ class World:
             yield
 
     @contextmanager
-    def hold(self, ports: Ports, service: str, who: str, ttl_s: float = SLOW_TTL_S) -> Iterator[Keeping]:
+    def hold(self, ports: Ports, service: str, who: str, ttl_s: float = UNSEEN_TTL_S) -> Iterator[Keeping]:
         """`flows.holding.hold` on virtual time."""
         keeping = Keeping(self, ports.lock.acquire(service, who, ttl_s, self.now()), ttl_s)
         try:
@@ -262,6 +274,18 @@ class World:
         finally:
             with suppress(ShipwayError):
                 ports.lock.release(keeping.token)
+
+    def park_previous(self) -> None:
+        """A version before the one that serves is still parked."""
+        service = self.raw.services.load(SERVICE)
+        parked = Deployment(PARKED, "/parked", "m", 1, "r-1", artifact_digest="sha256:parked")
+        service = self.raw.services.save(service.changed(previous=parked))
+        for unit in wanted_units(service, self.wall_s):
+            self.raw.runtime.ensure(unit)
+
+    def go_back(self) -> None:
+        """What `shipway rollback SERVICE` does."""
+        back_to_previous(self.ports, self.ports.services.load(SERVICE), "it is slow")
 
     def open_release(self) -> None:
         """What `shipway release` does: under the lock it opens a record and works on it to its end."""
@@ -286,6 +310,14 @@ class World:
             alias_champion=None if self.first else 2,
         )
 
+    def qualify_release(self, held: Keeping) -> None:
+        """A release that has come as far as its first user."""
+        release = self._opened()
+        self.raw.ledger.create(release)
+        shop = Workshop(self.raw, self.builder, held.token, self.spec, self.folder, self.folder, self.now, self.live)
+        for step in STEPS:
+            release = conclude(shop, release, step, self._findings(step, shop, release))
+
     def work_on(self, release: Release, held: Keeping) -> Release:
         """`flows.working.work_on`, whose flow is this world's `_flow`."""
         if is_exposed(release):
@@ -297,12 +329,13 @@ class World:
 
     def _flow(self, release: Release, held: Keeping) -> Release:
         """`flows.release.release` without Prefect."""
-        shop = Workshop(self.ports, self.builder, held.token, self.spec, self.folder, self.folder, self.now, held.sleep)
+        spec = spec_of(release)
+        shop = Workshop(self.ports, self.builder, held.token, spec, self.folder, self.folder, self.now, held.sleep)
         for step in STEPS:
             if release.phase is step.before:
                 self._check_stop(release)
                 release = conclude(shop, release, step, self._findings(step, shop, release))
-        ctl = Controller(self.ports, self.spec, held.token, self.now)
+        ctl = Controller(self.ports, spec.rollout, held.token, self.now)
         if release.phase in EXPOSED | {Phase.QUALIFIED}:
             held.keep_for(exposed_ttl_s(self.spec.rollout.lease_s))
         if release.phase is Phase.QUALIFIED and not release.champion:
@@ -361,7 +394,7 @@ class World:
 
     def _go_on(self, release: Release) -> None:
         """Take over what users may meet; a worker goes on with what they may not."""
-        ttl_s = exposed_ttl_s(self.spec.rollout.lease_s) if is_exposed(release) else SLOW_TTL_S
+        ttl_s = exposed_ttl_s(self.spec.rollout.lease_s) if is_exposed(release) else UNSEEN_TTL_S
         with suppress(Busy), self.hold(self.ports, SERVICE, self.journal.actor, ttl_s) as held:
             self.work_on(self.ports.ledger.load(release.id), held)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from flows.commands import home_unrecorded, obey_now
-from flows.working import is_exposed
+from flows.going_back import back_to_previous
+from flows.holding import hold
+from flows.working import is_exposed, take_over
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command
 from pipelines.release import Phase
+from pipelines.service import Deployment
 from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
 from tests.pipelines.test_tick import NEW, OLD, World
@@ -65,6 +68,7 @@ def test_nobody_is_sent_to_a_dead_stable(world):
         with pytest.raises(DependencyDown, match="does not move to a dead arm"):
             act()
     assert world.share > 0
+    assert [c.verb for c in world.ports.inbox.pending("r1")] == ["abort"]
 
 
 def orphan(world: World, verb: str) -> None:
@@ -113,3 +117,29 @@ def test_an_alias_that_was_moved_goes_back_with_the_promotion(found, left):
     orphan(world, "rollback")
     obey_now(world.ports, world.release)
     assert world.ports.registry.names["champion"] == left
+
+
+@pytest.mark.parametrize("dies_at", ["router.write", "registry.mark"])
+def test_a_way_back_whose_controller_died_is_finished_by_another(world, monkeypatch, dies_at):
+    """It has no spec and no steps: what the router shows decides, and the service is not blocked for ever."""
+    ports, (port, method) = world.ports, dies_at.split(".")
+    service = ports.services.load("s")
+    new = Deployment(NEW, "/b", "m", 2, "r1")
+    service = ports.services.save(service.changed(previous=new, candidate=None))
+    del ports.ledger.chains["r1"]
+    ports.lock.release(world.token)
+
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(getattr(ports, port), method, dies)
+        with pytest.raises(KeyboardInterrupt):
+            back_to_previous(ports, service, "it is slow")
+    (release,) = ports.ledger.releases(unfinished=True)
+    assert is_exposed(release)
+    with hold(ports, "s", "up") as held:
+        ended = take_over(release, ports, held)
+    assert ended.is_ended
+    assert ports.router.read("s").stable.digest == ports.services.load("s").stable.digest
+    assert ended.phase is (Phase.PROMOTED if dies_at == "registry.mark" else Phase.ROLLED_BACK)

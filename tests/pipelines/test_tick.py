@@ -107,7 +107,7 @@ class World:
 
     def controller(self, **changed) -> Controller:
         """The controller that holds the lock."""
-        return replace(Controller(self.ports, SPEC, self.token, self.now), **changed)
+        return replace(Controller(self.ports, SPEC.rollout, self.token, self.now), **changed)
 
     def look(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split, then one look."""
@@ -361,6 +361,16 @@ def test_an_abort_outlives_the_controller_that_died_of_obeying_it():
     assert world.ports.inbox.pending("r1") == ()
 
 
+def test_an_abort_is_heard_before_an_older_promote():
+    """Two words wait: the one that sends home is obeyed."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    for verb in ("promote", "abort"):
+        world.ports.inbox.send(Command(verb, "r1", verb, "ada"))
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.ABORTED, 0)
+
+
 def test_an_approval_that_is_heard_twice_approves_one_step():
     """A controller died between the record and the answer."""
     world = World()
@@ -400,6 +410,33 @@ def test_evidence_is_recorded_once_where_an_answer_is_lost(lost):
     intervals = [s["interval"] for e in ended.of_kind("looked") for s in e.data["strata"]]
     assert intervals == sorted(set(intervals))
     replay(SPEC.rollout, ended)
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_jump_of_the_wall_clock_changes_no_duration(jump_s):
+    """NTP or a person sets the clock by an hour: steps, bake and deadline take as long as planned."""
+    world, began_s = World(), 1000.0
+    jumped = {"s": 0.0}
+
+    def jumping() -> Now:
+        if world.wall_s > began_s + 3:
+            jumped["s"] = jump_s
+        return Now(world.wall_s + jumped["s"], world.wall_s)
+
+    ended = drive(world.controller(clock=jumping), world.release, world.sleep, leave=frozenset())
+    assert ended.phase is Phase.PROMOTED
+    assert 20 <= world.wall_s - began_s <= 30
+    assert 20 <= ended.ended_at_s - began_s <= 30
+
+
+def test_a_clock_that_went_back_between_two_controllers_holds_nobody_up():
+    """Who takes over counts on from the record."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    began_s = world.wall_s
+    clock = lambda: Now(world.wall_s - 3600.0, world.wall_s)  # noqa: E731
+    ended = drive(world.controller(clock=clock), world.release, world.sleep, leave=frozenset())
+    assert (ended.phase, world.wall_s - began_s <= 30) == (Phase.PROMOTED, True)
 
 
 def no_metrics(world: World) -> None:
