@@ -290,6 +290,20 @@ def test_traffic_goes_home_when_both_are_killed(world, client):
     assert client.failed == 0
 
 
+def test_a_restart_of_up_interrupts_a_release_and_convicts_nobody(world, client):
+    """`down` in the middle of a canary stops gateway and servers; after the next `up` the release begins its steps anew."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    world.run("down")
+    restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+    try:
+        world.wait_ended()
+    finally:
+        restarted.poll()
+    release = world.newest()
+    assert (release.outcome, release.convicted, release.last("interrupted") is not None) == ("promoted", "", True)
+
+
 def test_a_killed_canary_server_costs_nobody_a_request(world, client):
     """A kill -9 of the canary under load: home at once, and stable answers what the canary did not."""
     controller = world.start_release()
