@@ -291,7 +291,7 @@ def test_traffic_goes_home_when_both_are_killed(world, client):
 
 
 def test_a_restart_of_up_interrupts_a_release_and_convicts_nobody(world, client):
-    """`down` in the middle of a canary stops gateway and servers; after the next `up` the release begins its steps anew."""
+    """`down` in the middle of a canary stops gateway and servers; after the next `up` the steps begin anew."""
     controller = world.start_release()
     world.wait_share(controller)
     world.run("down")
