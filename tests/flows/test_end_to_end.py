@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.up import find_up
+from flows.up_file import find_up
 from flows.wiring import tracking_uri, wire
 from pipelines.home import Home
 from pipelines.ports import Ports
