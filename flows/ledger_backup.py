@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.up import find_up
+from flows.up_file import find_up
 from flows.wiring import ledger_place
 from pipelines.adapters.sql_engine import URL_VARIABLE, open_engine
 from pipelines.adapters.sql_ledger import SqlLedger

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -15,19 +14,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
 import psutil
 
 from flows.holding import exposed_ttl_s, hold
 from flows.opening import rollout_of
-from flows.wiring import clock, holder, ledger_name, wire
+from flows.up_file import find_up, up_file, write_up_file
+from flows.wiring import clock, holder, wire
 from flows.working import is_exposed, take_over
-from pipelines.adapters.sql_engine import URL_VARIABLE
-from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError
+from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.log_rotation import rotate_all
 from pipelines.ports import Ports
@@ -157,53 +154,19 @@ async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) 
     try:
         await site.start()
         chosen = runner.addresses[0][1]
-        _write_up_file(home, chosen)
+        write_up_file(home, chosen)
         await asyncio.to_thread(stop.wait)
     except OSError as error:
         log.exception("the API cannot listen on port %s", port)
-        _write_up_file(home, 0, error=str(error))
+        write_up_file(home, 0, error=str(error))
     finally:
         await runner.cleanup()
-
-
-def _write_up_file(home: Home, port: int, error: str = "") -> None:
-    me = psutil.Process()
-    facts = {
-        "pid": me.pid,
-        "create_time": me.create_time(),
-        "url": f"http://127.0.0.1:{port}" if port else "",
-        "ledger": ledger_name(home),
-        "error": error,
-    }
-    temp = up_file(home).with_suffix(".tmp")
-    temp.write_text(json.dumps(facts))
-    temp.replace(up_file(home))
-
-
-def up_file(home: Home) -> Path:
-    """Where a running `up` says who and where it is."""
-    return home.root / "up.json"
-
-
-def find_up(home: Home) -> dict[str, object] | None:
-    """The running `up` of this home, or None."""
-    try:
-        facts: dict[str, object] = json.loads(up_file(home).read_text())
-        process = psutil.Process(int(str(facts["pid"])))
-        alive = (
-            abs(process.create_time() - float(str(facts["create_time"]))) < 1
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except (OSError, ValueError, KeyError, psutil.Error):
-        return None
-    return facts if alive else None
 
 
 def start_up(home: Home) -> dict[str, object]:
     """The running `up`, started in the background where none was."""
     running = find_up(home)
     if running is not None:
-        _refuse_other_ledger(home, running)
         return running
     # A CI runner ends what it tracks when the job is over; what serves must outlive the job.
     command = [sys.executable, "-m", "flows.cli", "up"]
@@ -222,18 +185,6 @@ def start_up(home: Home) -> dict[str, object]:
             return facts
         time.sleep(0.05)
     raise DependencyDown("shipway up did not start", code="E_UP", hint=f"read {home.root / 'logs' / 'up.log'}")
-
-
-def _refuse_other_ledger(home: Home, running: Mapping[str, object]) -> None:
-    """A release that is recorded where `up` does not look would wait for ever."""
-    theirs, ours = running.get("ledger", ledger_name(home)), ledger_name(home)
-    if theirs != ours:
-        raise BadInput(
-            f"shipway up of this home works on the ledger {theirs}, this command on {ours}",
-            code="E_LEDGER_OTHER",
-            field=URL_VARIABLE,
-            hint="set the same SHIPWAY_LEDGER_URL for both, or shipway down first",
-        )
 
 
 def stop_up(home: Home, timeout_s: float = 30.0) -> bool:

@@ -55,6 +55,8 @@ class Situation:
     step_requests: int
     canary_down: str = ""
     """Why the canary cannot serve, or "" while it can."""
+    canary_starting: str = ""
+    """Why an interrupted canary is not ready yet, or "" where it is."""
     stable_down: str = ""
     blind: str = ""
     """Why there is no fresh evidence, or "" where the metrics source answered."""
@@ -200,6 +202,8 @@ def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decisi
         return Advance(share_of(plan, 0), 0, "the first users")
     if seen.observed_pct < release.confirmed_pct - SHARE_TOLERANCE:
         why = f"interrupted: the router shows {seen.observed_pct:g} %, {release.confirmed_pct:g} % was confirmed"
+        if seen.canary_starting:
+            return Hold(seen.now_s + plan.look_s, f"{why}; its server is {seen.canary_starting}")
         return Advance(share_of(plan, 0), 0, why)
     return None
 

@@ -21,6 +21,7 @@ import psutil
 from pipelines.adapters.process_runtime import is_port_taken
 from pipelines.adapters.unit_files import (
     Observed,
+    boot_id,
     names_in,
     observed_file,
     read_observed,
@@ -104,8 +105,11 @@ class Supervisor:
         """Take over what an earlier supervisor left running, written down or not."""
         for name in names_in(self.home.folder("run")):
             observed = read_observed(self.home, name)
-            if observed is not None:
-                self._seen[name] = Seen(observed, observed.is_alive(), now.mono_s)
+            if observed is None:
+                continue
+            if observed.boot not in {"", boot_id()}:
+                observed = replace(observed, pid=None, state="failed", reason="the machine was restarted")
+            self._seen[name] = Seen(observed, observed.is_alive(), now.mono_s)
         for name, unit in wanted.items():
             if name not in self._seen or not self._seen[name].is_alive:
                 self._adopt_stray(unit, now)
@@ -199,7 +203,7 @@ class Supervisor:
 
 
 def _observe(unit: Unit, process: psutil.Process, now: Now, restarts: int = 0) -> Observed:
-    return Observed(unit, process.pid, since_boot_s(process), now.wall_s, restarts)
+    return Observed(unit, process.pid, since_boot_s(process), now.wall_s, restarts, boot=boot_id())
 
 
 def _end(running: Sequence[Observed]) -> None:

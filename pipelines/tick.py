@@ -6,6 +6,7 @@ raising exposure, act before recording when lowering it*, and believes the route
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situat
 from pipelines.serving.split import TrafficSplit
 from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
-from pipelines.units import dead_reason, down_reason, exits_of, gateway_name
+from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, replay
 
 UNREADY_LOOKS = 2
@@ -175,12 +176,17 @@ def _situation(
     command: Command | None,
     now: Now,
 ) -> Situation:
+    share = share_of_ours(release, split)
+    starting = _restarting(ctl, release) if share == 0 else ""
+    # A canary without users gets no second look: it must be ready before it meets them.
+    patience_looks = math.inf if starting else UNREADY_LOOKS if share > 0 else 1
     return Situation(
         now_s=now.wall_s,
-        observed_pct=share_of_ours(release, split),
+        observed_pct=share,
         verdict=verdict,
         step_requests=watch.step_requests,
-        canary_down=_canary_down(ctl, release, watch, exposed=share_of_ours(release, split) > 0),
+        canary_down=_canary_down(ctl, release, watch, patience_looks),
+        canary_starting=starting,
         stable_down=dead_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
         command=command,
         url=ctl.ports.runtime.status(gateway_name(release.service)).url,
@@ -189,21 +195,22 @@ def _situation(
     )
 
 
-def _canary_down(ctl: Controller, release: Release, watch: Watch, *, exposed: bool) -> str:
-    """Why the canary cannot serve: it exited since it was staged, or was not ready at several looks in a row.
+def _restarting(ctl: Controller, release: Release) -> str:
+    """Why an interrupted canary is not ready yet: whoever stopped everything (`down`, a reboot) accuses nobody."""
+    seen = replicas_of(ctl.ports, release.service, release.sealed.bundle_digest)
+    unready = [s for s in seen if s.state != "ready"]
+    interrupted = release.confirmed_pct > 0 and unready and all(s.state == "starting" for s in unready)
+    return f"starting: {unready[0].reason or 'not ready yet'}" if interrupted else ""
 
-    A canary without users gets no second look: it must be ready before it meets them.
-    """
+
+def _canary_down(ctl: Controller, release: Release, watch: Watch, patience_looks: float) -> str:
+    """Why the canary cannot serve: it exited since it was staged, or was not ready at so many looks in a row."""
     digest = release.sealed.bundle_digest
     staged = release.last("staged")
     exits = exits_of(ctl.ports, release.service, digest) - (int(staged.data["exits"]) if staged else 0)
     if exits > 0:
         return f"it exited {exits} time(s) since it was staged"
-    return (
-        down_reason(ctl.ports, release.service, digest)
-        if watch.unready_looks >= (UNREADY_LOOKS if exposed else 1)
-        else ""
-    )
+    return down_reason(ctl.ports, release.service, digest) if watch.unready_looks >= patience_looks else ""
 
 
 def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[Release, Watch]:

@@ -40,6 +40,15 @@ def is_local(address: Any) -> bool:
 
 
 @pytest.fixture(autouse=True)
+def _same_environment() -> Iterator[None]:
+    """What a command sets for this process, as Prefect's home, is not left to the next test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that leave the machine fail at once, with a sentence."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex

@@ -96,12 +96,11 @@ def down(
     from flows.up import stop_up
     from pipelines.ending import update_service
 
-    home, ports = open_ports()
     if service is not None:
-        update_service(ports, service, lambda s: s.changed(wanted=False))
+        update_service(open_ports()[1], service, lambda s: s.changed(wanted=False))
         stopped = True
     else:
-        stopped = stop_up(home)
+        stopped = stop_up(open_home())
     print_json({"stopped": stopped}) if as_json else typer.echo("stopped" if stopped else "nothing was running")
 
 

@@ -30,9 +30,11 @@ def open_home() -> Home:
 
 def open_ports() -> tuple[Home, Ports]:
     """The home and everything outside it."""
+    from flows.up_file import refuse_other_ledger
     from flows.wiring import wire
 
     home = open_home()
+    refuse_other_ledger(home)
     return home, wire(home)
 
 

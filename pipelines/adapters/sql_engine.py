@@ -6,8 +6,10 @@ others: Shipway's tables have a schema of their own in it.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pipelines.adapters.sql_schema import POSTGRES_SCHEMA, bring_forward, is_cur
 from pipelines.errors import BadInput, DependencyDown, ShipwayError
 
 BUSY_MS = 10_000
+WAIT_S = 0.02
 CONNECT_TIMEOUT_S = 5
 UNSENT_TIMEOUT_MS = 15_000
 """A server that vanished from the network is noticed after this, not after TCP's own quarter of an hour."""
@@ -33,8 +36,7 @@ def open_engine(where: Path | str) -> Engine:
         current = is_current(connection)
     if engine.dialect.name == "sqlite":
         # Only now: this setting is kept in the file, and a file that was refused is left as it is, byte by byte.
-        event.listen(engine, "connect", _write_ahead)
-        engine.dispose()
+        _write_ahead(engine)
     if not current:
         with transaction(engine) as connection:
             bring_forward(connection)
@@ -60,9 +62,23 @@ def _set_pragmas(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _write_ahead(connection: Any, _record: object) -> None:
-    """Readers never wait for the writer."""
-    connection.execute("PRAGMA journal_mode=WAL")
+def _write_ahead(engine: Engine) -> None:
+    """Readers never wait for the writer. SQLite does not wait by itself while another program sets this."""
+    deadline_s = time.monotonic() + BUSY_MS / 1000
+    while (error := _refusal(engine)) and time.monotonic() < deadline_s:
+        time.sleep(WAIT_S)
+    if error:
+        raise DependencyDown(f"the ledger cannot be used: {error}", code="E_LEDGER_IO", hint="check its disk")
+
+
+def _refusal(engine: Engine) -> str:
+    """Why the file is not a write-ahead one yet, or nothing."""
+    with closing(engine.raw_connection()) as connection:
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            return str(error)
+    return ""
 
 
 def _begin(connection: Connection) -> None:

@@ -39,6 +39,8 @@ class Observed:
     restarts: int = 0
     state: str = "running"
     reason: str = ""
+    boot: str = ""
+    """The machine's boot that this was seen in: after another one no process of it is left, and none has failed."""
 
     def is_alive(self) -> bool:
         """Whether that very process still runs."""
@@ -46,6 +48,14 @@ class Observed:
             return self.pid is not None and _is_running(psutil.Process(self.pid), self.started_s)
         except psutil.Error:
             return False
+
+
+def boot_id() -> str:
+    """Which boot of the machine is this? "" where Linux does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def since_boot_s(process: psutil.Process) -> float:

@@ -20,7 +20,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.up import find_up
+from flows.up_file import find_up
 from flows.wiring import tracking_uri, wire
 from pipelines.home import Home
 from pipelines.ports import Ports
@@ -108,8 +108,8 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where commands find the home."""
-        return {**os.environ, "SHIPWAY_HOME": str(self.home.root)}
+        """Where commands find the home, and Prefect its own."""
+        return {**os.environ, "SHIPWAY_HOME": str(self.home.root), "PREFECT_HOME": str(self.home.root / "prefect")}
 
     @property
     def url(self) -> str:
@@ -288,6 +288,20 @@ def test_traffic_goes_home_when_both_are_killed(world, client):
     release = world.newest()
     assert (release.outcome, release.last("interrupted") is not None) == ("promoted", True)
     assert client.failed == 0
+
+
+def test_a_restart_of_up_interrupts_a_release_and_convicts_nobody(world, client):
+    """`down` in the middle of a canary stops gateway and servers; after the next `up` the steps begin anew."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    world.run("down")
+    restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+    try:
+        world.wait_ended()
+    finally:
+        restarted.poll()
+    release = world.newest()
+    assert (release.outcome, release.convicted, release.last("interrupted") is not None) == ("promoted", "", True)
 
 
 def test_a_killed_canary_server_costs_nobody_a_request(world, client):

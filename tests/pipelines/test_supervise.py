@@ -14,7 +14,14 @@ import psutil
 import pytest
 
 from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adapters.unit_files import Observed, observed_file, read_observed, unit_file, write_observed
+from pipelines.adapters.unit_files import (
+    Observed,
+    observed_file,
+    read_observed,
+    read_unit,
+    unit_file,
+    write_observed,
+)
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
 from pipelines.supervise import Supervisor
@@ -288,3 +295,14 @@ def test_an_end_is_told_in_one_line(tmp_path, returncode, said, expected):
 def test_an_end_without_a_log_is_still_told(tmp_path):
     """The log may be gone."""
     assert how_it_ended(2, tmp_path / "none", 0) == "exit code 2"
+
+
+@pytest.mark.integration
+def test_a_reboot_is_not_a_crash(home, runtime, tmp_path):
+    """What was seen in another boot is started anew, and that is not counted as a restart: the bytes did not fail."""
+    runtime.ensure(UNIT)
+    unit = read_unit(home, UNIT.name)
+    write_observed(home, Observed(unit, os.getpid(), 5.0, restarts=1, boot="another boot"))
+    with supervising(home, write_command(tmp_path)) as supervisor:
+        ready(runtime, supervisor)
+        assert runtime.status(UNIT.name).restarts == 1

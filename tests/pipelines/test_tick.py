@@ -18,7 +18,7 @@ from pipelines.adapters.memory import (
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.ending import go_home, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
-from pipelines.ports import Command, Now, Ports, RegisteredVersion
+from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
 from pipelines.release import Candidate, Phase, Release
 from pipelines.rollout import PATIENCE_S, RollBack
 from pipelines.service import Deployment, Service
@@ -196,6 +196,32 @@ def test_a_crashed_canary_goes_home_without_statistics():
     world.look()
     assert (world.release.phase, world.share) == (Phase.ROLLED_BACK, 0)
     assert "exited" in world.release.reason
+
+
+def test_an_interrupted_canary_that_starts_is_waited_for():
+    """`down` or a reboot took everything away: until its server is ready it gets no user, and nobody is accused."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.ports.router.advance(1e6)
+    unit = next(u for u in world.ports.runtime.units("s") if u.digest == NEW)
+    world.ports.runtime.set(unit.name, UnitStatus("starting"))
+    for _ in range(5):
+        world.look()
+        assert (world.release.phase, world.share) == (Phase.BAKING, 0)
+    world.ports.runtime.set(unit.name, UnitStatus("ready", "http://127.0.0.1:1"))
+    world.look_until(Phase.PROMOTED)
+    assert world.release.last("interrupted") is not None
+
+
+def test_an_interrupted_canary_that_fails_goes_home():
+    """Failing is not starting."""
+    world = World()
+    world.look_until(Phase.BAKING)
+    world.ports.router.advance(1e6)
+    unit = next(u for u in world.ports.runtime.units("s") if u.digest == NEW)
+    world.ports.runtime.set(unit.name, UnitStatus("failed", reason="exit code 3"))
+    world.look()
+    assert (world.release.phase, "exit code 3" in world.release.reason) == (Phase.ROLLED_BACK, True)
 
 
 def test_a_lost_lease_begins_again_and_accuses_nobody():
