@@ -15,10 +15,10 @@ def load(name: str) -> Any:
     `compute(predictions=…, references=…)` takes probabilities of shape [n, k] and true classes of shape [n].
     Importing `evaluate` costs seconds, so it happens here.
     """
+    metric = QUALITY[name]
     import datasets
     import evaluate
 
-    metric = QUALITY[name]
     features = datasets.Features(
         {
             "predictions": datasets.Sequence(datasets.Value("float64")),

@@ -22,6 +22,7 @@ def test_an_undisturbed_release_ends_as_its_story_says(story, tmp_path):
     assert (played.release.phase, played.violations, played.is_stuck) == (story.end, [], False)
 
 
+@pytest.mark.integration
 def test_a_kill_at_any_effect_breaks_nothing():
     """Before the effect, or after it and before the controller sees that it happened."""
     swept = sweep(faults=KILLS)
@@ -29,6 +30,7 @@ def test_a_kill_at_any_effect_breaks_nothing():
     assert swept.points >= 500
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("fault", OTHER_FAULTS)
 def test_a_refusal_a_lost_answer_or_a_pause_breaks_nothing(fault):
     """A paused controller comes back after another one took over and finished."""

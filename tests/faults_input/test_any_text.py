@@ -51,6 +51,7 @@ def is_spec_or_bad_input(text: str) -> bool:
     return True
 
 
+@pytest.mark.integration
 @settings(max_examples=600, deadline=None)
 @given(spoilt_specs())
 def test_a_spoilt_spec(text):
@@ -103,6 +104,7 @@ LONGER = (("promote", "--reason", "because"), ("plan", "--model", "models:/m/0")
 COMMANDS = st.sampled_from([*((name,) for name in PLAIN), *LONGER])
 
 
+@pytest.mark.integration
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command=COMMANDS, name=NAMES)
 def test_any_name_on_the_command_line(command, name, tmp_path, monkeypatch):
