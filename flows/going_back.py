@@ -59,6 +59,7 @@ def _release_previous(
         bundle_digest=previous.digest,
         bundle=previous.bundle,
         serving_version=previous.version,
+        image=previous.image,
     )
     champion = {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle}
     resolved = opened.record(

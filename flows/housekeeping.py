@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.wiring import clock
 from pipelines.bundle import UNFINISHED, only_writer
 from pipelines.errors import DependencyDown
-from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter
+from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter, digests_in_images
 from pipelines.home import Home
 from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
@@ -21,8 +21,11 @@ from pipelines.serving.split import TrafficSplit
 def collect(home: Home, ports: Ports, *, dry_run: bool) -> Litter:
     """Remove what nobody needs, and say what it was. No bundle can be sealed meanwhile."""
     with only_writer(home.folder("bundles")):
-        litter = decide_litter(_inventory(home), _uses(home, ports), clock().wall_s)
+        uses = _uses(home, ports)
+        litter = decide_litter(_inventory(home), uses, clock().wall_s)
         if not dry_run:
+            for digest in {bundle.name for bundle in litter.bundles} & digests_in_images(uses):
+                _remove_images(home, digest)
             _remove(home, litter)
     return litter
 
@@ -77,6 +80,13 @@ def _routed(home: Home, ports: Ports, service: str) -> frozenset[str] | None:
         except (OSError, ValueError, KeyError, TypeError):
             return None
     return frozenset(arm.digest for arm in (split.stable, split.canary) if arm is not None)
+
+
+def _remove_images(home: Home, digest: str) -> None:
+    """Before its bundle, which is how the next run would find them."""
+    from pipelines.adapters.docker_builder import remove_images
+
+    remove_images(home.id, digest)
 
 
 def _remove(home: Home, litter: Litter) -> None:

@@ -21,7 +21,8 @@ from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_lock import SqlLock
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.home import Home
-from pipelines.ports import Now, Ports
+from pipelines.ports import Builder, Now, Ports
+from pipelines.spec import PackageSpec
 
 DEFAULT_HOME = ".shipway"
 
@@ -63,8 +64,12 @@ def wire(home: Home) -> Ports:
     )
 
 
-def builder(home: Home) -> FolderBuilder:
-    """What seals bundles."""
+def builder(home: Home, package: PackageSpec) -> Builder:
+    """What packs a candidate."""
+    if package.target == "docker":
+        from pipelines.adapters.docker_builder import DockerBuilder
+
+        return DockerBuilder(home.root / "bundles", home.id, package.base_image)
     return FolderBuilder(home.root / "bundles")
 
 

@@ -97,7 +97,7 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
     spec = spec_of(release)
     shop = Workshop(
         ports,
-        builder(home),
+        builder(home, spec.package),
         held.token,
         spec,
         data_dir_of(release),

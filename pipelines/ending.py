@@ -200,7 +200,7 @@ def update_service(ports: Ports, name: str, change: Any) -> Service:
 
 def deployment_of(release: Release, now_s: float) -> Deployment:
     """The deployment that a sealed candidate is."""
-    candidate = release.sealed
+    candidate, package = release.sealed, release.spec.get("package", {})
     return Deployment(
         digest=candidate.bundle_digest,
         bundle=candidate.bundle,
@@ -211,4 +211,7 @@ def deployment_of(release: Release, now_s: float) -> Deployment:
         artifact_digest=candidate.artifact_digest,
         source_version=candidate.version,
         since_s=now_s,
+        image=candidate.image,
+        memory_mb=int(package.get("memory_mb", 0)) if candidate.image else 0,
+        pids=int(package.get("pids", 0)) if candidate.image else 0,
     )

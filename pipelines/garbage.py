@@ -78,6 +78,11 @@ def needed_digests(uses: Uses, now_s: float) -> frozenset[str]:
     return frozenset((*by_services, *by_releases, *uses.units, *(uses.routed or ())))
 
 
+def digests_in_images(uses: Uses) -> frozenset[str]:
+    """Which bundles were put into an image, too?"""
+    return frozenset(r.candidate.bundle_digest for r in uses.releases if r.candidate and r.candidate.image)
+
+
 def _why_all_bundles_stay(uses: Uses) -> str:
     if uses.routed is None:
         return "a router does not answer, so nobody knows what it serves"

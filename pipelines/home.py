@@ -43,6 +43,11 @@ class Home:
             raise _unusable(error.filename or root, error.strerror) from None
         return cls(root)
 
+    @property
+    def id(self) -> str:
+        """Eight hex digits that name this home beside others, where its path would say too much."""
+        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
+
     def folder(self, name: str) -> Path:
         """One of the home's folders."""
         return self.root / name

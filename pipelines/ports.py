@@ -71,12 +71,13 @@ class Registry(Protocol):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A content-addressed folder with everything that a server needs."""
+    """A content-addressed folder with everything that a server needs, and the image that holds it where one does."""
 
     digest: str
     path: Path
     engine: str
     size_bytes: int
+    image: str = ""
 
 
 class Builder(Protocol):
@@ -95,6 +96,7 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
+    A unit with an `image` runs as a container, within `memory_mb` and `pids`.
     """
 
     name: str
@@ -107,6 +109,9 @@ class Unit:
     release_id: str = ""
     version: int = 0
     timeout_s: float = 10.0
+    image: str = ""
+    memory_mb: int = 0
+    pids: int = 0
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ class Candidate:
     bundle: str = ""
     serving_version: int | None = None
     """The registry version that serves: the compressed variant's, or `version` itself."""
+    image: str = ""
+    """The image that holds the bundle, by digest; "" where it serves without a container."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Deployment:
-    """Bytes that serve or may serve: a verified bundle, and where it came from."""
+    """Bytes that serve or may serve: a verified bundle, where it came from, and its container, if any."""
 
     digest: str
     bundle: str
@@ -21,6 +21,9 @@ class Deployment:
     source_version: int | None = None
     since_s: float = 0.0
     keep_until_s: float | None = None
+    image: str = ""
+    memory_mb: int = 0
+    pids: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _MODEL_URI = re.compile(
     rf"models:/(?P<name>{NAME.pattern})(?:/(?P<version>[1-9][0-9]{{0,9}})|@(?P<alias>{NAME.pattern}))"
 )
+_IMAGE_REF = re.compile(
+    r"(?=.{1,255}$)([a-z0-9]+([.-][a-z0-9]+)*(:\d{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S = 30 * 86400.0
@@ -57,6 +61,14 @@ def _uri_code(value: str) -> str:
     return "E_ALIAS" if at and NAME.fullmatch(name) else "E_NAME"
 
 
+def _image_ref(value: str) -> str:
+    if not _IMAGE_REF.fullmatch(value):
+        raise SpecProblem(
+            "E_IMAGE", f"{value[:80]!r} is not an image: [HOST[:PORT]/]name[:tag][@sha256:64 hex digits], in lower case"
+        )
+    return value
+
+
 def _seconds(value: Any) -> Any:
     """Durations are numbers of seconds, or text with a unit."""
     if isinstance(value, str):
@@ -76,6 +88,7 @@ def _strict_number(value: Any) -> Any:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+ImageRef = Annotated[str, AfterValidator(_image_ref)]
 ModelUri = Annotated[str, AfterValidator(_model_uri)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Number = Annotated[float, BeforeValidator(_strict_number)]
@@ -138,9 +151,15 @@ class EvaluateSpec(Part):
 
 
 class PackageSpec(Part):
-    """What the candidate is packed into."""
+    """What the candidate is packed into: processes of this machine, or containers of its Docker Engine."""
 
-    target: Literal["process"] = "process"
+    target: Literal["process", "docker"] = "process"
+    base_image: ImageRef | None = Field(
+        default=None,
+        description="for docker: what the image begins with; python:X.Y-slim-bookworm of Shipway's own Python",
+    )
+    memory_mb: Annotated[int, Field(ge=64, le=4_194_304, description="for docker: more than this ends a server")] = 4096
+    pids: Annotated[int, Field(ge=16, le=32_768, description="for docker: processes and threads of a server")] = 512
 
 
 class ServeSpec(Part):

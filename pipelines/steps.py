@@ -122,6 +122,7 @@ def build(shop: Workshop, release: Release) -> Findings:
         bundle_digest=bundle.digest,
         bundle=str(bundle.path),
         serving_version=serving,
+        image=bundle.image,
     )
     return {"candidate": asdict(sealed), "engine": bundle.engine, "size_mb": bundle.size_bytes / 1e6}
 

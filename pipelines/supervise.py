@@ -38,6 +38,7 @@ from pipelines.unit_process import (
     find_by_command,
     how_it_ended,
     kill,
+    remove_container,
     spawn,
     terminate,
     unit_command,
@@ -58,6 +59,9 @@ class Supervisor:
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _doors: Doors = field(default_factory=Doors)
     _unwritten: set[str] = field(default_factory=set)
+    _unclean: set[str] = field(default_factory=set)
+    """Units whose process ended otherwise than by draining: a container may have outlived its keeper."""
+    _removals: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _has_adopted: bool = False
 
     def step(self, now: Now) -> None:
@@ -83,10 +87,27 @@ class Supervisor:
         """Stop every process, drained, gateways first; what does not end in time is killed."""
         self._doors.close_all()
         alive = [s.observed for s in self._seen.values() if s.observed.is_alive()]
-        _end([o for o in alive if o.unit.kind == "gateway"])
-        _end([o for o in alive if o.unit.kind != "gateway"])
+        self._end([o for o in alive if o.unit.kind == "gateway"])
+        self._end([o for o in alive if o.unit.kind != "gateway"])
         for name in list(self._seen):
             self._forget(name)
+        for removal in self._removals.values():
+            with suppress(subprocess.TimeoutExpired):
+                removal.wait(DRAIN_S)
+
+    def _end(self, running: Sequence[Observed]) -> None:
+        """Drain these, and kill what is left when the time is over."""
+        processes = []
+        for observed in running:
+            with suppress(psutil.NoSuchProcess):
+                processes.append(psutil.Process(observed.pid))
+            terminate(observed)
+        gone, left = psutil.wait_procs(processes, timeout=DRAIN_S)
+        for observed in running:
+            kill(observed)
+        psutil.wait_procs(left, timeout=1.0)
+        clean = {process.pid for process in gone if getattr(process, "returncode", None) == 0}
+        self._unclean.update(observed.unit.name for observed in running if observed.pid not in clean)
 
     def _wanted(self) -> dict[str, Unit]:
         """The wanted units. A file that cannot be read changes nothing about what runs."""
@@ -133,6 +154,8 @@ class Supervisor:
         """A process that ended: why, and when it may start again (at once after it ran well or was asked to end)."""
         child = self._children.pop(seen.observed.pid or 0, None)
         was_asked = child is not None and child.returncode == 0
+        if not was_asked:
+            self._unclean.add(seen.observed.unit.name)
         waited_s = 0.0 if was_asked or now.mono_s - seen.started_s > HEALTHY_AFTER_S else seen.backoff_s
         reason = how_it_ended(child.returncode if child else None, self._log(seen.observed.unit), seen.log_from)
         return replace(
@@ -145,6 +168,8 @@ class Supervisor:
 
     def _start(self, unit: Unit, now: Now) -> None:
         before = self._seen.get(unit.name)
+        if unit.name in self._removals and self._removals[unit.name].poll() is None:
+            return
         try:
             door = self._door(unit)
         except OSError:
@@ -163,10 +188,13 @@ class Supervisor:
         self._note(Seen(observed, True, now.mono_s, before.backoff_s if before else 0.0, log_from=log_from))
 
     def _door(self, unit: Unit) -> socket.socket | None:
-        """The gateway's open door; a server opens its own port. OSError where the port is somebody else's."""
+        """The gateway's open door; a server opens its own port. OSError where the port is somebody else's.
+
+        A container that lost its keeper still has its port; the engine refuses one that is somebody else's.
+        """
         if unit.kind == "gateway":
             return self._doors.open(unit)
-        if is_port_taken(unit.port):
+        if not unit.image and is_port_taken(unit.port):
             raise OSError(errno.EADDRINUSE, "taken")
         return None
 
@@ -193,7 +221,10 @@ class Supervisor:
 
     def _forget(self, name: str) -> None:
         self._doors.close(name)
-        self._seen.pop(name, None)
+        seen = self._seen.pop(name, None)
+        if seen is not None and seen.observed.unit.image and name in self._unclean:
+            self._removals[name] = remove_container(self.home, seen.observed.unit, self.environ)
+        self._unclean.discard(name)
         self._unwritten.discard(name)
         with suppress(OSError):
             observed_file(self.home, name).unlink(missing_ok=True)
@@ -204,16 +235,3 @@ class Supervisor:
 
 def _observe(unit: Unit, process: psutil.Process, now: Now, restarts: int = 0) -> Observed:
     return Observed(unit, process.pid, since_boot_s(process), now.wall_s, restarts, boot=boot_id())
-
-
-def _end(running: Sequence[Observed]) -> None:
-    """Drain these, and kill what is left when the time is over."""
-    processes = []
-    for observed in running:
-        with suppress(psutil.NoSuchProcess):
-            processes.append(psutil.Process(observed.pid))
-        terminate(observed)
-    _, left = psutil.wait_procs(processes, timeout=DRAIN_S)
-    for observed in running:
-        kill(observed)
-    psutil.wait_procs(left, timeout=1.0)

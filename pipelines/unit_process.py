@@ -22,6 +22,10 @@ TAIL_BYTES = 4096
 
 _PASSED_ON = {
     "CUDA_VISIBLE_DEVICES",
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONTEXT",
+    "DOCKER_HOST",
+    "DOCKER_TLS_VERIFY",
     "HOME",
     "LANG",
     "LD_LIBRARY_PATH",
@@ -42,12 +46,41 @@ _OFFLINE = {
 
 
 def unit_command(home: Home, unit: Unit) -> list[str]:
-    """The command line of a unit's process."""
+    """The command line of a unit's process; a container's is its keeper."""
+    if unit.image:
+        return _keeper_command(home, unit)
     options = _gateway_options(home, unit) if unit.kind == "gateway" else _server_options(unit)
     module = "pipelines.serving.gateway" if unit.kind == "gateway" else "pipelines.serving.server"
     named = [str(part) for pair in options.items() for part in pair]
     # -P: a folder called `pipelines` where somebody happened to type the command is not ours.
     return [sys.executable, "-P", "-m", module, "--port", str(unit.port), *named]
+
+
+def _keeper_command(home: Home, unit: Unit) -> list[str]:
+    options = {
+        "--name": _container_name(home, unit),
+        "--image": unit.image,
+        "--port": unit.port,
+        "--home": home.id,
+        "--digest": unit.digest,
+        "--memory-mb": unit.memory_mb,
+        "--pids": unit.pids,
+        **({"--cpus": unit.cpus} if unit.cpus else {}),
+    }
+    named = [str(part) for pair in options.items() for part in pair]
+    serving = [str(part) for pair in _named_as(unit).items() for part in pair]
+    return [sys.executable, "-P", "-m", "pipelines.adapters.docker_keeper", *named, "--", *serving]
+
+
+def _container_name(home: Home, unit: Unit) -> str:
+    """The same for the same unit, so that there are never two; another home has other names."""
+    return f"shipway-{home.id}-{unit.name}"
+
+
+def remove_container(home: Home, unit: Unit, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Remove a container that may have outlived its keeper, in the background."""
+    command = [sys.executable, "-P", "-m", "pipelines.adapters.docker_keeper", "--remove", _container_name(home, unit)]
+    return spawn(command, environ, home.root, home.folder("logs") / f"{unit.name}.log")
 
 
 def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
@@ -60,14 +93,13 @@ def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
 
 
 def _server_options(unit: Unit) -> dict[str, object]:
+    return {"--bundle": unit.bundle, "--digest": unit.digest, **_named_as(unit)}
+
+
+def _named_as(unit: Unit) -> dict[str, object]:
+    """What a server calls itself, and how many threads it has, wherever it runs."""
     threads = {"--threads": max(1, round(unit.cpus))} if unit.cpus else {}
-    return {
-        "--bundle": unit.bundle,
-        "--digest": unit.digest,
-        "--model-name": unit.service,
-        "--model-version": unit.version,
-        **threads,
-    }
+    return {"--model-name": unit.service, "--model-version": unit.version, **threads}
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

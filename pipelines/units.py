@@ -39,6 +39,9 @@ def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
             cpus=service.cpus,
             release_id=deployment.release_id,
             version=deployment.version,
+            image=deployment.image,
+            memory_mb=deployment.memory_mb,
+            pids=deployment.pids,
         )
         for replica in range(service.replicas)
     )

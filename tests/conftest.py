@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import pytest
 from sqlalchemy import Engine
 
 from pipelines.adapters.sql_engine import open_engine
+from tests.docker_engine import CannotRun
+from tests.docker_engine import Engine as DockerEngine
+from tests.docker_engine import missing as docker_missing
+from tests.docker_engine import running as docker_running
 from tests.postgres import Server, program, serving
 
 QUIET = {
@@ -102,6 +107,20 @@ def postgres_engine(postgres: Server) -> Iterator[Engine]:
     engine = open_engine(postgres.url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """A real Docker Engine. Where none can run the tests are skipped, with the reason."""
+    reason = docker_missing()
+    if reason:
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        try:
+            own = stack.enter_context(docker_running())
+        except CannotRun as error:
+            pytest.skip(str(error))
+        yield own
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.adapters.docker_builder import DockerBuilder, remove_images
+from pipelines.adapters.docker_engine import BUNDLE_LABEL, engine, image_id
 from pipelines.adapters.folder_builder import FolderBuilder
 from pipelines.adapters.memory_registry import MemoryBuilder
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Builder
+from tests.docker_engine import BASE_IMAGE
 
-FACTS = {"engine": "torch", "labels": ["no", "yes"], "max_length": 64, "model": "sentiment", "variant": "source"}
+FACTS = {"engine": "onnxruntime", "labels": ["no", "yes"], "max_length": 64, "model": "sentiment", "variant": "source"}
 
 
 class BuilderContract:
@@ -36,7 +39,7 @@ class BuilderContract:
         bundle = builder.build(folder, FACTS)
         assert bundle.digest.startswith("sha256:")
         assert (bundle.path / "inner" / "words.txt").read_text() == "hello"
-        assert bundle.engine == "torch"
+        assert bundle.engine == "onnxruntime"
         assert bundle.size_bytes >= len("{}hello")
 
     def test_the_same_input_is_built_once(self, builder, folder):
@@ -77,3 +80,52 @@ class TestMemoryBuilder(BuilderContract):
     def builder(self, tmp_path: Path) -> Builder:
         """A new one."""
         return MemoryBuilder()
+
+
+@pytest.mark.integration
+@pytest.mark.docker
+@pytest.mark.usefixtures("docker_engine")
+@pytest.mark.timeout(600)
+class TestDockerBuilder(BuilderContract):
+    """Images of a real engine."""
+
+    @pytest.fixture
+    def builder(self, tmp_path: Path) -> Builder:
+        """On an empty store; the engine knows the base image."""
+        return DockerBuilder(tmp_path / "store", "home", BASE_IMAGE)
+
+    def test_the_image_is_found_by_the_digest_of_its_bundle(self, builder, folder):
+        """One image, without a tag that could be moved, and nobody is root in it."""
+        bundle = builder.build(folder, FACTS)
+        image = engine().images.get(bundle.image)
+        assert image.labels[BUNDLE_LABEL] == bundle.digest
+        assert (image.id, image.attrs["Config"]["User"]) == (bundle.image, "10001:10001")
+        assert "/invocations" in str(image.attrs["Config"]["Healthcheck"]["Test"])
+
+    def test_an_image_goes_with_its_home(self, builder, tmp_path, folder):
+        """Another home's image of the same bundle stays, and so does the runtime that it stands on."""
+        other = DockerBuilder(tmp_path / "other", "elsewhere", BASE_IMAGE).build(folder, FACTS)
+        ours = builder.build(folder, FACTS)
+        assert ours.digest == other.digest
+        remove_images("home", ours.digest)
+        remove_images("home", ours.digest)
+        assert image_id(engine(), ours.image) == ""
+        assert image_id(engine(), other.image) == other.image
+        assert builder.build(folder, FACTS).digest == ours.digest
+
+    def test_an_unknown_base_is_said(self, tmp_path, folder):
+        """E_BUILD with what the engine says; there is no bundle without an image in the record."""
+        with pytest.raises(DependencyDown) as caught:
+            DockerBuilder(tmp_path / "store", "home", "localhost:1/nobody/has-this:1.0").build(folder, FACTS)
+        assert (caught.value.code, caught.value.field) == ("E_BUILD", "package.target")
+
+
+def test_without_an_engine_it_says_what_to_do(tmp_path, monkeypatch):
+    """E_DOCKER, with the way out."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "config.json").write_text("{}")
+    with pytest.raises(DependencyDown, match="does not answer") as caught:
+        DockerBuilder(tmp_path / "store", "home").build(tmp_path / "prepared", FACTS)
+    assert caught.value.code == "E_DOCKER"
+    assert "process" in caught.value.hint

@@ -6,18 +6,23 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.adapters import process_runtime
+from pipelines.adapters.docker_engine import HOME_LABEL, engine
 from pipelines.adapters.memory import MemoryRuntime
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.adapters.unit_files import read_unit, unit_file
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
-from pipelines.ports import Runtime, Unit, UnitStatus
+from pipelines.ports import Bundle, Runtime, Unit, UnitStatus
+from pipelines.supervise import Supervisor
+from pipelines.unit_process import unit_command
+from tests.docker_engine import BASE_IMAGE
 from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
 
 UNIT = Unit("s-0", "server", "s", digest="sha256:1", bundle="/bundle")
@@ -32,85 +37,96 @@ class RuntimeContract:
         """The adapter under test."""
         raise NotImplementedError
 
+    @pytest.fixture
+    def unit(self) -> Unit:
+        """What is wanted."""
+        return UNIT
+
+    def changed(self, unit: Unit) -> Unit:
+        """Something else under the same name."""
+        return replace(unit, digest="sha256:2")
+
     def crash(self, runtime: Runtime, name: str) -> None:
         """The unit's process dies."""
         raise NotImplementedError
 
     def eventually(self, runtime: Runtime, name: str, is_so: Callable[[UnitStatus], bool]) -> UnitStatus:
         """The unit's status once it is so."""
-        assert until(lambda: is_so(runtime.status(name))), runtime.status(name)
+        assert until(lambda: is_so(runtime.status(name)), timeout_s=60), runtime.status(name)
         return runtime.status(name)
 
     def test_an_unknown_unit_is_absent(self, runtime):
         """With nothing to say about it."""
         assert runtime.status("nobody") == UnitStatus()
 
-    def test_what_is_ensured_becomes_ready(self, runtime):
+    def test_what_is_ensured_becomes_ready(self, runtime, unit):
         """On loopback, with a process and no restarts."""
-        runtime.ensure(UNIT)
-        status = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
+        runtime.ensure(unit)
+        status = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
         assert status.url.startswith("http://127.0.0.1:")
         assert (status.pid is not None, status.restarts, status.reason) == (True, 0, "")
 
-    def test_ensuring_again_changes_nothing(self, runtime):
+    def test_ensuring_again_changes_nothing(self, runtime, unit):
         """The same process on the same port."""
-        runtime.ensure(UNIT)
-        before = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
-        runtime.ensure(UNIT)
-        after = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
+        runtime.ensure(unit)
+        before = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        runtime.ensure(unit)
+        after = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
         assert (after.url, after.pid, after.restarts) == (before.url, before.pid, 0)
 
-    def test_a_crash_is_counted_and_repaired(self, runtime):
+    def test_a_crash_is_counted_and_repaired(self, runtime, unit):
         """Same address, one restart."""
-        runtime.ensure(UNIT)
-        before = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
-        self.crash(runtime, UNIT.name)
-        after = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready" and s.restarts == 1)
+        runtime.ensure(unit)
+        before = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        self.crash(runtime, unit.name)
+        after = self.eventually(runtime, unit.name, lambda s: s.state == "ready" and s.restarts == 1)
         assert after.url == before.url
 
-    def test_units_have_their_own_ports(self, runtime):
+    def test_units_have_their_own_ports(self, runtime, unit):
         """Two that choose do not choose the same."""
-        runtime.ensure(UNIT)
-        runtime.ensure(OTHER)
-        assert len({runtime.status(u.name).url for u in (UNIT, OTHER)}) == 2
+        other = replace(unit, name="s-1")
+        runtime.ensure(unit)
+        runtime.ensure(other)
+        assert len({runtime.status(u.name).url for u in (unit, other)}) == 2
 
-    def test_a_changed_unit_keeps_its_address(self, runtime):
+    def test_a_changed_unit_keeps_its_address(self, runtime, unit):
         """Other bytes under the same name are ready where the first ones were."""
-        runtime.ensure(UNIT)
-        before = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
-        runtime.ensure(replace(UNIT, digest="sha256:2"))
-        after = self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
+        runtime.ensure(unit)
+        before = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        runtime.ensure(self.changed(unit))
+        after = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
         assert (after.url, after.restarts) == (before.url, 0)
-        assert runtime.units("s")[0].digest == "sha256:2"
+        assert replace(runtime.units("s")[0], port=0) == self.changed(unit)
 
-    def test_what_is_removed_is_absent(self, runtime):
+    def test_what_is_removed_is_absent(self, runtime, unit):
         """And no longer wanted; the others stay."""
-        runtime.ensure(UNIT)
-        runtime.ensure(OTHER)
-        runtime.remove(UNIT.name)
-        assert runtime.status(UNIT.name).state == "absent"
-        assert [u.name for u in runtime.units("s")] == [OTHER.name]
+        other = replace(unit, name="s-1")
+        runtime.ensure(unit)
+        runtime.ensure(other)
+        runtime.remove(unit.name)
+        assert runtime.status(unit.name).state == "absent"
+        assert [u.name for u in runtime.units("s")] == [other.name]
 
     def test_removing_what_is_absent_is_fine(self, runtime):
         """Nothing happens."""
         runtime.remove("nobody")
         assert runtime.status("nobody").state == "absent"
 
-    def test_what_was_removed_can_come_back(self, runtime):
+    def test_what_was_removed_can_come_back(self, runtime, unit):
         """Without a restart on its account."""
-        runtime.ensure(UNIT)
-        self.eventually(runtime, UNIT.name, lambda s: s.state == "ready")
-        runtime.remove(UNIT.name)
-        runtime.ensure(UNIT)
-        assert self.eventually(runtime, UNIT.name, lambda s: s.state == "ready").restarts == 0
+        runtime.ensure(unit)
+        self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        runtime.remove(unit.name)
+        runtime.ensure(unit)
+        assert self.eventually(runtime, unit.name, lambda s: s.state == "ready").restarts == 0
 
-    def test_units_are_listed_by_service(self, runtime):
+    def test_units_are_listed_by_service(self, runtime, unit):
         """As they were asked for, each with the port it got."""
-        runtime.ensure(UNIT)
-        runtime.ensure(replace(UNIT, name="t-0", service="t"))
+        runtime.ensure(unit)
+        runtime.ensure(replace(unit, name="t-0", service="t"))
         (found,) = runtime.units("s")
-        assert replace(found, port=0) == UNIT
-        assert found.port == int(runtime.status(UNIT.name).url.rsplit(":", 1)[1])
+        assert replace(found, port=0) == unit
+        assert found.port == int(runtime.status(unit.name).url.rsplit(":", 1)[1])
         assert runtime.units("nobody") == ()
 
 
@@ -145,6 +161,24 @@ def home(tmp_path: Path) -> Home:
     return Home.open(tmp_path / "home")
 
 
+@contextmanager
+def stepping(supervisor: Supervisor) -> Iterator[None]:
+    """A supervisor at work in a thread, as `up` has it."""
+    stop = threading.Event()
+
+    def supervise() -> None:
+        while not stop.wait(0.02):
+            supervisor.step(now())
+
+    thread = threading.Thread(target=supervise)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 @pytest.mark.integration
 class TestProcessRuntime(RuntimeContract):
     """Real processes under a real supervisor."""
@@ -152,24 +186,116 @@ class TestProcessRuntime(RuntimeContract):
     @pytest.fixture
     def runtime(self, home: Home, tmp_path: Path) -> Iterator[Runtime]:
         """The client, with a supervisor in a thread as `up` has it."""
-        stop = threading.Event()
-        with supervising(home, write_command(tmp_path)) as supervisor:
-
-            def supervise() -> None:
-                while not stop.wait(0.02):
-                    supervisor.step(now())
-
-            thread = threading.Thread(target=supervise)
-            thread.start()
-            try:
-                yield ProcessRuntime(home)
-            finally:
-                stop.set()
-                thread.join()
+        with supervising(home, write_command(tmp_path)) as supervisor, stepping(supervisor):
+            yield ProcessRuntime(home)
 
     def crash(self, runtime: ProcessRuntime, name: str) -> None:
         """Kill -9."""
         os.kill(runtime.status(name).pid or 0, signal.SIGKILL)
+
+
+@pytest.mark.integration
+@pytest.mark.docker
+@pytest.mark.usefixtures("docker_engine")
+@pytest.mark.timeout(600)
+class TestContainers(RuntimeContract):
+    """Real containers on a real engine, each with its keeper under a real supervisor."""
+
+    @pytest.fixture
+    def unit(self, tiny_image: Bundle) -> Unit:
+        """One replica of a tiny real model, within narrow limits."""
+        held = {"digest": tiny_image.digest, "image": tiny_image.image, "memory_mb": 512, "pids": 64, "cpus": 1.0}
+        return replace(UNIT, bundle=str(tiny_image.path), **held)
+
+    @pytest.fixture
+    def runtime(self, home: Home) -> Iterator[Runtime]:
+        """The client, with a supervisor in a thread as `up` has it; no container of this home is left afterwards."""
+        with supervising(home, unit_command) as supervisor, stepping(supervisor):
+            yield ProcessRuntime(home)
+        assert containers_of(home) == []
+
+    def crash(self, runtime: ProcessRuntime, name: str) -> None:
+        """Kill -9 of the server in its container."""
+        (container,) = [c for c in engine().containers.list() if c.name.endswith(name)]
+        container.kill("SIGKILL")
+
+    def changed(self, unit: Unit) -> Unit:
+        """The same bytes, said to be another version: the container must be another one."""
+        return replace(unit, version=2)
+
+    def test_it_is_confined(self, runtime, unit):
+        """Loopback, a number for a user, a root that cannot be written, no capability, and the limits of the spec."""
+        runtime.ensure(unit)
+        self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        (container,) = engine().containers.list()
+        host = container.attrs["HostConfig"]
+        assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (512 * 2**20, 512 * 2**20, 64)
+        assert (host["NanoCpus"], host["ReadonlyRootfs"], host["CapDrop"]) == (10**9, True, ["ALL"])
+        assert host["PortBindings"]["8080/tcp"][0]["HostIp"] == "127.0.0.1"
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert inside(container, "import os; print(os.getuid())") == "10001"
+        assert "Read-only" in inside(container, "open('/srv/bundle/x', 'w')")
+        assert inside(container, "print(open('/proc/self/status').read().split('CapEff:')[1].split()[0])") == "0" * 16
+        assert inside(container, "print(open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0])") == "1"
+        asked = container.attrs["Config"]["Healthcheck"]["Test"]
+        assert container.exec_run(asked[1:]).exit_code == 0
+        log = (runtime._home.folder("logs") / f"{unit.name}.log").read_text()
+        assert "telemetry" not in log, "the engine calls home"
+
+    def test_a_container_that_lost_its_keeper_is_adopted(self, runtime, unit):
+        """The same container goes on serving; there are never two."""
+        runtime.ensure(unit)
+        before = self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        (container,) = engine().containers.list()
+        os.kill(before.pid or 0, signal.SIGKILL)
+        after = self.eventually(runtime, unit.name, lambda s: s.state == "ready" and s.pid != before.pid)
+        assert ([c.id for c in engine().containers.list(all=True)], after.url) == ([container.id], before.url)
+
+    def test_a_container_that_outgrows_its_memory_says_so(self, runtime, unit):
+        """It is ended by the kernel, counted, and the reason names the limit."""
+        runtime.ensure(unit)
+        self.eventually(runtime, unit.name, lambda s: s.state == "ready")
+        (container,) = engine().containers.list()
+        outgrow(container)
+        status = self.eventually(runtime, unit.name, lambda s: s.restarts == 1 or s.state == "failed")
+        log = (runtime._home.folder("logs") / f"{unit.name}.log").read_text()
+        assert "out of memory" in status.reason + log
+
+    def test_an_image_that_is_gone_is_named(self, runtime, unit):
+        """E_IMAGE."""
+        runtime.ensure(replace(unit, image="sha256:" + "0" * 64))
+        self.eventually(runtime, unit.name, lambda s: "E_IMAGE" in s.reason)
+
+
+@pytest.fixture(scope="session")
+def tiny_image(docker_engine, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny model on ONNX Runtime, in an image."""
+    from pipelines.adapters.docker_builder import DockerBuilder
+    from pipelines.compress.search import techniques_for
+    from pipelines.evaluation import source_subject
+
+    folder = tmp_path_factory.mktemp("image")
+    (technique,) = techniques_for("dynamic-int8")
+    facts = dict(source_subject(tiny_model, "tiny").facts)
+    made = technique.compress(tiny_model, folder / "small", facts)
+    facts.update(engine=made.engine, variant=technique.name, recipe=dict(made.recipe))
+    return DockerBuilder(folder / "bundles", "home", BASE_IMAGE).build(made.folder, facts)
+
+
+def containers_of(home: Home) -> list[str]:
+    """The containers that carry this home's label."""
+    found = engine().containers.list(all=True, filters={"label": f"{HOME_LABEL}={home.id}"})
+    return [container.name for container in found]
+
+
+def outgrow(container) -> None:
+    """Fill the container's memory, so that the kernel ends its server."""
+    inside(container, "open('/proc/1/oom_score_adj', 'w').write('1000'); x = [b'x' * 2**20 for _ in range(2000)]")
+
+
+def inside(container, program: str) -> str:
+    """What Python says in a container."""
+    return container.exec_run(["python", "-c", program]).output.decode().strip()
 
 
 def test_what_is_wanted_outlives_who_wanted_it(home):

@@ -6,18 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from flows.housekeeping import collect
 from flows.wiring import wire
+from pipelines.adapters.docker_builder import DockerBuilder
+from pipelines.adapters.docker_engine import engine, image_id
 from pipelines.bundle import seal
+from pipelines.errors import DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.release import Phase, Release
 from pipelines.service import Deployment, Service
 from pipelines.serving.split import Arm, TrafficSplit
+from tests.docker_engine import BASE_IMAGE
 
 FACTS = {"engine": "torch", "labels": ["a", "b"], "max_length": 8, "model": "m", "variant": "source"}
 
@@ -103,3 +108,24 @@ def test_the_command_says_how_much_it_frees(home):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
         said = json.loads(done.stdout)
         assert (said["bundles"], said["bytes_freed"], path.exists()) == ([digest], size_bytes, is_there)
+
+
+@pytest.mark.integration
+@pytest.mark.docker
+@pytest.mark.timeout(300)
+def test_an_image_goes_with_its_bundle(home, ports, docker_engine):
+    """And a bundle stays as long as its image cannot be removed: the next run finds both."""
+    (home.root / "prepared").mkdir()
+    (home.root / "prepared" / "config.json").write_text("{}")
+    facts = FACTS | {"engine": "onnxruntime"}
+    bundle = DockerBuilder(home.folder("bundles"), home.id, BASE_IMAGE).build(home.root / "prepared", facts)
+    begun = opened("r1")
+    packed = asdict(begun.candidate) | {"bundle_digest": bundle.digest, "image": bundle.image}
+    ports.ledger.create(begun.record(2.0, "sealed", candidate=packed).enter(Phase.REJECTED, 3.0, why="worse"))
+    user = engine().containers.create(bundle.image)
+    with pytest.raises(DependencyDown, match="container"):
+        collect(home, ports, dry_run=False)
+    assert bundle.path.exists()
+    user.remove()
+    assert [b.name for b in collect(home, ports, dry_run=False).bundles] == [bundle.digest]
+    assert (image_id(engine(), bundle.image), bundle.path.exists()) == ("", False)

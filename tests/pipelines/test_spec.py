@@ -73,6 +73,10 @@ BAD = {
     "gate on no slice": (BASE.replace("min: 0.5", "min: 0.5, slices: topic"), "E_CONFIG", "evaluate", ""),
     "lease shorter than six looks": (BASE + "rollout: {look_s: 30}\n", "E_DURATION", "rollout", ""),
     "yes is no bool": (BASE + "bootstrap: 'yes'\n", "E_CONFIG", "bootstrap", ""),
+    "image in capitals": (BASE + "package: {base_image: Python:3.11}\n", "E_IMAGE", "package.base_image", ""),
+    "image cut short": (BASE + "package: {base_image: 'a@sha256:ab'}\n", "E_IMAGE", "package.base_image", ""),
+    "image with an option": (BASE + "package: {base_image: '--network=host'}\n", "E_IMAGE", "package.base_image", ""),
+    "unknown target": (BASE + "package: {target: podman}\n", "E_CONFIG", "package.target", ""),
     "alpha of one": (BASE + "rollout: {alpha: 1}\n", "E_CONFIG", "rollout.alpha", ""),
 }
 

@@ -1,0 +1,97 @@
+"""What must be in an image so that it serves as this installation does?
+
+The same versions of every distribution that the server and its engine need, downloaded here with this machine's index,
+certificates and credentials, so that none of those enters the build; and Shipway's own packages as installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from pipelines.errors import DependencyDown
+
+OWN_PACKAGES = ("evals", "pipelines")
+"""What a server imports; what decides about releases is not in its image."""
+
+
+def pins(engine: str) -> list[str]:
+    """`name==version` of everything that Shipway with this engine needs, as it is installed here."""
+    found: dict[str, str] = {}
+    waiting = [("shipway", frozenset({engine}))]
+    while waiting:
+        name, extras = waiting.pop()
+        for needed in _requirements(name, extras):
+            key = _normal(needed.name)
+            if key not in found:
+                found[key] = metadata.version(needed.name).partition("+")[0]
+                waiting.append((needed.name, frozenset(needed.extras)))
+    return [f"{name}=={version}" for name, version in sorted(found.items())]
+
+
+def _requirements(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
+    for line in metadata.requires(name) or ():
+        needed = Requirement(line)
+        if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            yield needed
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def own_files() -> dict[str, Path]:
+    """Shipway's own Python files by their path below the import root."""
+    found = {}
+    for package in OWN_PACKAGES:
+        spec = importlib.util.find_spec(package)
+        folder = Path(str(spec.origin)).parent if spec is not None else Path(package)
+        found.update({f"{package}/{file.relative_to(folder)}": file for file in sorted(folder.rglob("*.py"))})
+    return found
+
+
+def dockerfile() -> Path:
+    """`serving.Dockerfile`: beside the package where it is installed, in `docker/` of a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "serving.Dockerfile"
+    return installed if installed.exists() else package.parent / "docker" / "serving.Dockerfile"
+
+
+def runtime_key(engine: str, base: str) -> str:
+    """What identifies a runtime image: its base, the Dockerfile, the versions, and Shipway's own files."""
+    content = hashlib.sha256()
+    for part in (base, dockerfile().read_text(), *pins(engine)):
+        content.update(part.encode() + b"\0")
+    for name, file in own_files().items():
+        content.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return content.hexdigest()[:24]
+
+
+def fill_context(folder: Path, engine: str) -> None:
+    """Put wheels, their list and Shipway's own packages into a build context. DependencyDown where pip fails."""
+    wheels, listed = folder / "wheels", folder / "requirements.txt"
+    listed.write_text("\n".join(pins(engine)) + "\n")
+    for name, file in own_files().items():
+        (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder / "app" / name)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--no-deps"]
+    done = subprocess.run(
+        [*command, "--dest", str(wheels), "--requirement", str(listed)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise DependencyDown(
+            f"the wheels for the image were not downloaded: {said[:300]}",
+            code="E_BUILD",
+            field="package.target",
+            hint="pip needs an index, or a folder of wheels in PIP_FIND_LINKS",
+        )

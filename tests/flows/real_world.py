@@ -1,0 +1,186 @@
+"""A home on real processes, driven from the command line, and a client that never asks twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows.wiring import tracking_uri, wire
+from pipelines.home import Home
+from pipelines.ports import Ports
+from pipelines.units import gateway_name
+
+SPEC = """\
+model: models:/tiny/1
+service: tiny
+bootstrap: true
+evaluate:
+  data: rows.csv
+  gates: [{metric: accuracy, min: 0.0}]
+compress: dynamic-int8
+rollout:
+  steps: [30]
+  hold_s: 3
+  look_s: 0.5
+  lease_s: 8
+  warmup_s: 0
+  holdback_pct: 10
+  bake_s: 3
+  deadline_s: 60
+  gates: {errors: {margin: 0.1}, latency: null}
+retain: 10m
+"""
+
+
+@dataclass
+class Client:
+    """Sends rows to the gateway in a thread, never again after a failure, and counts."""
+
+    url: str
+    answered: int = 0
+    failed: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Until stopped, about a hundred requests a second."""
+        body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]}
+        with httpx.Client(trust_env=False, timeout=15) as client:
+            while not self.stopped.wait(0.01):
+                try:
+                    fine = client.post(f"{self.url}/v2/models/tiny/infer", json=body).is_success
+                except httpx.HTTPError:
+                    fine = False
+                self.answered += fine
+                self.failed += not fine
+
+
+@dataclass
+class World:
+    """A home with a service that serves version 1, and a spec."""
+
+    home: Home
+    ports: Ports
+    spec: Path
+    next_version: int = 2
+
+    def command(self, *arguments: str) -> list[str]:
+        """A command line."""
+        return [sys.executable, "-m", "flows.cli", *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, check=False, timeout=300
+        )
+
+    def start_release(self) -> subprocess.Popen[bytes]:
+        """Begin to release the next version, in the background."""
+        model = f"models:/tiny/{self.new_version()}"
+        log = (self.home.root / "release.out").open("ab")
+        command = self.command("release", str(self.spec), "--model", model)
+        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+
+    def new_version(self) -> int:
+        """A version that was not released yet."""
+        from tests.pipelines.model_folders import make_classifier
+
+        folder = make_classifier(self.home.root / "models" / str(self.next_version), seed=self.next_version)
+        self.next_version += 1
+        return self.ports.registry.register("tiny", folder, {}).version
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where commands find the home, and Prefect its own."""
+        return {**os.environ, "SHIPWAY_HOME": str(self.home.root), "PREFECT_HOME": str(self.home.root / "prefect")}
+
+    @property
+    def url(self) -> str:
+        """The gateway."""
+        return self.ports.runtime.status(gateway_name("tiny")).url
+
+    def newest(self):
+        """The newest release, as recorded."""
+        return self.ports.ledger.releases()[0]
+
+    def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 180) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > deadline:
+                pytest.fail(f"never: {what}; {self.newest().phase}: {self.newest().reason}")
+            time.sleep(0.05)
+
+    def wait_share(self, child: subprocess.Popen[bytes] | None = None) -> None:
+        """Wait until users meet a canary whose share is confirmed."""
+
+        def exposed() -> bool:
+            assert child is None or child.poll() is None, (self.home.root / "release.out").read_text()[-2000:]
+            return self.ports.router.read("tiny").canary_pct > 0 and self.newest().confirmed_pct > 0
+
+        self.wait("a share for the canary", exposed)
+
+    def wait_ended(self) -> None:
+        """Wait until the newest release has ended."""
+        self.wait("the end of the release", lambda: self.newest().is_ended)
+
+
+@contextmanager
+def bootstrapped(root: Path, spec: str = SPEC) -> Iterator[World]:
+    """A home whose version 1 serves, released through the command line."""
+    from tests.pipelines.model_folders import make_classifier
+
+    home = Home.open(root)
+    rows = [
+        f"{text},{label}"
+        for text in ("a good film", "a bad film", "it was fine", "sad movie")
+        for label in ("negative", "neutral", "positive")
+    ]
+    (root / "rows.csv").write_text("text,label\n" + "\n".join(rows * 5) + "\n")
+    (root / "release.yaml").write_text(spec)
+    made = World(home, wire(home), root / "release.yaml")
+    folder = make_classifier(root / "models" / "1", seed=1)
+    assert made.ports.registry.register("tiny", folder, {}).version == 1
+    assert tracking_uri(home).endswith("mlflow.db")
+    try:
+        done = made.run("release", str(made.spec), "--json")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert json.loads(done.stdout)["label"] == "unproven"
+        yield made
+    finally:
+        made.run("down")
+
+
+@contextmanager
+def calling(url: str) -> Iterator[Client]:
+    """Traffic while the block runs."""
+    sending = Client(url)
+    thread = threading.Thread(target=sending.run, daemon=True)
+    thread.start()
+    yield sending
+    sending.stopped.set()
+    thread.join()
+
+
+def phases(release) -> list[str]:
+    """The phases that a release has entered, in order."""
+    return [str(event.data["phase"]) for event in release.of_kind("entered")]
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process that this test started, and its helpers."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    process.kill()
+    process.wait()

@@ -1,0 +1,123 @@
+"""Whole releases whose servers are containers of a real Docker Engine, with kills of everything around them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from flows.up_file import find_up
+from pipelines.adapters.docker_engine import HOME_LABEL, UNIT_LABEL, engine
+from pipelines.units import server_name
+from tests.contracts.test_runtime import outgrow
+from tests.docker_engine import BASE_IMAGE
+from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.docker,
+    pytest.mark.usefixtures("docker_engine"),
+    pytest.mark.timeout(600),
+]
+PACKAGE = f"package: {{target: docker, base_image: '{BASE_IMAGE}', memory_mb: 700, pids: 100}}\n"
+
+
+@pytest.fixture(scope="module")
+def world(docker_engine, tmp_path_factory) -> Iterator[World]:
+    """Version 1 serves from a container."""
+    with bootstrapped(tmp_path_factory.mktemp("home"), SPEC + PACKAGE) as made:
+        yield made
+    assert containers(made) == {}
+
+
+@pytest.fixture
+def client(world) -> Iterator[Client]:
+    """Traffic while a test runs."""
+    with calling(world.url) as sending:
+        yield sending
+
+
+def containers(world: World) -> dict[str, str]:
+    """The image of every container of this home, by its unit."""
+    found = engine().containers.list(all=True, filters={"label": f"{HOME_LABEL}={world.home.id}"})
+    return {container.labels[UNIT_LABEL]: container.attrs["Image"] for container in found}
+
+
+def canary_container(world: World):
+    """The candidate's one container."""
+    name = server_name("tiny", world.newest().sealed.bundle_digest, 0)
+    (found,) = [c for c in engine().containers.list() if c.labels[UNIT_LABEL].endswith(name)]
+    return found
+
+
+def test_stable_is_a_container(world):
+    """Of the image that the record names; nobody can reach it from outside this machine."""
+    service = world.ports.services.load("tiny")
+    assert list(containers(world).values()) == [service.stable.image]
+    assert service.stable.image.startswith("sha256:")
+    assert (service.stable.memory_mb, service.stable.pids) == (700, 100)
+
+
+def test_there_are_never_two_canaries(world, client):
+    """A kill -9 of `release` and of `up`: the next `up` adopts the canary's container, and the release finishes."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    canary = canary_container(world)
+    psutil.Process(int(find_up(world.home)["pid"])).kill()
+    kill(controller)
+    restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+    try:
+        world.wait_ended()
+    finally:
+        restarted.poll()
+    release = world.newest()
+    assert (release.outcome, client.failed) == ("promoted", 0)
+    canary.reload()
+    assert (canary.status, len(containers(world))) == ("running", 2)
+    assert release.sealed.image == world.ports.services.load("tiny").stable.image == canary.attrs["Image"]
+
+
+def test_a_canary_that_outgrows_its_memory_goes_home(world, client):
+    """The kernel ends it: home at once, stable answers what it did not, and the log says which limit."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    canary = canary_container(world)
+    outgrow(canary)
+    assert controller.wait(120) == 4
+    release = world.newest()
+    assert (release.outcome, world.ports.router.read("tiny").canary, client.failed) == ("rolled_back", None, 0)
+    log = world.home.folder("logs") / f"{server_name('tiny', release.sealed.bundle_digest, 0)}.log"
+    assert "out of memory: killed at its limit" in log.read_text()
+
+
+def test_a_killed_stable_is_started_again(world):
+    """By `up`, at the same address, from the record."""
+    service = world.ports.services.load("tiny")
+    name = server_name("tiny", service.stable.digest, 0)
+    before = world.ports.runtime.status(name)
+    (found,) = [c for c in engine().containers.list() if c.labels[UNIT_LABEL].endswith(name)]
+    found.kill("SIGKILL")
+    world.wait("another one", lambda: world.ports.runtime.status(name).restarts > before.restarts, 60)
+    world.wait("ready again", lambda: world.ports.runtime.status(name).state == "ready", 60)
+    assert world.ports.runtime.status(name).url == before.url
+    os.kill(world.ports.runtime.status(name).pid, signal.SIGKILL)
+    world.wait("another keeper", lambda: world.ports.runtime.status(name).restarts > before.restarts + 1, 60)
+    assert len([unit for unit in containers(world) if unit.endswith(name)]) == 1
+
+
+def test_an_engine_that_is_restarted_accuses_nobody(world, client, docker_engine):
+    """Its containers go on meanwhile (`live-restore`), and so does the release. Last: engines forget their networks."""
+    if docker_engine.folder is None:
+        pytest.skip("the engine is not this session's own")
+    controller = world.start_release()
+    world.wait_share(controller)
+    canary = canary_container(world)
+    docker_engine.stop()
+    docker_engine.start()
+    assert controller.wait(180) == 0
+    canary.reload()
+    assert (world.newest().outcome, canary.status, client.failed) == ("promoted", "running", 0)
