@@ -104,8 +104,9 @@ def _start_traffic(home: Home) -> subprocess.Popen[bytes]:
 
 
 def _released(home: Home, spec: Path, spent: Spent) -> dict[str, float]:
+    from flows.holders import holder
     from flows.opening import opened
-    from flows.wiring import holder, wire
+    from flows.wiring import wire
     from flows.working import Listener, Stop, work_on
     from pipelines.spec_file import read_spec
 

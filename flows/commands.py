@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flows.holders import holder
 from flows.holding import hold
-from flows.wiring import clock, holder
+from flows.wiring import clock
 from flows.working import abort_unseen, is_exposed
 from pipelines.ending import end_at_home, stable_before, take_back
 from pipelines.errors import DependencyDown

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 
+from flows.holders import holder
 from flows.holding import exposed_ttl_s, hold
-from flows.wiring import actor, clock, holder
+from flows.wiring import actor, clock
 from pipelines.ending import carry_out
 from pipelines.errors import BadInput
 from pipelines.ports import Ports, Token

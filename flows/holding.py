@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from flows.holders import living_holder
 from flows.wiring import clock
 from pipelines.errors import DependencyDown, ShipwayError, StaleWriter
 from pipelines.ports import Ports, Token
@@ -75,7 +76,8 @@ def exposed_ttl_s(lease_s: float) -> float:
 
 @contextmanager
 def hold(ports: Ports, service: str, who: str, ttl_s: float = SLOW_TTL_S) -> Iterator[Held]:
-    """Hold a service's lock. Busy where another release has it."""
+    """Hold a service's lock. Busy where another release that is alive has it."""
+    living_holder(ports, service, clock())
     held = Held(ports, ports.lock.acquire(service, who, ttl_s, clock()), ttl_s)
     try:
         yield held

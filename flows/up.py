@@ -19,10 +19,11 @@ from typing import IO
 
 import psutil
 
+from flows.holders import holder, living_holder
 from flows.holding import exposed_ttl_s, hold
 from flows.opening import rollout_of
 from flows.up_file import find_up, up_file, write_up_file
-from flows.wiring import clock, holder, wire
+from flows.wiring import clock, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
@@ -102,10 +103,10 @@ class Up:
 
     def _look_for_orphans(self, service: str | None) -> None:
         """Releases that nobody holds. Reading records costs, so a service whose lock is held is not asked."""
-        if service is not None and self._ports.lock.holder(service, clock()) is not None:
+        if service is not None and living_holder(self._ports, service, clock()) is not None:
             return
         for release in self._ports.ledger.releases(unfinished=True, service=service):
-            if not self._is_worked_on(release) and self._ports.lock.holder(release.service, clock()) is None:
+            if not self._is_worked_on(release) and living_holder(self._ports, release.service, clock()) is None:
                 self._adopt(release)
 
     def _adopt(self, release: Release) -> None:

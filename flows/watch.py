@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from prefect import flow, task
 
+from flows.holders import holder
 from flows.holding import hold
-from flows.wiring import clock, holder, home_path, wire
+from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy
 from pipelines.home import Home

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
-
-import psutil
 
 from pipelines.adapters.folder_builder import FolderBuilder
 from pipelines.adapters.gateway_metrics import GatewayMetrics
@@ -81,11 +78,6 @@ def clock() -> Now:
 def actor() -> str:
     """Who acts: in GitHub Actions the person who triggered the run, otherwise the operating system's user."""
     return os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or f"uid {os.getuid()}"
-
-
-def holder(role: str) -> str:
-    """A name for this process that no other process ever has."""
-    return f"{role}@{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def quiet_environment(home: Home) -> None:

@@ -269,6 +269,10 @@ class Lock(Protocol):
         """Give it back; a lost lock is left alone."""
         ...
 
+    def revoke(self, service: str, holder: str) -> None:
+        """Free the lock of a holder that is dead; a lock that another took since is left alone."""
+        ...
+
     def holder(self, service: str, now: Now) -> str | None:
         """Who holds it now, if anybody?"""
         ...

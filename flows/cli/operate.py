@@ -107,6 +107,7 @@ def down(
 def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bool) -> None:
     """Leave a command and wait until it is obeyed; without a living controller, act at once."""
     from flows.commands import obey_now
+    from flows.holders import living_holder
     from flows.wiring import actor, clock
     from pipelines.errors import BadInput, DependencyDown
     from pipelines.ports import Command
@@ -118,7 +119,7 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
         ports.inbox.send(command)
     except DependencyDown as error:
         raise _without_a_record(ports, release, verb, error) from error
-    if ports.lock.holder(release.service, clock()) is None and verb in {"abort", "rollback"}:
+    if living_holder(ports, release.service, clock()) is None and verb in {"abort", "rollback"}:
         return _tell(obey_now(ports, release), as_json=as_json)
     return _tell(_wait_obeyed(ports, command), as_json=as_json)
 

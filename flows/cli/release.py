@@ -60,9 +60,9 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
+    from flows.holders import holder
     from flows.opening import opened
     from flows.up import start_up
-    from flows.wiring import holder
     from pipelines.intake import AlreadyLive
     from pipelines.spec_file import read_spec
     from pipelines.view import release_view
@@ -89,15 +89,16 @@ def resume(
 ) -> None:
     """Let a paused release go on, or take over one whose controller is gone."""
     from flows.cli.operate import order
+    from flows.holders import holder, living_holder
     from flows.holding import hold
     from flows.up import start_up
-    from flows.wiring import clock, holder
+    from flows.wiring import clock
 
     home, ports = open_ports()
     found = ports.ledger.load(release_id)
     if found.is_ended:
         return _finish(found, as_json)
-    if ports.lock.holder(found.service, clock()) is not None and not work:
+    if living_holder(ports, found.service, clock()) is not None and not work:
         return order(ports, found, "resume", reason, as_json=as_json)
     stop = _stop_on_signals()
     with hold(ports, found.service, holder("resume")) as held:

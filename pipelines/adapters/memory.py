@@ -120,6 +120,12 @@ class MemoryLock:
         if current is not None and current.fence == token.fence:
             self.tokens[token.service] = replace(current, holder="", until_s=0.0)
 
+    def revoke(self, service: str, holder: str) -> None:
+        """Free it, where `holder` still has it."""
+        current = self.tokens.get(service)
+        if current is not None and current.holder == holder:
+            self.tokens[service] = replace(current, holder="", until_s=0.0)
+
     def holder(self, service: str, now: Now) -> str | None:
         """Who holds it now?"""
         token = self.tokens.get(service)

@@ -39,6 +39,12 @@ class SqlLock:
         with transaction(self._engine) as connection:
             connection.execute(update(locks).where(mine).values(holder="", until_s=0.0))
 
+    def revoke(self, service: str, holder: str) -> None:
+        """Free it, where `holder` still has it; the fence stays."""
+        its = (locks.c.service == service) & (locks.c.holder == holder)
+        with transaction(self._engine) as connection:
+            connection.execute(update(locks).where(its).values(holder="", until_s=0.0))
+
     def _acquire(self, service: str, holder: str, ttl_s: float, now: Now) -> Token:
         query = select(locks).where(locks.c.service == service).with_for_update()
         with transaction(self._engine) as connection:

@@ -113,6 +113,22 @@ class LockContract:
         with pytest.raises(StaleWriter):
             lock.renew(Token("s", "a", 1, 160.0), 60.0, at(100.0))
 
+    def test_a_dead_holder_loses_it(self, lock):
+        """Free at once; whoever was called dead in error cannot renew, and the fence grows."""
+        token = lock.acquire("s", "a", 60.0, at(100.0))
+        lock.revoke("s", "a")
+        assert lock.holder("s", at(101.0)) is None
+        with pytest.raises(StaleWriter):
+            lock.renew(token, 60.0, at(101.0))
+        assert lock.acquire("s", "b", 60.0, at(101.0)).fence == token.fence + 1
+
+    def test_revoking_hits_nobody_else(self, lock):
+        """Between the look at the dead one and the word somebody else may have it."""
+        lock.acquire("s", "b", 60.0, at(100.0))
+        lock.revoke("s", "a")
+        lock.revoke("t", "a")
+        assert lock.holder("s", at(101.0)) == "b"
+
     def test_a_forged_holder_cannot_renew(self, lock):
         """Fence and holder must both be right."""
         token = lock.acquire("s", "a", 60.0, at(100.0))

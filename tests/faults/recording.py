@@ -22,7 +22,7 @@ EFFECTS: Mapping[str, frozenset[str]] = {
     "ledger": frozenset({"create", "save"}),
     "services": frozenset({"save"}),
     "inbox": frozenset({"done"}),
-    "lock": frozenset({"acquire", "renew", "release"}),
+    "lock": frozenset({"acquire", "renew", "release", "revoke"}),
 }
 """What changes the world, by port. Reading is not an effect, and a notifier may say nothing at all."""
 
