@@ -6,8 +6,10 @@ is handed out once, when every request in it is decided (answered, failed, or pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 GRID_RATIO = 1.05
@@ -72,18 +74,23 @@ class Stratum:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Stratum:
-        """The stratum of a wire form. Raises ValueError where counts are impossible."""
+        """The stratum of a wire form. Raises ValueError where it cannot be one, so that it never becomes evidence."""
         fence, n = raw["generation"]
-        return cls(
-            interval=int(raw["interval"]),
+        stratum = cls(
+            interval=_count(raw["interval"]),
             boot=str(raw["boot"]),
             routed_from_s=float(raw["routed_from"]),
             routed_to_s=float(raw["routed_to"]),
             canary_pct=float(raw["canary_pct"]),
-            generation=(int(fence), int(n)),
+            generation=(_count(fence), _count(n)),
             stable=_arm_counts(raw["arms"]["stable"]),
             canary=_arm_counts(raw["arms"]["canary"]),
         )
+        if not -math.inf < stratum.routed_from_s <= stratum.routed_to_s < math.inf:
+            raise ValueError(f"a stratum from {stratum.routed_from_s} to {stratum.routed_to_s}")
+        if not 0 <= stratum.canary_pct <= 100:
+            raise ValueError(f"a stratum with a share of {stratum.canary_pct} %")
+        return stratum
 
 
 def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
@@ -97,11 +104,27 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
 
 
 def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
-    over = {int(step): int(count) for step, count in raw["exceed"].values()}
-    arm = ArmCounts(int(raw["routed"]), int(raw["errors"]), int(raw["timeouts"]), over, dict(raw["by_slice"]))
-    counts = (arm.routed, arm.errors, arm.timeouts, *over.values())
-    if min(counts) < 0 or arm.errors > arm.routed or arm.timeouts > arm.errors:
+    over = {_whole(step): _count(count) for step, count in raw["exceed"].values()}
+    counts = (_count(raw["routed"]), _count(raw["errors"]), _count(raw["timeouts"]))
+    arm = ArmCounts(*counts, over, dict(raw["by_slice"]))
+    if arm.errors > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
-    if any(count > arm.timed for count in over.values()):
-        raise ValueError("more latency exceedances than requests in a stratum")
+    falling = [arm.timed, *(over[step] for step in sorted(over))]
+    if any(later > earlier for earlier, later in pairwise(falling)):
+        raise ValueError("more requests above a higher latency threshold than above a lower one")
     return arm
+
+
+def _whole(value: object) -> int:
+    """A number of the wire that must be whole: neither text, nor a truth, nor 1.5."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
+
+
+def _count(value: object) -> int:
+    count = _whole(value)
+    if count < 0:
+        raise ValueError(f"{value!r} is no count")
+    return count

@@ -36,6 +36,9 @@ class Watch:
         return watch
 
     def _after(self, plan: RolloutSpec, stratum: Stratum) -> Watch:
+        """The watch after one more; what was read before, or comes out of order, is no evidence a second time."""
+        if stratum.boot == self.boot and stratum.interval <= self.after:
+            return self
         read = replace(self, boot=stratum.boot, after=stratum.interval)
         if stratum.canary_pct <= 0:
             return read
