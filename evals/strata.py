@@ -115,7 +115,7 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     return arm
 
 
-def _whole(value: object) -> int:
+def _whole(value: Any) -> int:
     """A number of the wire that must be whole: neither text, nor a truth, nor 1.5."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value != int(value):
@@ -123,7 +123,7 @@ def _whole(value: object) -> int:
     return int(value)
 
 
-def _count(value: object) -> int:
+def _count(value: Any) -> int:
     count = _whole(value)
     if count < 0:
         raise ValueError(f"{value!r} is no count")
