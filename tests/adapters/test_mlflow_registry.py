@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from pipelines.bundle import artifact_digest
 from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.layout import gather, read_layout
 from pipelines.supply.scan import scan
+from tests.mlflow_server import MlflowServer, free_port
 from tests.pipelines.model_folders import LABELS, copy_folder
 
 pytestmark = pytest.mark.integration
@@ -121,7 +120,7 @@ def test_a_broken_home_is_a_dependency(tmp_path, make):
 
 def test_a_server_that_is_down_is_told_within_seconds(tmp_path):
     """Before anything else happens."""
-    registry = MlflowRegistry(f"http://user:secret@127.0.0.1:{_free_port()}")
+    registry = MlflowRegistry(f"http://user:secret@127.0.0.1:{free_port()}")
     began = time.monotonic()
     for ask in (
         lambda: registry.resolve("models:/tiny/1"),
@@ -169,45 +168,15 @@ def test_two_first_writers_of_an_alias_both_succeed(registry, tiny_model, home):
     assert registry.resolve("models:/raced/1").aliases == tuple(f"a{i}" for i in range(10))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real `mlflow server` on loopback."""
-    port = _free_port()
-    uri = f"http://127.0.0.1:{port}"
-    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    arguments += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-    arguments += ["--artifacts-destination", str(tmp_path / "served")]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *arguments],
-            stdout=log,
-            stderr=log,
-            cwd=tmp_path,
-            env=dict(os.environ),
-            start_new_session=True,
-        )
-        try:
-            _wait_for(port, process)
-            yield uri
-        finally:
-            os.killpg(process.pid, 15)
-            process.wait(20)
-
-
-def _wait_for(port: int, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 90
-    while time.monotonic() < until and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError("mlflow server did not start")
+    running = MlflowServer(tmp_path)
+    try:
+        running.start()
+        yield running.uri
+    finally:
+        running.stop()
 
 
 def test_a_tracking_server_works_the_same(server, tiny_model, tmp_path):
