@@ -74,7 +74,7 @@ def drive(
             release, watch = look(ctl, release, watch)
         except DependencyDown as error:
             release = _reread(ctl, release)
-            watch = replace(replay(ctl.plan, release), heard_at_s=watch.heard_at_s)
+            watch = replay(ctl.plan, release).after_trouble(watch)
             ctl.ports.notifier.send(release, f"waiting: {error}")
         after_look(release)
         if not (release.is_ended or release.phase in leave):
@@ -104,7 +104,8 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     found, release = release, _adopt_share(ctl, release, split, now)
     watch = watch if release is found else watch.new_step()
     watch, strata, blind = _measure(ctl, release, watch, now)
-    watch = _count_unready(ctl, release, watch)
+    is_ready = not down_reason(ctl.ports, release.service, release.sealed.bundle_digest)
+    watch = watch.seen(ready=is_ready, has_users=share_of_ours(release, split) > 0)
     command = _first_word(ctl, release)
     verdict = judge_canary(canary_plan(ctl.plan), watch.judge)
     situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
@@ -162,11 +163,6 @@ def _first_word(ctl: Controller, release: Release) -> Command | None:
     return min(waiting, key=lambda command: command.verb not in HOMEWARD_VERBS, default=None)
 
 
-def _count_unready(ctl: Controller, release: Release, watch: Watch) -> Watch:
-    unready = bool(down_reason(ctl.ports, release.service, release.sealed.bundle_digest))
-    return replace(watch, unready_looks=watch.unready_looks + 1 if unready else 0)
-
-
 def _situation(
     ctl: Controller,
     release: Release,
@@ -177,9 +173,9 @@ def _situation(
     now: Now,
 ) -> Situation:
     share = share_of_ours(release, split)
-    starting = _restarting(ctl, release) if share == 0 else ""
+    starting = _restarting(ctl, release) if share == 0 and not watch.is_hung else ""
     # A canary without users gets no second look: it must be ready before it meets them.
-    patience_looks = math.inf if starting else UNREADY_LOOKS if share > 0 else 1
+    patience_looks = math.inf if starting else UNREADY_LOOKS if share > 0 or watch.is_hung else 1
     return Situation(
         now_s=now.wall_s,
         observed_pct=share,
@@ -226,7 +222,8 @@ def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[
         case Advance():
             release, watch = _advance(ctl, release, watch, decision, seen)
         case Hold():
-            _renew(ctl, release, seen.split)
+            if watch.unready_looks == 0:  # who does not answer keeps its users only as long as it was promised
+                _renew(ctl, release, seen.split)
             kept = _looked(release, seen) if seen.strata else release
             release = _obeyed(ctl, _save(ctl, release, kept), seen)
     _answer(ctl, release, (seen.command,) if seen.command else ())

@@ -25,6 +25,9 @@ class Watch:
     step_requests: int = 0
     warm_from_s: Mapping[str, float] = field(default_factory=dict)
     unready_looks: int = 0
+    """Looks in a row at which the canary could not serve."""
+    is_hung: bool = False
+    """Whether users met it at the first of them: then what follows, the end of its lease too, is its own doing."""
     heard_at_s: float | None = None
     """When the last stratum came, on the controller's monotonic clock; None before its first look."""
 
@@ -55,6 +58,17 @@ class Watch:
     def silent_s(self, now_s: float) -> float:
         """For how long nothing was heard, in seconds."""
         return now_s - self.heard_at_s if self.heard_at_s is not None else 0.0
+
+    def seen(self, *, ready: bool, has_users: bool) -> Watch:
+        """The watch after the canary was asked whether it is ready."""
+        if ready:
+            return replace(self, unready_looks=0, is_hung=False)
+        is_hung = self.is_hung or (has_users and self.unready_looks == 0)
+        return replace(self, unready_looks=self.unready_looks + 1, is_hung=is_hung)
+
+    def after_trouble(self, last: Watch) -> Watch:
+        """A watch that was rebuilt from the record, with what only the last one saw."""
+        return replace(self, heard_at_s=last.heard_at_s, unready_looks=last.unready_looks, is_hung=last.is_hung)
 
     def new_step(self) -> Watch:
         """The watch at the beginning of another step."""

@@ -198,6 +198,43 @@ def test_a_crashed_canary_goes_home_without_statistics():
     assert "exited" in world.release.reason
 
 
+def test_a_canary_that_hangs_goes_home():
+    """Its process lives and answers nothing: asked twice, although nothing else went wrong."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    unit = next(u for u in world.ports.runtime.units("s") if u.digest == NEW)
+    world.ports.runtime.set(unit.name, UnitStatus("starting", reason="not ready yet"))
+    world.look()
+    assert world.release.phase is Phase.CANARY
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.ROLLED_BACK, 0)
+    assert "not ready" in world.release.convicted
+
+
+def test_a_canary_that_hung_until_its_lease_ended_is_no_interruption():
+    """Probes of a hung server take their time, so that a short lease may end between two looks."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    unit = next(u for u in world.ports.runtime.units("s") if u.digest == NEW)
+    world.ports.runtime.set(unit.name, UnitStatus("starting", reason="not ready yet"))
+    world.look()
+    world.ports.router.advance(1e6)
+    world.look()
+    assert (world.release.phase, world.share) == (Phase.ROLLED_BACK, 0)
+
+
+def test_one_missed_probe_is_forgiven():
+    """On a busy machine; the share goes on being renewed afterwards."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    unit = next(u for u in world.ports.runtime.units("s") if u.digest == NEW)
+    world.ports.runtime.set(unit.name, UnitStatus("starting", reason="not ready yet"))
+    world.look()
+    world.ports.runtime.set(unit.name, UnitStatus("ready", "http://127.0.0.1:1"))
+    world.look_until(Phase.PROMOTED)
+    assert world.release.last("interrupted") is None
+
+
 def test_an_interrupted_canary_that_starts_is_waited_for():
     """`down` or a reboot took everything away: until its server is ready it gets no user, and nobody is accused."""
     world = World()
