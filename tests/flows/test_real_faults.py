@@ -1,0 +1,159 @@
+"""What a release on real processes survives beside kills: pauses, hangs, a reboot, and a registry that goes away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from flows.up_file import find_up
+from pipelines.adapters.unit_files import boot_id
+from pipelines.units import gateway_name, server_name
+from tests.faults_input.fingerprints import fingerprint
+from tests.flows.real_observer import observed
+from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill
+from tests.mlflow_server import MlflowServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory) -> Iterator[MlflowServer]:
+    """A registry that a test may kill."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, mlflow_server) -> Iterator[World]:
+    """Version 1 serves; models are registered in a server of MLflow, and answers must come within 2 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+        with bootstrapped(tmp_path_factory.mktemp("home"), f"{SPEC}serve: {{timeout_s: 2s}}\n") as made:
+            yield made
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch, mlflow_server) -> None:
+    """Commands of a test find the server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+
+
+@pytest.fixture
+def client(world) -> Iterator[Client]:
+    """Traffic while a test runs."""
+    with calling(world.url) as sending:
+        yield sending
+
+
+def champion(world: World) -> int:
+    """The version that the alias names."""
+    return world.ports.registry.resolve("models:/tiny@champion").version
+
+
+def test_a_registry_that_is_away_at_first_is_told(world, mlflow_server):
+    """Exit 7 before any effect; the same command works when it is back."""
+    before = fingerprint(world.home.root / "work")
+    newest = world.newest().id
+    mlflow_server.stop(signal.SIGKILL)
+    try:
+        done = world.run("release", str(world.spec), "--model", "models:/tiny/1")
+    finally:
+        mlflow_server.start()
+    assert (done.returncode, "E_REGISTRY" in done.stderr) == (7, True), done.stderr
+    assert (fingerprint(world.home.root / "work"), world.newest().id) == (before, newest)
+
+
+def test_a_registry_that_dies_in_the_canary_delays_the_alias_only(world, client, mlflow_server):
+    """The canary goes on, the candidate becomes stable, and the alias follows when the registry is back."""
+    was = champion(world)
+    controller = world.start_release()
+    world.wait_share(controller)
+    mlflow_server.stop(signal.SIGKILL)
+    digest = world.newest().sealed.bundle_digest
+    world.wait("stable at the router", lambda: world.ports.router.read("tiny").stable.digest == digest, 60)
+    assert not world.newest().is_ended, "without its alias it is not promoted"
+    mlflow_server.start()
+    assert controller.wait(60) == 0
+    assert (world.newest().outcome, client.failed) == ("promoted", 0)
+    assert was != champion(world) == world.ports.services.load("tiny").stable.version
+
+
+def test_going_home_needs_no_registry(world, client, mlflow_server):
+    """It is dead, the canary dies too: home at once."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    mlflow_server.stop(signal.SIGKILL)
+    try:
+        digest = world.newest().sealed.bundle_digest
+        os.kill(world.ports.runtime.status(server_name("tiny", digest, 0)).pid, signal.SIGKILL)
+        assert controller.wait(60) == 4
+        assert (world.ports.router.read("tiny").canary, client.failed) == (None, 0)
+    finally:
+        mlflow_server.start()
+
+
+def test_a_controller_that_was_paused_is_shut_out(world, client):
+    """SIGSTOP for longer than its lock: `up` finishes the release; the sleeper wakes, and changes nothing any more."""
+    with observed(world):
+        controller = world.start_release()
+        world.wait_share(controller)
+        os.kill(controller.pid, signal.SIGSTOP)
+        try:
+            world.wait_ended()
+            ended = world.newest()
+        finally:
+            os.kill(controller.pid, signal.SIGCONT)
+        assert controller.wait(60) != 0 or world.newest() == ended
+    assert world.newest() == ended
+    assert (ended.outcome, client.failed) == ("promoted", 0)
+    assert world.ports.router.read("tiny").stable.digest == ended.sealed.bundle_digest
+
+
+def test_a_canary_that_hangs_goes_home(world, client):
+    """It accepts and never answers: each caller waits no longer than the deadline, and there are soon no more."""
+    controller = world.start_release()
+    world.wait_share(controller)
+    digest = world.newest().sealed.bundle_digest
+    os.kill(world.ports.runtime.status(server_name("tiny", digest, 0)).pid, signal.SIGSTOP)
+    assert controller.wait(90) == 4
+    answered = client.answered
+    world.wait("answers again", lambda: client.answered > answered + 50, 30)
+    assert world.ports.router.read("tiny").canary is None
+    assert client.failed < 20
+
+
+def test_a_reboot_in_the_canary(world):
+    """Everything is dead at once. A new `up` starts gateway and servers from the record, and ends the release.
+
+    The machine goes on, so what was written down of the processes is made to be of an earlier boot.
+    """
+    with observed(world):
+        controller = world.start_release()
+        world.wait_share(controller)
+        before = {unit.name: world.ports.runtime.status(unit.name) for unit in world.ports.runtime.units("tiny")}
+        up = psutil.Process(int(find_up(world.home)["pid"]))
+        up.kill()
+        kill(controller)
+        for status in before.values():
+            os.kill(status.pid, signal.SIGKILL)
+        for seen in world.home.folder("run").glob("*.json"):
+            seen.write_text(seen.read_text().replace(boot_id(), "before"))
+        restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+        world.wait("the gateway", lambda: world.ports.runtime.status(gateway_name("tiny")).state == "ready", 60)
+        with calling(world.url) as client:
+            world.wait_ended()
+            world.wait("answers", lambda: client.answered > 50, 30)
+    restarted.poll()
+    release = world.newest()
+    assert (release.outcome, release.last("interrupted") is not None) == ("promoted", True), release.reason
+    after = {unit.name: world.ports.runtime.status(unit.name) for unit in world.ports.runtime.units("tiny")}
+    assert all(after[name].url == before[name].url for name in after.keys() & before.keys())
