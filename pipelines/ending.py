@@ -18,6 +18,8 @@ from pipelines.service import Deployment, Service
 from pipelines.traffic import make_stable, send_home
 
 SAVE_TRIES = 5
+CONTAINER_MEMORY_MB = 4096
+"""A container without a limit could take the machine down with all other servers."""
 
 
 def promote(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
@@ -212,6 +214,6 @@ def deployment_of(release: Release, now_s: float) -> Deployment:
         source_version=candidate.version,
         since_s=now_s,
         image=candidate.image,
-        memory_mb=int(package.get("memory_mb", 0)) if candidate.image else 0,
+        memory_mb=int(package.get("memory_mb") or (CONTAINER_MEMORY_MB if candidate.image else 0)),
         pids=int(package.get("pids", 0)) if candidate.image else 0,
     )

@@ -96,7 +96,7 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A unit with an `image` runs as a container, within `memory_mb` and `pids`.
+    A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container, with at most `pids` processes.
     """
 
     name: str

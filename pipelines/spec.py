@@ -158,7 +158,9 @@ class PackageSpec(Part):
         default=None,
         description="for docker: what the image begins with; python:X.Y-slim-bookworm of Shipway's own Python",
     )
-    memory_mb: Annotated[int, Field(ge=64, le=4_194_304, description="for docker: more than this ends a server")] = 4096
+    memory_mb: Annotated[int, Field(ge=64, le=4_194_304)] | None = Field(
+        default=None, description="a server that outgrows it is ended; 4096 for docker, and no limit for a process"
+    )
     pids: Annotated[int, Field(ge=16, le=32_768, description="for docker: processes and threads of a server")] = 512
 
 

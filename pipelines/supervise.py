@@ -36,9 +36,11 @@ from pipelines.ports import Now, Unit
 from pipelines.unit_process import (
     child_environment,
     find_by_command,
+    has_outgrown,
     how_it_ended,
     kill,
     remove_container,
+    say_outgrown,
     spawn,
     terminate,
     unit_command,
@@ -143,12 +145,15 @@ class Supervisor:
                 self._note(Seen(_observe(unit, process, now), True, now.mono_s))
 
     def _look(self, now: Now) -> None:
-        """Reap what ended."""
+        """Reap what ended, and end what outgrew its memory."""
         for seen in list(self._seen.values()):
             child = self._children.get(seen.observed.pid or 0)
             alive = child.poll() is None if child is not None else seen.observed.is_alive()
             if seen.is_alive and not alive:
                 self._note(self._died(seen, now))
+            elif alive and has_outgrown(seen.observed):
+                say_outgrown(seen.observed, self._log(seen.observed.unit))
+                kill(seen.observed)
 
     def _died(self, seen: Seen, now: Now) -> Seen:
         """A process that ended: why, and when it may start again (at once after it ran well or was asked to end)."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.adapters.process_runtime import rss_mb
 from pipelines.adapters.unit_files import Observed
 from pipelines.doors import lent
 from pipelines.home import Home
@@ -147,6 +148,20 @@ def kill(observed: Observed) -> None:
     if observed.is_alive() and observed.pid is not None:
         with suppress(ProcessLookupError):
             (os.killpg if os.getpgid(observed.pid) == observed.pid else os.kill)(observed.pid, signal.SIGKILL)
+
+
+def has_outgrown(observed: Observed) -> bool:
+    """Whether a process takes more memory than its unit may; a container is held by its engine."""
+    unit = observed.unit
+    if unit.image or not unit.memory_mb or observed.pid is None:
+        return False
+    return (rss_mb(observed.pid) or 0.0) > unit.memory_mb * 2**20 / 1e6
+
+
+def say_outgrown(observed: Observed, log: Path) -> None:
+    """The last line of its log says why it is ended."""
+    with suppress(OSError), log.open("a") as out:
+        out.write(f"out of memory: killed at its limit of {observed.unit.memory_mb} MB\n")
 
 
 def how_it_ended(returncode: int | None, log: Path, log_from: int) -> str:

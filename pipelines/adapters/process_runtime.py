@@ -66,7 +66,7 @@ class ProcessRuntime:
         is_gateway = unit.kind == "gateway"
         ready = is_gateway_ready(self._home.admin_socket(unit.service)) if is_gateway else is_server_ready(unit.port)
         state, reason = ("ready", "") if ready else ("starting", "not ready yet")
-        return UnitStatus(state, url, pid, observed.restarts, _rss_mb(pid), reason)
+        return UnitStatus(state, url, pid, observed.restarts, None if unit.image else rss_mb(pid), reason)
 
     def _wanted(self) -> tuple[Unit, ...]:
         """All wanted units whose file can be read."""
@@ -102,7 +102,8 @@ def is_port_taken(port: int) -> bool:
     return False
 
 
-def _rss_mb(pid: int) -> float | None:
+def rss_mb(pid: int) -> float | None:
+    """Resident memory of a process in MB; None where it is gone."""
     try:
         return float(round(psutil.Process(pid).memory_info().rss / 1e6, 1))
     except psutil.Error:

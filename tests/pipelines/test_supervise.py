@@ -180,6 +180,19 @@ def test_a_crash_loop_backs_off_and_says_why(home, runtime, tmp_path):
 
 
 @pytest.mark.integration
+def test_who_outgrows_its_memory_is_ended(home, runtime, tmp_path):
+    """A leak ends at the unit's limit, not at the machine's; its neighbour of the same size has no limit."""
+    leak = "import time; kept = [b'x' * 2**20 for _ in range(200)]; time.sleep(60)"
+    with supervising(home, write_command(tmp_path, leak)) as supervisor:
+        runtime.ensure(replace(UNIT, memory_mb=100))
+        runtime.ensure(replace(UNIT, name="s-1"))
+        at = Now(1_000.0, 100.0)
+        assert until(lambda: runtime.status(UNIT.name).state == "failed", lambda: supervisor.step(at))
+        assert "out of memory: killed at its limit of 100 MB" in runtime.status(UNIT.name).reason
+        assert runtime.status("s-1").restarts == 0
+
+
+@pytest.mark.integration
 def test_who_ran_well_is_forgiven(home, runtime, tmp_path):
     """After a healthy minute the next death counts as the first: the start after it comes at once."""
     with supervising(home, write_command(tmp_path)) as supervisor:
