@@ -21,9 +21,10 @@ def free_port() -> int:
 
 @dataclass
 class MlflowServer:
-    """Its database and its artifacts lie in `folder`."""
+    """Its artifacts lie in `folder`, and so does its database where no `database` is named."""
 
     folder: Path
+    database: str = ""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -35,7 +36,7 @@ class MlflowServer:
     def start(self) -> None:
         """Begin, and wait until it listens."""
         arguments = ["server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        arguments += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+        arguments += ["--backend-store-uri", self.database or f"sqlite:///{self.folder / 'server.db'}"]
         arguments += ["--artifacts-destination", str(self.folder / "served")]
         command = [sys.executable, "-m", "mlflow", *arguments]
         with (self.folder / "server.log").open("a") as log:
