@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evals.sequential import Counts, OddsRatio, Process, log_mean
+from evals.processes import Counts, OddsRatio, Process, log_mean
 from evals.strata import GRID_RATIO, ArmCounts, Stratum
 
 WINDOW_S, CHUNK_S = 300.0, 30.0
@@ -19,6 +19,9 @@ MIN_SEEN = 50
 """Stable requests that must have been seen before its quantiles mean anything."""
 
 EXCEEDANCE = OddsRatio(ratios=(1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0), prior=(0.1, *[0.15] * 6))
+
+HARMLESS = OddsRatio(ratios=(1 / 1.2, 1 / 1.5, 1 / 2.0, 1 / 3.0), prior=(0.25,) * 4)
+"""Ratios below one turn the null over: it says that the canary exceeds the threshold at least as often as stable."""
 
 Histogram = Mapping[int, int]
 
@@ -52,10 +55,11 @@ class Window:
 
 @dataclass(frozen=True)
 class LatencyState:
-    """One e-process for each quantile, and the window that sets their thresholds."""
+    """For each quantile an e-process of harm and one of harmlessness, and the window that sets their thresholds."""
 
     window: Window = field(default_factory=Window)
     processes: tuple[Process, ...] = ()
+    harmless: tuple[Process, ...] = ()
 
     @property
     def log_e(self) -> float:
@@ -64,34 +68,53 @@ class LatencyState:
             return 0.0
         return log_mean([p.log_e for p in self.processes], [1 / len(self.processes)] * len(self.processes))
 
+    @property
+    def harmless_log_e(self) -> float:
+        """Log E of the quantile that is furthest from being proven harmless."""
+        return min((p.log_e for p in self.harmless), default=0.0)
+
     def cut(self) -> LatencyState:
         """The state without the counts that wait for a stratum."""
-        return replace(self, processes=tuple(p.cut() for p in self.processes))
+        harmless = tuple(p.cut() for p in self.harmless)
+        return replace(self, processes=tuple(p.cut() for p in self.processes), harmless=harmless)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         chunks = [[start, sorted(map(list, counts.items()))] for start, counts in self.window.chunks]
-        processes = [p.as_dict() for p in self.processes]
-        return {"boot": self.window.boot, "chunks": chunks, "processes": processes}
+        processes, harmless = ([p.as_dict() for p in each] for each in (self.processes, self.harmless))
+        return {"boot": self.window.boot, "chunks": chunks, "processes": processes, "harmless": harmless}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LatencyState:
         """The state of `as_dict`."""
         chunks = tuple((float(start), {int(s): int(n) for s, n in counts}) for start, counts in raw["chunks"])
-        return cls(Window(raw["boot"], chunks), tuple(Process.from_dict(p) for p in raw["processes"]))
+        processes, harmless = (tuple(Process.from_dict(p) for p in raw[key]) for key in ("processes", "harmless"))
+        return cls(Window(raw["boot"], chunks), processes, harmless)
 
 
 def absorb_latency(
-    state: LatencyState, stratum: Stratum, quantiles: tuple[float, ...], tolerance: float
+    state: LatencyState, stratum: Stratum, quantiles: tuple[float, ...], tolerance: float, margin: float | None = None
 ) -> LatencyState:
-    """The state after one stratum: judged at the old thresholds first, then part of the window."""
+    """The state after one stratum: judged at the old thresholds first, then part of the window.
+
+    Harm is being slower by more than `tolerance`; harmless is being slower by less than `margin` (None does not ask).
+    """
     steps = state.window.quantile_steps(quantiles)
-    processes = state.processes or tuple(Process() for _ in quantiles)
-    if steps:
-        shift = math.ceil(math.log1p(tolerance) / math.log(GRID_RATIO) - 1e-9)
-        judged = [EXCEEDANCE.absorb(p, _slower(stratum, s, shift)) for p, s in zip(processes, steps, strict=True)]
-        processes = tuple(judged)
-    return replace(state, window=state.window.after(stratum), processes=processes)
+    processes = _judged(EXCEEDANCE, state.processes or (Process(),) * len(quantiles), stratum, steps, tolerance)
+    harmless = state.harmless
+    if margin is not None:
+        harmless = _judged(HARMLESS, harmless or (Process(),) * len(quantiles), stratum, steps, margin)
+    return replace(state, window=state.window.after(stratum), processes=processes, harmless=harmless)
+
+
+def _judged(
+    test: OddsRatio, processes: tuple[Process, ...], stratum: Stratum, steps: tuple[int, ...], slower: float
+) -> tuple[Process, ...]:
+    """One process for each quantile, after a stratum; unchanged while there are no thresholds yet."""
+    if not steps:
+        return processes
+    shift = math.ceil(math.log1p(slower) / math.log(GRID_RATIO) - 1e-9)
+    return tuple(test.absorb(p, _slower(stratum, s, shift)) for p, s in zip(processes, steps, strict=True))
 
 
 def _slower(stratum: Stratum, step: int, shift: int) -> Counts:

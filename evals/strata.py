@@ -27,13 +27,15 @@ class ArmCounts:
 
     `errors` includes `timeouts`. `over` maps a grid step to the number of requests that took longer than
     `threshold_ms(step)`, among the `routed - errors + timeouts` requests that have a latency (an error that came back
-    fast is not a fast answer); steps at which the number does not change are left out.
+    fast is not a fast answer); steps at which the number does not change are left out. `scores` maps thousandths to the
+    number of quality scores that arrived in this interval, for requests of any interval.
     """
 
     routed: int = 0
     errors: int = 0
     timeouts: int = 0
     over: Mapping[int, int] = field(default_factory=dict)
+    scores: Mapping[int, int] = field(default_factory=dict)
     by_slice: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -99,6 +101,7 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         "errors": arm.errors,
         "timeouts": arm.timeouts,
         "exceed": {f"{threshold_ms(step):g}": [step, count] for step, count in sorted(arm.over.items())},
+        "scores": sorted(map(list, arm.scores.items())),
         "by_slice": dict(arm.by_slice),
     }
 
@@ -106,9 +109,12 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
 def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     over = {_whole(step): _count(count) for step, count in raw["exceed"].values()}
     counts = (_count(raw["routed"]), _count(raw["errors"]), _count(raw["timeouts"]))
-    arm = ArmCounts(*counts, over, dict(raw["by_slice"]))
+    scores = {_count(step): _count(count) for step, count in raw.get("scores", ())}
+    arm = ArmCounts(*counts, over, scores, dict(raw["by_slice"]))
     if arm.errors > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
+    if any(step > 1000 for step in scores):
+        raise ValueError("a score is a number of thousandths")
     falling = [arm.timed, *(over[step] for step in sorted(over))]
     if any(later > earlier for earlier, later in pairwise(falling)):
         raise ValueError("more requests above a higher latency threshold than above a lower one")

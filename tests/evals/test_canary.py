@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evals.canary import CanaryPlan, CanaryState, absorb, judge_canary
 from evals.latency import LatencyState, histogram
-from evals.sequential import Process
+from evals.processes import Process
 from evals.strata import ArmCounts, Stratum, threshold_ms
 
 PLAN = CanaryPlan()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.sequential import Counts, NonInferiority, OddsRatio, Process, log_mean
+from evals.processes import Counts, NonInferiority, OddsRatio, Process, log_mean
 
 ERRORS = OddsRatio()
 
