@@ -24,7 +24,7 @@ from flows.prefect_server import keep_from_signals
 from pipelines.ending import promote
 from pipelines.errors import DependencyDown
 from pipelines.release import EXPOSED, Phase, Release
-from pipelines.steps import STEPS, Findings, Step, Workshop, conclude
+from pipelines.steps import NOT_THE_STEPS_FAULT, STEPS, Findings, Step, Workshop, conclude, could_not
 from pipelines.tick import Controller
 
 log = logging.getLogger("shipway.prefect")
@@ -139,7 +139,18 @@ def _lost(release: Release, error: Exception) -> DependencyDown:
     return DependencyDown(reason, code="E_PREFECT", hint=f"shipway up goes on with it, or shipway resume {release.id}")
 
 
-def _findings(step: Step, desk: Desk) -> Mapping[str, Any]:
+def _findings(step: Step, desk: Desk) -> Findings:
+    """What a step found. One that raises has found nothing: it is not tried for ever, and nothing of it is kept."""
+    try:
+        return _run(step, desk)
+    except (*NOT_THE_STEPS_FAULT, HTTPError, PrefectException):
+        raise
+    except Exception as error:  # a model, a file or a library may raise anything
+        log.debug("step %s of %s", step.name, desk.release.id, exc_info=error)
+        return could_not(step, error)
+
+
+def _run(step: Step, desk: Desk) -> Findings:
     candidate = desk.release.sealed
     if not step.repeatable:
         return live_step(step.name, desk.release.id)

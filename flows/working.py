@@ -14,11 +14,11 @@ from pipelines.home import Home
 from pipelines.ports import Command, Ports
 from pipelines.release import EXPOSED, Phase, Release
 from pipelines.rollout import RollBack
-from pipelines.steps import Findings, Step, Workshop, discard_work, forget_candidate
+from pipelines.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
 from pipelines.tick import Controller, Look, drive, record_command
 
 
-class Stopped(Exception):
+class Stopped(Interrupted):
     """A person asked this release to stop while no user had met the candidate."""
 
 

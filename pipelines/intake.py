@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import artifact_digest
+from pipelines.bundle import artifact_digest, verify_bundle
 from pipelines.dataset import Rows, by_length, read_rows
 from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
@@ -69,6 +69,7 @@ def take_in(
     rows = read_evaluation_rows(spec, data_dir, layout.labels)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
+    _check_champion(service)
     candidate = Candidate(version.name, version.version, digest, config_digest=_config_digest(layout))
     alias = _alias_version(registry, version.name)
     return Intake(version, folder, candidate, layout, rows, service, alias, left_behind)
@@ -153,6 +154,12 @@ def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, dig
             field="model",
             hint='release them again with --force "the reason"',
         )
+
+
+def _check_champion(service: Service | None) -> None:
+    """Before anything begins: what everything would go home to is there, and its bytes are what was promoted."""
+    if service is not None and service.stable is not None:
+        verify_bundle(Path(service.stable.bundle), service.stable.digest)
 
 
 def _alias_version(registry: Registry, name: str) -> int | None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from evals.gate import Outcome, Reason, Verdict
+from evals.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
 from pipelines.dataset import Rows
 from pipelines.ending import deployment_of, update_service
-from pipelines.errors import DependencyDown, NotFound
-from pipelines.evaluation import Progress, Subject, champion_subject, judge_model, source_subject
+from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound, StaleWriter
+from pipelines.evaluation import Judged, Progress, Subject, champion_subject, judge_model, source_subject
 from pipelines.intake import read_evaluation_rows
 from pipelines.layout import read_layout
 from pipelines.ports import Builder, Now, Ports, Token
@@ -34,6 +35,14 @@ EXITS_AT_STAGING = 3
 """A server that ended this often before it was ready once is not waited for any longer."""
 
 Findings = Mapping[str, Any]
+
+
+class Interrupted(Exception):
+    """Raised out of a step by whoever follows its progress, because a person asked it to stop."""
+
+
+NOT_THE_STEPS_FAULT = (Interrupted, DependencyDown, StaleWriter, Busy, LedgerBroken)
+"""What another try, or another controller, may find otherwise."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +64,18 @@ class Workshop:
         """The candidate's private, verified files."""
         return self.work / "source"
 
-    def rows(self) -> Rows:
-        """The evaluation rows."""
-        return read_evaluation_rows(self.spec, self.data_dir, read_layout(self.source).labels)
+    def rows(self, release: Release) -> Rows:
+        """The evaluation rows. BadInput E_DATASET where they are not those that the release was opened with."""
+        rows = read_evaluation_rows(self.spec, self.data_dir, read_layout(self.source).labels)
+        resolved = release.last("resolved")
+        if resolved and resolved.data.get("data_digest", rows.digest) != rows.digest:
+            raise BadInput(
+                f"{self.spec.evaluate.data} was changed after the release was opened",
+                code="E_DATASET",
+                field="evaluate.data",
+                hint="release again, so that everything is judged on the same rows",
+            )
+        return rows
 
 
 @dataclass(frozen=True)
@@ -73,8 +91,7 @@ class Step:
 
 def evaluate(shop: Workshop, release: Release) -> Findings:
     """Is the candidate as it was registered good enough?"""
-    judged = judge_model(shop.spec, shop.rows(), _source(shop), _champion(release), _seconds(shop), shop.progress)
-    return judged.as_dict()
+    return _judge(shop, release, _source(shop)).as_dict()
 
 
 def compress(shop: Workshop, release: Release) -> Findings:
@@ -83,12 +100,12 @@ def compress(shop: Workshop, release: Release) -> Findings:
     for technique in techniques_for(shop.spec.compress):
         try:
             made = technique.compress(shop.source, shop.work / technique.name, dict(_source(shop).facts))
-        except (RuntimeError, ValueError, OSError) as error:
+            recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
+            facts = {**_source(shop).facts, **recipe}
+            judged = _judge(shop, release, Subject(f"{technique.name} variant", made.folder, facts))
+        except (RuntimeError, ValueError, OSError, SuiteFailed) as error:
             rejected.append({"technique": technique.name, "why": f"it failed: {error}"})
             continue
-        facts = {**_source(shop).facts, "engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
-        variant = Subject(f"{technique.name} variant", made.folder, facts)
-        judged = judge_model(shop.spec, shop.rows(), variant, _champion(release), _seconds(shop), shop.progress)
         if judged.verdict.outcome is Outcome.PASS:
             return {
                 **judged.as_dict(),
@@ -106,6 +123,11 @@ def compress(shop: Workshop, release: Release) -> Findings:
         "golden": golden,
         "rejected": rejected,
     }
+
+
+def _judge(shop: Workshop, release: Release, subject: Subject) -> Judged:
+    rows = shop.rows(release)
+    return judge_model(shop.spec, rows, subject, _champion(release), _seconds(shop), shop.progress)
 
 
 def build(shop: Workshop, release: Release) -> Findings:
@@ -206,7 +228,7 @@ def qualify(shop: Workshop, release: Release) -> Findings:
     """Does the staged server answer as it was evaluated, and is the way back open?"""
     arm = arm_of(shop.ports, release.service, release.sealed.bundle_digest)
     golden = _entered(release, Phase.COMPRESSED)["golden"]
-    qualified = qualify_server(arm.urls, release.service, shop.rows().texts, golden, _seconds(shop))
+    qualified = qualify_server(arm.urls, release.service, shop.rows(release).texts, golden, _seconds(shop))
     way_back_ms = rehearse_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, _seconds(shop))
     return {**qualified.as_dict(), "way_back_ms": way_back_ms}
 
@@ -235,6 +257,11 @@ def conclude(shop: Workshop, release: Release, step: Step, findings: Findings) -
         forget_candidate(shop.ports, release)
         shop.ports.notifier.send(release, f"{release.phase}: {release.reason}")
     return release
+
+
+def could_not(step: Step, error: Exception) -> Findings:
+    """What is found where a step raised: nothing is known, which is no PASS."""
+    return {"verdict": Verdict.of([Reason(Outcome.ERROR, step.name, f"{step.name} failed: {error}"[:600])]).as_dict()}
 
 
 def _with_facts(release: Release, step: Step, findings: Findings, at_s: float) -> Release:

@@ -24,7 +24,7 @@ from pipelines.adapters.memory import MemoryServices
 from pipelines.adapters.model_uri import parse_model_uri
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_services import SqlServices
-from pipelines.bundle import artifact_digest
+from pipelines.bundle import artifact_digest, seal
 from pipelines.errors import ShipwayError, UnsafeArtifact
 from pipelines.home import Home
 from pipelines.intake import AlreadyLive, take_in
@@ -104,7 +104,10 @@ class World:
 
     def deploy(self, **fields: object) -> None:
         """A service that serves these very files, or others."""
-        stable = Deployment("sha256:b", "/b", "m", 9, "r0", artifact_digest="sha256:a")
+        (self.work / "served").mkdir(parents=True, exist_ok=True)
+        facts = {"engine": "torch", "labels": ["a", "b"], "max_length": 8, "model": "m", "variant": "source"}
+        digest, path = seal(self.work / "served", facts, self.work / "bundles")
+        stable = Deployment(digest, str(path), "m", 9, "r0", artifact_digest="sha256:a")
         self.services.save(Service("s", **{"stable": stable, **fields}))
 
     def digest(self) -> str:
@@ -358,6 +361,14 @@ def test_row_32_with_a_reason_they_may_be_released_again(world):
     take_in(
         parse_spec(SPEC), Folders(world.folder), world.services, data_dir=world.data, work=world.work, force="fixed"
     )
+
+
+def test_a_champion_whose_bytes_are_gone_is_refused(world):
+    """It is what everything would go home to."""
+    world.deploy(stable=Deployment("sha256:b", "/b", "m", 9, "r0", artifact_digest="sha256:a"))
+    with pytest.raises(UnsafeArtifact) as caught:
+        world.ask()
+    assert (caught.value.code, caught.value.exit_code) == ("E_DIGEST", 2)
 
 
 def test_row_45_nothing_to_go_back_to(home):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ from tests.faults_input.fingerprints import fingerprint
 from tests.flows.real_observer import observed
 from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill
 from tests.mlflow_server import MlflowServer
+from tests.pipelines.model_folders import make_classifier
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -129,6 +132,33 @@ def test_a_canary_that_hangs_goes_home(world, client):
     world.wait("answers again", lambda: client.answered > answered + 50, 30)
     assert world.ports.router.read("tiny").canary is None
     assert client.failed < 20
+
+
+def test_a_model_that_fails_on_a_row_is_held(world, client):
+    """Its tokenizer knows a word that the embeddings do not: exit 5 with the row, no traceback, and no second try."""
+    folder = make_classifier(world.home.root / "models" / "broken", seed=99)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["film"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    version = world.ports.registry.register("tiny", folder, {}).version
+    done = world.run("release", str(world.spec), "--model", f"models:/tiny/{version}")
+    assert (done.returncode, "Traceback" in done.stdout + done.stderr) == (5, False), done.stderr
+    release = world.newest()
+    assert (release.outcome, "evaluate failed" in release.reason, client.failed) == ("held", True, 0)
+
+
+def test_a_champion_whose_bundle_was_damaged_stops_the_next_release(world):
+    """Before anything begins: it would be what everything goes home to."""
+    bundle = Path(world.ports.services.load("tiny").stable.bundle)
+    config = bundle / "config.json"
+    before, newest = config.read_bytes(), world.newest().id
+    config.chmod(0o600)
+    config.write_bytes(before + b" ")
+    try:
+        done = world.run("release", str(world.spec), "--model", "models:/tiny/1")
+    finally:
+        config.write_bytes(before)
+    assert (done.returncode, "E_DIGEST" in done.stderr, world.newest().id) == (2, True, newest), done.stderr
 
 
 def test_a_reboot_in_the_canary(world):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evals.gate import Outcome, Reason, Verdict
-from pipelines.errors import DependencyDown
+from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import UnitStatus
 from pipelines.release import Phase, Release
-from pipelines.steps import EXITS_AT_STAGING, READY_TIMEOUT_S, STEPS, Workshop, conclude, stage
+from pipelines.steps import EXITS_AT_STAGING, READY_TIMEOUT_S, STEPS, Workshop, conclude, could_not, stage
 from pipelines.units import server_name
+from tests.pipelines.model_folders import LABELS
 from tests.pipelines.test_tick import NEW, SPEC, World
 
 STEP = {step.name: step for step in STEPS}
@@ -96,3 +99,26 @@ def test_a_gateway_that_is_away_says_nothing_about_the_candidate(bench, monkeypa
     monkeypatch.setattr(bench.ports.router, "read", away)
     with pytest.raises(DependencyDown, match="no gateway"):
         stage(bench.shop(), bench.before(Phase.BUILT))
+
+
+def test_a_step_that_raises_is_held(bench):
+    """With what it said; nothing but PASS goes on."""
+    findings = could_not(STEP["evaluate"], RuntimeError("rows 33 to 48: index out of range"))
+    ended = conclude(bench.shop(), bench.before(Phase.OPEN), STEP["evaluate"], findings)
+    assert (ended.phase, ended.reason) == (Phase.HELD, "evaluate failed: rows 33 to 48: index out of range")
+
+
+def test_rows_that_were_changed_meanwhile_are_refused(bench, tmp_path, tiny_model):
+    """Everything is judged on the rows that the release was opened with."""
+    rows = "text,label\n" + "".join(f"a text {n},{label}\n" for n, label in enumerate(LABELS * 4))
+    (tmp_path / "d.csv").write_text(rows)
+    shutil.copytree(tiny_model, tmp_path / "work" / "source")
+    shop = replace(bench.shop(), data_dir=tmp_path, work=tmp_path / "work")
+    release = bench.before(Phase.OPEN)
+    digest = shop.rows(release).digest
+    opened = release.record(2.0, "resolved", **{**release.last("resolved").data, "data_digest": digest})
+    assert shop.rows(opened).texts
+    (tmp_path / "d.csv").write_text(rows + "one more,negative\n")
+    with pytest.raises(BadInput) as caught:
+        shop.rows(opened)
+    assert (caught.value.code, caught.value.field) == ("E_DATASET", "evaluate.data")
