@@ -180,9 +180,19 @@ class ErrorsGate(Part):
 
 
 class LatencyGate(Part):
-    """How much slower than stable the canary may be before it is sent home, as a fraction."""
+    """How much slower than stable the canary may be, as fractions: `tolerance` is allowed, `margin` is not."""
 
-    tolerance: Annotated[Number, Field(ge=0, le=10)] = 0.05
+    tolerance: Annotated[Number, Field(ge=0, le=10, description="slower by more than this sends home")] = 0.05
+    margin: Annotated[Number, Field(gt=0, le=10)] | None = Field(
+        default=None,
+        description="promote only when slower by this much is disproven at p50, p90, p99; null: not asked",
+    )
+
+    @model_validator(mode="after")
+    def _margin_above_tolerance(self) -> LatencyGate:
+        if self.margin is not None and self.margin <= self.tolerance:
+            raise SpecProblem("E_THRESHOLD", f"margin {self.margin:g} must exceed the tolerance of {self.tolerance:g}")
+        return self
 
 
 class RolloutGates(Part):

@@ -83,6 +83,7 @@ def canary_plan(plan: RolloutSpec) -> CanaryPlan:
         alpha_promote=plan.alpha_promote,
         error_margin=plan.gates.errors.margin,
         latency_tolerance=latency.tolerance if latency else None,
+        latency_margin=latency.margin if latency else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from evals.canary import CanaryPlan, CanaryState, absorb, judge_canary
 from evals.latency import LatencyState, histogram
 from evals.processes import Process
+from evals.scores import histogram_of
 from evals.strata import ArmCounts, Stratum, threshold_ms
 
 PLAN = CanaryPlan()
@@ -225,3 +227,36 @@ def test_another_gateway_starts_another_window():
 def test_requests_beyond_the_last_threshold_count_as_slow():
     """A source whose grid ends below its slowest requests still tells how many there were."""
     assert histogram(ArmCounts(10, 0, 0, {3: 6, 5: 2})) == {3: 4, 5: 4, 6: 2}
+
+
+def test_latency_with_a_margin_must_be_proven_too():
+    """Errors alone would promote: not before each quantile is proven harmless, and not where the canary is slower."""
+    plan = CanaryPlan(latency_margin=0.15)
+    rng = np.random.default_rng(4)
+    equal = run(plan, [timed(rng, n, n_c=125, n_s=125) for n in range(80)])
+    few, many = run(plan, [timed(rng, n) for n in range(30)]), judge_canary(plan, equal)
+    assert judge_canary(CanaryPlan(), few).promote
+    assert not judge_canary(plan, few).promote
+    assert "harmlessness (latency)" in judge_canary(plan, few).sentence
+    assert (many.promote, many.roll_back) == (True, False)
+    tolerant = replace(plan, latency_tolerance=0.5)
+    slower = run(tolerant, [timed(rng, n, 1.3, 125, 125) for n in range(80)])
+    assert not judge_canary(tolerant, slower).promote
+
+
+def test_scores_can_convict_and_must_be_proven():
+    """A canary whose scores are ten points lower goes home for its quality; one without scores is not promoted."""
+    plan = CanaryPlan(latency_tolerance=None, quality_margin=0.02)
+    rng = np.random.default_rng(6)
+
+    def scored(interval, mean):
+        scores = (histogram_of(rng.beta(5 * m, 5 - 5 * m, n)) for n, m in ((25, mean), (225, 0.85)))
+        return stratum(interval, ArmCounts(25, scores=next(scores)), ArmCounts(225, scores=next(scores)))
+
+    worse = judge_canary(plan, run(plan, [scored(n, 0.75) for n in range(40)]))
+    assert (worse.roll_back, worse.guilty, "quality" in worse.sentence) == (True, ("quality",), True)
+    silent = judge_canary(plan, run(plan, [failing(n, 0, 100, 0, 100) for n in range(40)]))
+    assert (silent.promote, silent.progress["quality_noninferior"]) == (False, 0.0)
+    assert silent.progress["errors_noninferior"] > 1
+    state = run(plan, [scored(n, 0.85) for n in range(20)])
+    assert CanaryState.from_dict(json.loads(json.dumps(state.as_dict()))) == state

@@ -77,6 +77,12 @@ BAD = {
     "image cut short": (BASE + "package: {base_image: 'a@sha256:ab'}\n", "E_IMAGE", "package.base_image", ""),
     "image with an option": (BASE + "package: {base_image: '--network=host'}\n", "E_IMAGE", "package.base_image", ""),
     "unknown target": (BASE + "package: {target: podman}\n", "E_CONFIG", "package.target", ""),
+    "margin below the tolerance": (
+        BASE + "rollout: {gates: {latency: {tolerance: 0.1, margin: 0.1}}}\n",
+        "E_THRESHOLD",
+        "rollout.gates.latency",
+        "",
+    ),
     "alpha of one": (BASE + "rollout: {alpha: 1}\n", "E_CONFIG", "rollout.alpha", ""),
 }
 
