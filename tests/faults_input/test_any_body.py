@@ -16,8 +16,15 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.bundle import seal
@@ -29,6 +36,8 @@ pytestmark = pytest.mark.integration
 
 FACTS = {"engine": "torch", "labels": list(LABELS), "max_length": 64, "model": "m", "variant": "source"}
 GOOD = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a good day"]}]}
+API = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.yaml")
+DESCRIBED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 MAX_GROWTH_MB = 50.0
 SETTLING = 40
 """Requests until what is made once (buffers, caches of the engine) is made."""
@@ -174,6 +183,13 @@ RELAXED = settings(max_examples=200, deadline=None, suppress_health_check=list(H
 def target(request: pytest.FixtureRequest) -> Target:
     """Each of the two."""
     return request.getfixturevalue(request.param)
+
+
+@API.parametrize()
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_as_described(case, target):
+    """By `docs/openapi.yaml`: status, kind of content and form of whatever is answered to right and wrong requests."""
+    case.call_and_validate(base_url=str(target.client.base_url), checks=DESCRIBED)
 
 
 def test_any_body_is_answered_below_500(target):
