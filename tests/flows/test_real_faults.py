@@ -134,8 +134,9 @@ def test_a_canary_that_hangs_goes_home(world, client):
     assert client.failed < 20
 
 
-def test_a_model_that_fails_on_a_row_is_held(world, client):
+def test_a_model_that_fails_on_a_row_is_held(world, client, monkeypatch):
     """Its tokenizer knows a word that the embeddings do not: exit 5 with the row, no traceback, and no second try."""
+    monkeypatch.delenv("PREFECT_LOGGING_LEVEL")  # these tests' own, louder than what a user has
     folder = make_classifier(world.home.root / "models" / "broken", seed=99)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["film"] = 5000
