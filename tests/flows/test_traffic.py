@@ -61,7 +61,7 @@ async def one_of_four_fails(number):
     return versioned(500, "2") if number % 4 == 3 else versioned(200, "1")
 
 
-def counted(url, tmp_path, *, texts=("a", "b"), rps=100, duration_s=0.4):
+def counted(url, tmp_path, *, texts=("a", "b"), rps=100, duration_s=1.0):
     """Send, and read the report back."""
     report = tmp_path / "report.json"
     run_traffic_command(url, "sentiment", texts, rps, duration_s, report, as_json=False)
@@ -73,7 +73,8 @@ def test_every_answer_is_counted_once_by_version(tmp_path):
     with service(one_of_four_fails) as (url, seen):
         found = counted(url, tmp_path)
     assert found["requests"] == len(seen) == sum(found["by_version"].values())
-    assert found["failed"] == found["failed_by_version"]["2"] == found["by_version"]["2"] == len(seen) // 4
+    failed = [found["failed"], *(found[key].get("2", 0) for key in ("failed_by_version", "by_version"))]
+    assert failed == [len(seen) // 4] * 3, "a machine that is busy may send few of the hundred"
     assert "1" not in found["failed_by_version"]
     assert sum(second["failed"] for second in found["timeline"]) == found["failed"]
     assert sum(sum(second["by_version"].values()) for second in found["timeline"]) == found["requests"]
