@@ -1,27 +1,36 @@
-"""Is the canary harmful, or proven harmless?
+"""What is known of a canary so far?
 
-Harm: the weighted mean of the e-values of errors, latency and quality reaches 1/α; then it goes home, wrongly with
-probability at most α over the whole release. Harmless: the non-inferiority process of *every* metric that has a margin
-reaches 1/α_promote; a release that is worse by a margin is promoted with probability at most α_promote.
+`absorb` takes one stratum after the other; what that proves is said by `evals/judgement.py`. All of the state is
+counts, histograms and log evidence: it does not grow with the number of requests.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evals.latency import LatencyState, absorb_latency
-from evals.processes import Counts, NonInferiority, OddsRatio, Process, log_mean
+import numpy as np
+
+from evals.drift import Drift, DriftState
+from evals.guards import Guards, absorb_guards
+from evals.latency import LatencyState, LatencyTest
+from evals.processes import Bank, Ints, NonInferiority, OddsRatio
+from evals.processes import absorb as absorb_counts
 from evals.scores import MeanScore, ScoreState
-from evals.strata import Stratum
+from evals.strata import ArmCounts, Stratum, threshold_ms
 
 ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3}
 """The share of a metric that is not judged is handed to the others."""
 
+MOST_SLICES = 50
+"""Values of declared attributes that are judged; later ones are not, and the source may gather them under one name."""
+
 ERRORS = OddsRatio()
 WORSE_SCORES = MeanScore()
+
+EXCESS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005)
+"""Margins that are asked one after the other: how many more errors may the canary still have?"""
 
 
 @dataclass(frozen=True)
@@ -38,81 +47,131 @@ class CanaryPlan:
     latency_margin: float | None = None
     latency_quantiles: tuple[float, ...] = (0.5, 0.9, 0.99)
     quality_margin: float | None = None
+    drift_ratio: float | None = None
+    """The odds of a predicted class may change by this; beyond it the release waits."""
+    has_slices: bool = False
+    """Whether attributes of requests are declared: half of each metric's share of α then goes to their values."""
+    labels_arrive: bool = True
+    """Whether scores are expected; where none come, the share of quality is handed to the others beforehand."""
+    replicas: tuple[int, int] | None = None
+    """Stable's and the canary's servers, where load may explain a difference."""
     alpha_shares: Mapping[str, float] = field(default_factory=lambda: ALPHA_SHARES)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a budget or a margin that means nothing."""
+        for name in ("alpha", "alpha_promote"):
+            if not 0 < getattr(self, name) <= 0.5:
+                raise ValueError(f"{name} must be above 0 and at most 0.5, not {getattr(self, name)!r}")
+        for name in ("error_margin", "quality_margin", "latency_margin"):
+            margin = getattr(self, name)
+            if margin is not None and not 0 < margin < (10 if name == "latency_margin" else 1):
+                raise ValueError(f"{name} must be above 0 and below 1, not {margin!r}")
+
+    @property
+    def latency(self) -> LatencyTest | None:
+        """The test of latency, where there is one."""
+        if self.latency_tolerance is None:
+            return None
+        return LatencyTest(self.latency_quantiles, self.latency_tolerance, self.latency_margin)
+
+    @property
+    def harmless(self) -> NonInferiority:
+        """The tests of harmlessness of errors: the margin first, then those that bound the excess."""
+        return NonInferiority((self.error_margin, *EXCESS))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of α of each metric that is judged; they sum to one."""
+        is_judged = {
+            "errors": True,
+            "latency": self.latency_tolerance is not None,
+            "quality": self.quality_margin is not None and self.labels_arrive,
+        }
+        mine = {name: share for name, share in self.alpha_shares.items() if share > 0 and is_judged.get(name, True)}
+        return {name: share / sum(mine.values()) for name, share in mine.items()}
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Plain sums over all judged requests, for people's reading. Latency is in ms, each rounded up to its grid step."""
+
+    requests: int = 0
+    errors: int = 0
+    timeouts: int = 0
+    timed: int = 0
+    latency_ms: float = 0.0
+
+    def plus(self, arm: ArmCounts, cap_ms: float = float("inf")) -> Totals:
+        """With one more stratum of an arm."""
+        steps, left, spent_ms = sorted(arm.over), arm.timed, 0.0
+        for step in steps:
+            spent_ms += (left - arm.over[step]) * min(threshold_ms(step), cap_ms)
+            left = arm.over[step]
+        return Totals(
+            self.requests + arm.routed,
+            self.errors + arm.errors,
+            self.timeouts + arm.timeouts,
+            self.timed + arm.timed - left,
+            self.latency_ms + spent_ms,
+        )
+
+    @property
+    def mean_ms(self) -> float | None:
+        """The mean latency; None where nothing was timed."""
+        return self.latency_ms / self.timed if self.timed else None
 
 
 @dataclass(frozen=True)
 class CanaryState:
-    """Everything that was seen, as far as the judge needs it."""
+    """Everything that was seen, as far as the judge needs it. Row 0 of `errors` is all requests, then each slice."""
 
-    errors: Process = field(default_factory=Process)
-    harmless: Process = field(default_factory=Process)
+    errors: Bank = field(default_factory=lambda: Bank.of(ERRORS))
+    harmless: Bank = field(default_factory=lambda: Bank.of(NonInferiority((0.01, *EXCESS)), 1 + len(EXCESS)))
+    timeouts: Bank = field(default_factory=lambda: Bank.of(ERRORS))
     latency: LatencyState = field(default_factory=LatencyState)
     quality: ScoreState = field(default_factory=ScoreState)
     quality_harmless: ScoreState = field(default_factory=ScoreState)
-    seen: Counts = field(default_factory=Counts)
+    drift: DriftState = field(default_factory=DriftState)
+    guards: Guards = field(default_factory=Guards)
+    slices: tuple[str, ...] = ()
+    canary: Totals = Totals()
+    stable: Totals = Totals()
     boot: str = ""
     interval: int = -1
+    routed_to_s: float = 0.0
     canary_pct: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data: a release that is resumed goes on with exactly this state."""
-        return {
-            "errors": self.errors.as_dict(),
-            "harmless": self.harmless.as_dict(),
-            "latency": self.latency.as_dict(),
-            "quality": self.quality.as_dict(),
-            "quality_harmless": self.quality_harmless.as_dict(),
-            "seen": vars(self.seen),
-            "boot": self.boot,
-            "interval": self.interval,
-            "canary_pct": self.canary_pct,
-        }
-
-    def cut(self) -> CanaryState:
-        """The state at a new share or a new gateway, where strata that are still too small are given up."""
-        return replace(
-            self,
-            errors=self.errors.cut(),
-            harmless=self.harmless.cut(),
-            latency=self.latency.cut(),
-            quality=self.quality.cut(),
-            quality_harmless=self.quality_harmless.cut(),
-        )
+        parts = {name: getattr(self, name).as_dict() for name in _PARTS}
+        totals = {name: vars(getattr(self, name)) for name in ("canary", "stable")}
+        plain = {name: getattr(self, name) for name in ("boot", "interval", "routed_to_s", "canary_pct")}
+        return {**parts, **totals, **plain, "slices": list(self.slices)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> CanaryState:
         """The state of `as_dict`."""
-        return cls(
-            Process.from_dict(raw["errors"]),
-            Process.from_dict(raw["harmless"]),
-            LatencyState.from_dict(raw["latency"]),
-            ScoreState.from_dict(raw["quality"]),
-            ScoreState.from_dict(raw["quality_harmless"]),
-            Counts(**raw["seen"]),
-            str(raw["boot"]),
-            int(raw["interval"]),
-            float(raw["canary_pct"]),
-        )
+        values: dict[str, Any] = {name: raw[name] for name in ("boot", "interval", "routed_to_s", "canary_pct")}
+        values |= {name: kind.from_dict(raw[name]) for name, kind in _PARTS.items()}
+        values |= {name: Totals(**raw[name]) for name in ("canary", "stable")}
+        return cls(**values, slices=tuple(raw["slices"]))
+
+    def cut(self) -> CanaryState:
+        """The state at a new share or a new gateway, where strata that are still too small are given up."""
+        cut = {name: getattr(self, name).cut() for name in _PARTS if name != "drift"}
+        return replace(self, **cut, drift=replace(self.drift, bank=self.drift.bank.cut()))
 
 
-@dataclass(frozen=True)
-class CanaryVerdict:
-    """What is proven so far. `progress` is log E over log 1/α for each process: 1 is proof."""
-
-    roll_back: bool
-    promote: bool
-    guilty: tuple[str, ...]
-    sentence: str
-    progress: Mapping[str, float]
-    canary_requests: int
-    canary_errors: int
-    stable_requests: int
-    stable_errors: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data for the ledger."""
-        return asdict(self)
+_PARTS: Mapping[str, Any] = {
+    "errors": Bank,
+    "harmless": Bank,
+    "timeouts": Bank,
+    "latency": LatencyState,
+    "quality": ScoreState,
+    "quality_harmless": ScoreState,
+    "drift": DriftState,
+    "guards": Guards,
+}
 
 
 def absorb(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryState:
@@ -121,27 +180,66 @@ def absorb(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryStat
     Small strata are merged, which is exact while requests are routed at one share: then which arm a request met says
     nothing about when it came. So merging ends at a change of share.
     """
-    if stratum.boot == state.boot and stratum.interval <= state.interval:
-        raise ValueError(f"interval {stratum.interval} was judged before")
+    _refuse_repeated(state, stratum)
     if (stratum.boot, stratum.canary_pct) != (state.boot, state.canary_pct):
         state = state.cut()
-    counts = Counts(stratum.canary.routed, stratum.canary.errors, stratum.stable.routed, stratum.stable.errors)
+    test = plan.latency
+    steps = test.steps(state.latency.window) if test else ()
+    slices = _slices(plan, state, stratum)
     return replace(
         _absorb_scores(plan, state, stratum),
-        errors=ERRORS.absorb(state.errors, counts),
-        harmless=NonInferiority(plan.error_margin).absorb(state.harmless, counts),
-        latency=_absorb_latency(plan, state.latency, stratum),
-        seen=state.seen.plus(counts),
+        errors=_absorb_errors(state.errors, stratum, slices),
+        harmless=absorb_counts(plan.harmless, state.harmless, _repeated(_failures(stratum), state.harmless.rows)),
+        timeouts=absorb_counts(ERRORS, state.timeouts, np.array([_timeouts(stratum)])),
+        latency=test.absorb(state.latency, stratum, slices) if test else state.latency,
+        drift=Drift(plan.drift_ratio).absorb(state.drift, stratum) if plan.drift_ratio else state.drift,
+        guards=absorb_guards(state.guards, stratum, steps, test.shift(test.tolerance) if test else 0),
+        slices=slices,
+        canary=state.canary.plus(stratum.canary),
+        stable=state.stable.plus(stratum.stable),
         boot=stratum.boot,
         interval=stratum.interval,
+        routed_to_s=stratum.routed_to_s,
         canary_pct=stratum.canary_pct,
     )
 
 
-def _absorb_latency(plan: CanaryPlan, state: LatencyState, stratum: Stratum) -> LatencyState:
-    if plan.latency_tolerance is None:
-        return state
-    return absorb_latency(state, stratum, plan.latency_quantiles, plan.latency_tolerance, plan.latency_margin)
+def _refuse_repeated(state: CanaryState, stratum: Stratum) -> None:
+    if stratum.boot != state.boot:
+        return
+    if stratum.interval <= state.interval:
+        raise ValueError(f"interval {stratum.interval} was judged before")
+    if stratum.routed_from_s < state.routed_to_s - 1e-6:
+        raise ValueError(f"interval {stratum.interval} begins before the last one ended")
+
+
+def _slices(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> tuple[str, ...]:
+    """Which values get a place depends on both arms together, never on one."""
+    if not plan.has_slices:
+        return ()
+    fresh = sorted({*stratum.canary.by_slice, *stratum.stable.by_slice} - {*state.slices})
+    return (*state.slices, *fresh)[:MOST_SLICES]
+
+
+def _absorb_errors(bank: Bank, stratum: Stratum, slices: tuple[str, ...]) -> Bank:
+    nobody = ArmCounts()
+    arms = [(stratum.canary.by_slice.get(s, nobody), stratum.stable.by_slice.get(s, nobody)) for s in slices]
+    counts = [_failures(stratum), *((c.routed, c.errors, s.routed, s.errors) for c, s in arms)]
+    return absorb_counts(ERRORS, bank.grown(ERRORS, len(counts)), np.array(counts))
+
+
+def _failures(stratum: Stratum) -> tuple[int, int, int, int]:
+    canary, stable = stratum.canary, stratum.stable
+    return canary.routed, canary.errors, stable.routed, stable.errors
+
+
+def _timeouts(stratum: Stratum) -> tuple[int, int, int, int]:
+    canary, stable = stratum.canary, stratum.stable
+    return canary.routed, canary.timeouts, stable.routed, stable.timeouts
+
+
+def _repeated(counts: tuple[int, ...], rows: int) -> Ints:
+    return np.tile(np.array(counts, dtype=np.int64), (rows, 1))
 
 
 def _absorb_scores(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryState:
@@ -150,83 +248,3 @@ def _absorb_scores(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> Ca
     canary, stable = stratum.canary.scores, stratum.stable.scores
     harmless = MeanScore(plan.quality_margin, worse=False).absorb(state.quality_harmless, canary, stable)
     return replace(state, quality=WORSE_SCORES.absorb(state.quality, canary, stable), quality_harmless=harmless)
-
-
-def judge_canary(plan: CanaryPlan, state: CanaryState) -> CanaryVerdict:
-    """What does the evidence prove so far?"""
-    logs, weights = _harm(plan, state)
-    threshold, harmless_at = math.log(1 / plan.alpha), math.log(1 / plan.alpha_promote)
-    harm = log_mean(list(logs.values()), list(weights.values()))
-    roll_back = harm >= threshold
-    guilty = tuple(m for m in logs if logs[m] + math.log(weights[m]) >= threshold)
-    suspects = guilty or ((max(logs, key=lambda m: logs[m] + math.log(weights[m])),) if roll_back else ())
-    seen, harmless = state.seen, _harmless(plan, state)
-    return CanaryVerdict(
-        roll_back=roll_back,
-        promote=not roll_back and min(harmless.values()) >= harmless_at,
-        guilty=guilty,
-        sentence=_sentence(plan, state, harm, suspects),
-        progress={
-            **{name: round(log / threshold, 4) for name, log in logs.items()},
-            **{f"{name}_noninferior": round(log / harmless_at, 4) for name, log in harmless.items()},
-        },
-        canary_requests=seen.canary,
-        canary_errors=seen.canary_bad,
-        stable_requests=seen.stable,
-        stable_errors=seen.stable_bad,
-    )
-
-
-def _harm(plan: CanaryPlan, state: CanaryState) -> tuple[dict[str, float], dict[str, float]]:
-    """Log e-values and weights of what can send the canary home."""
-    logs = {"errors": state.errors.log_e}
-    if plan.latency_tolerance is not None:
-        logs["latency"] = state.latency.log_e
-    if plan.quality_margin is not None:
-        logs["quality"] = state.quality.log_e
-    total = sum(plan.alpha_shares[name] for name in logs)
-    return logs, {name: plan.alpha_shares[name] / total for name in logs}
-
-
-def _harmless(plan: CanaryPlan, state: CanaryState) -> dict[str, float]:
-    """Log e-values of what a promotion needs, each of them."""
-    logs = {"errors": state.harmless.log_e}
-    if plan.latency_tolerance is not None and plan.latency_margin is not None:
-        logs["latency"] = state.latency.harmless_log_e
-    if plan.quality_margin is not None:
-        logs["quality"] = state.quality_harmless.log_e
-    return logs
-
-
-def _sentence(plan: CanaryPlan, state: CanaryState, harm: float, suspects: tuple[str, ...]) -> str:
-    if suspects:
-        what = "; ".join(_said(plan, state, metric) for metric in suspects)
-        return f"{what}; evidence of harm {_shown(harm)} where {1 / plan.alpha:g} sends home"
-    counts = _failures(state.seen) if state.seen.canary else "no judged requests yet"
-    harmless = _harmless(plan, state)
-    last = min(harmless, key=lambda name: harmless[name])
-    what = f" ({last})" if len(harmless) > 1 else ""
-    evidence = f"evidence of harmlessness{what} {_shown(harmless[last])} of {1 / plan.alpha_promote:g}"
-    return f"{counts}; {evidence}, of harm {_shown(harm)} of {1 / plan.alpha:g}"
-
-
-def _said(plan: CanaryPlan, state: CanaryState, metric: str) -> str:
-    """The counts behind an accusation."""
-    if metric == "errors":
-        return f"errors: {_failures(state.seen)}"
-    if metric == "quality":
-        return f"quality: the canary's scores are lower; stable's mean is {state.quality.stable_mean:.3f}"
-    pairs = zip(plan.latency_quantiles, state.latency.processes, strict=True)
-    quantile, worst = max(pairs, key=lambda pair: pair[1].log_e)
-    past, tolerance = worst.past, plan.latency_tolerance or 0.0
-    slower = f"canary {past.canary_bad} of {past.canary} slower than stable's p{100 * quantile:g} plus {tolerance:.0%}"
-    return f"latency: {slower}, stable {past.stable_bad} of {past.stable} slower than it"
-
-
-def _failures(seen: Counts) -> str:
-    return f"canary {seen.canary_bad} of {seen.canary} failed, stable {seen.stable_bad} of {seen.stable}"
-
-
-def _shown(log_e: float) -> str:
-    """An e-value for people: three digits, and no overflow."""
-    return f"{math.exp(log_e):.3g}" if log_e < 20 else f"1e{log_e / math.log(10):.0f}"

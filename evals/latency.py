@@ -7,11 +7,14 @@ judge counts in each arm how many requests took longer. Nothing is assumed about
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evals.processes import Counts, OddsRatio, Process, log_mean
+import numpy as np
+
+from evals.graded import TAIL
+from evals.processes import Bank, OddsRatio, Values, absorb, log_mean
 from evals.strata import GRID_RATIO, ArmCounts, Stratum
 
 WINDOW_S, CHUNK_S = 300.0, 30.0
@@ -55,72 +58,118 @@ class Window:
 
 @dataclass(frozen=True)
 class LatencyState:
-    """For each quantile an e-process of harm and one of harmlessness, and the window that sets their thresholds."""
+    """E-processes of harm and harmlessness at stable's quantiles, and the window that sets their thresholds."""
 
     window: Window = field(default_factory=Window)
-    processes: tuple[Process, ...] = ()
-    harmless: tuple[Process, ...] = ()
+    body: Bank = field(default_factory=lambda: Bank.of(EXCEEDANCE, 0))
+    """Of harm, a row for each quantile but the highest."""
+    tail: Bank = field(default_factory=lambda: Bank.of(TAIL))
+    """Of harm, at the highest quantile and beyond."""
+    slices: Bank = field(default_factory=lambda: Bank.of(EXCEEDANCE, 0))
+    """Of harm, a row for each quantile of each slice."""
+    harmless: Bank = field(default_factory=lambda: Bank.of(HARMLESS, 0))
 
     @property
     def log_e(self) -> float:
-        """Log of the mean of the quantiles' e-values; 0 before anything was judged."""
-        if not self.processes:
-            return 0.0
-        return log_mean([p.log_e for p in self.processes], [1 / len(self.processes)] * len(self.processes))
+        """Log of the weighted mean of the quantiles' e-values: half of the weight is at the tail."""
+        return log_mean(self.quantiles_log_e, quantile_weights(self.body.rows + 1))
+
+    @property
+    def quantiles_log_e(self) -> Values:
+        """Log E of harm at each quantile."""
+        return np.concatenate([self.body.log_e, self.tail.log_e])
 
     @property
     def harmless_log_e(self) -> float:
         """Log E of the quantile that is furthest from being proven harmless."""
-        return min((p.log_e for p in self.harmless), default=0.0)
+        return min(self.harmless.log_e.tolist(), default=0.0)
 
     def cut(self) -> LatencyState:
         """The state without the counts that wait for a stratum."""
-        harmless = tuple(p.cut() for p in self.harmless)
-        return replace(self, processes=tuple(p.cut() for p in self.processes), harmless=harmless)
+        return replace(self, **{name: getattr(self, name).cut() for name in _BANKS})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         chunks = [[start, sorted(map(list, counts.items()))] for start, counts in self.window.chunks]
-        processes, harmless = ([p.as_dict() for p in each] for each in (self.processes, self.harmless))
-        return {"boot": self.window.boot, "chunks": chunks, "processes": processes, "harmless": harmless}
+        return {"boot": self.window.boot, "chunks": chunks, **{name: getattr(self, name).as_dict() for name in _BANKS}}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LatencyState:
         """The state of `as_dict`."""
         chunks = tuple((float(start), {int(s): int(n) for s, n in counts}) for start, counts in raw["chunks"])
-        processes, harmless = (tuple(Process.from_dict(p) for p in raw[key]) for key in ("processes", "harmless"))
-        return cls(Window(raw["boot"], chunks), processes, harmless)
+        return cls(Window(raw["boot"], chunks), **{name: Bank.from_dict(raw[name]) for name in _BANKS})
 
 
-def absorb_latency(
-    state: LatencyState, stratum: Stratum, quantiles: tuple[float, ...], tolerance: float, margin: float | None = None
-) -> LatencyState:
-    """The state after one stratum: judged at the old thresholds first, then part of the window.
+_BANKS = ("body", "tail", "slices", "harmless")
 
-    Harm is being slower by more than `tolerance`; harmless is being slower by less than `margin` (None does not ask).
+
+@dataclass(frozen=True)
+class LatencyTest:
+    """Harm is being slower by more than `tolerance`; harmless is being slower by less than `margin`.
+
+    `quantiles` rise. A margin of None does not ask.
     """
-    steps = state.window.quantile_steps(quantiles)
-    processes = _judged(EXCEEDANCE, state.processes or (Process(),) * len(quantiles), stratum, steps, tolerance)
-    harmless = state.harmless
-    if margin is not None:
-        harmless = _judged(HARMLESS, harmless or (Process(),) * len(quantiles), stratum, steps, margin)
-    return replace(state, window=state.window.after(stratum), processes=processes, harmless=harmless)
+
+    quantiles: tuple[float, ...]
+    tolerance: float
+    margin: float | None = None
+
+    def steps(self, window: Window) -> tuple[int, ...]:
+        """The grid steps of the quantiles, and of one as far beyond the highest; () while too little has been seen."""
+        return window.quantile_steps((*self.quantiles, 1 - (1 - self.quantiles[-1]) / 10))
+
+    def absorb(self, state: LatencyState, stratum: Stratum, slices: Sequence[str] = ()) -> LatencyState:
+        """The state after one stratum: judged at the old thresholds first, then part of the window."""
+        steps, after = self.steps(state.window), replace(state, window=state.window.after(stratum))
+        if not steps:
+            return after
+        *quantiles, beyond = steps
+        slower = self.shift(self.tolerance)
+        body = np.array([slower_than(stratum.canary, stratum.stable, s, slower) for s in quantiles[:-1]])
+        after = replace(
+            after,
+            body=absorb(EXCEEDANCE, after.body.grown(EXCEEDANCE, len(quantiles) - 1), body.reshape(-1, 4)),
+            tail=absorb(TAIL, after.tail, np.array([_graded(stratum, quantiles[-1], beyond, slower)])),
+            slices=_in_slices(after.slices, stratum, slices, quantiles, slower) if slices else after.slices,
+        )
+        return after if self.margin is None else self._harmless(after, stratum, quantiles, self.shift(self.margin))
+
+    @staticmethod
+    def shift(slower: float) -> int:
+        """By how many grid steps is a threshold higher that may be exceeded by this fraction?"""
+        return math.ceil(math.log1p(slower) / math.log(GRID_RATIO) - 1e-9)
+
+    @staticmethod
+    def _harmless(state: LatencyState, stratum: Stratum, steps: Sequence[int], slower: int) -> LatencyState:
+        counts = np.array([slower_than(stratum.canary, stratum.stable, s, slower) for s in steps])
+        return replace(state, harmless=absorb(HARMLESS, state.harmless.grown(HARMLESS, len(steps)), counts))
 
 
-def _judged(
-    test: OddsRatio, processes: tuple[Process, ...], stratum: Stratum, steps: tuple[int, ...], slower: float
-) -> tuple[Process, ...]:
-    """One process for each quantile, after a stratum; unchanged while there are no thresholds yet."""
-    if not steps:
-        return processes
-    shift = math.ceil(math.log1p(slower) / math.log(GRID_RATIO) - 1e-9)
-    return tuple(test.absorb(p, _slower(stratum, s, shift)) for p, s in zip(processes, steps, strict=True))
+def quantile_weights(quantiles: int) -> Values:
+    """The weights of so many quantiles in their mean: the highest has as much as all others."""
+    if quantiles == 1:
+        return np.ones(1)
+    return np.array([*[0.5 / (quantiles - 1)] * (quantiles - 1), 0.5])
 
 
-def _slower(stratum: Stratum, step: int, shift: int) -> Counts:
-    """Requests over the threshold in each arm; the canary's is higher by the tolerance."""
+def slower_than(canary: ArmCounts, stable: ArmCounts, step: int, shift: int) -> tuple[int, int, int, int]:
+    """Requests over a threshold in each arm; the canary's threshold is `shift` grid steps higher."""
+    return canary.timed, canary.exceeding(step + shift), stable.timed, stable.exceeding(step)
+
+
+def _graded(stratum: Stratum, step: int, beyond: int, shift: int) -> tuple[int, ...]:
+    """Requests of each arm, those over the first threshold, those over the second one."""
     canary, stable = stratum.canary, stratum.stable
-    return Counts(canary.timed, canary.exceeding(step + shift), stable.timed, stable.exceeding(step))
+    at_canary = (canary.timed, canary.exceeding(step + shift), canary.exceeding(beyond + shift))
+    return (*at_canary, stable.timed, stable.exceeding(step), stable.exceeding(beyond))
+
+
+def _in_slices(bank: Bank, stratum: Stratum, slices: Sequence[str], steps: Sequence[int], shift: int) -> Bank:
+    """A slice is held against the thresholds of all of stable's requests: any known threshold is a fair one."""
+    nobody = ArmCounts()
+    arms = [(stratum.canary.by_slice.get(s, nobody), stratum.stable.by_slice.get(s, nobody)) for s in slices]
+    counts = np.array([slower_than(*arm, step, shift) for arm in arms for step in steps])
+    return absorb(EXCEEDANCE, bank.grown(EXCEEDANCE, len(counts)), counts)
 
 
 def histogram(arm: ArmCounts) -> dict[int, int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.processes import MIN_CANARY, MIN_STABLE, Process, Values, mixed
+from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
 
 GRID = 1000
 """Scores are counted by thousandths."""
@@ -35,18 +35,14 @@ def histogram_of(scores: Sequence[float]) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class ScoreState:
-    """The process, the scores that wait to be a stratum, and what stable's were in the past."""
+    """Log E and log weights of the bets, the scores that wait to be a stratum, and what stable's were in the past."""
 
-    process: Process = field(default_factory=Process)
+    log_e: float = 0.0
+    log_weights: tuple[float, ...] = ()
     canary: Histogram = field(default_factory=dict)
     stable: Histogram = field(default_factory=dict)
     past_sum: float = 0.0
     past_n: int = 0
-
-    @property
-    def log_e(self) -> float:
-        """Log E."""
-        return self.process.log_e
 
     @property
     def stable_mean(self) -> float:
@@ -60,14 +56,15 @@ class ScoreState:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         waiting = {arm: sorted(map(list, getattr(self, arm).items())) for arm in ("canary", "stable")}
-        return {"process": self.process.as_dict(), **waiting, "past_sum": self.past_sum, "past_n": self.past_n}
+        process = {"log_e": self.log_e, "log_weights": list(self.log_weights)}
+        return {**process, **waiting, "past_sum": self.past_sum, "past_n": self.past_n}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ScoreState:
         """The state of `as_dict`."""
         canary, stable = ({int(step): int(n) for step, n in raw[arm]} for arm in ("canary", "stable"))
-        process = Process.from_dict(raw["process"])
-        return cls(process, canary, stable, float(raw["past_sum"]), int(raw["past_n"]))
+        weights = tuple(map(float, raw["log_weights"]))
+        return cls(float(raw["log_e"]), weights, canary, stable, float(raw["past_sum"]), int(raw["past_n"]))
 
 
 @dataclass(frozen=True)
@@ -90,9 +87,12 @@ class MeanScore:
         if sum(canary.values()) < MIN_CANARY or sum(stable.values()) < MIN_STABLE:
             return replace(state, canary=canary, stable=stable)
         log_factors = self._log_factors(_mean(state), canary, stable)
-        process = mixed(state.process, np.log(self.prior), log_factors)
+        log_prior = np.log(self.prior)
+        weights = np.asarray(state.log_weights or log_prior)
+        gained, (weights,) = mixed(weights[None, :], log_prior, log_factors[None, :])
         x, n = _badness(stable)
-        return ScoreState(process, {}, {}, state.past_sum + float(x @ n), state.past_n + int(n.sum()))
+        past_sum, past_n = state.past_sum + float(x @ n), state.past_n + int(n.sum())
+        return ScoreState(state.log_e + float(gained[0]), tuple(weights.tolist()), {}, {}, past_sum, past_n)
 
     def _log_factors(self, p: float, canary: Histogram, stable: Histogram) -> Values:
         """Log e of every bet for one stratum, with stable's mean badness `p` estimated from the past only."""

@@ -11,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from evals.canary import CanaryPlan, CanaryState, CanaryVerdict, absorb, judge_canary
+from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.judgement import CanaryVerdict, judge_canary
 from evals.scores import histogram_of
 from evals.strata import GRID_RATIO, ArmCounts, Stratum
 

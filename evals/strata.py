@@ -28,7 +28,9 @@ class ArmCounts:
     `errors` includes `timeouts`. `over` maps a grid step to the number of requests that took longer than
     `threshold_ms(step)`, among the `routed - errors + timeouts` requests that have a latency (an error that came back
     fast is not a fast answer); steps at which the number does not change are left out. `scores` maps thousandths to the
-    number of quality scores that arrived in this interval, for requests of any interval.
+    number of quality scores that arrived in this interval, for requests of any interval. `classes` counts what was
+    predicted, one class for each request; `by_slice` holds the same counts for requests with one value of a declared
+    attribute (`attribute=value`), which have no slices of their own.
     """
 
     routed: int = 0
@@ -36,7 +38,8 @@ class ArmCounts:
     timeouts: int = 0
     over: Mapping[int, int] = field(default_factory=dict)
     scores: Mapping[int, int] = field(default_factory=dict)
-    by_slice: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+    by_slice: Mapping[str, ArmCounts] = field(default_factory=dict)
 
     @property
     def timed(self) -> int:
@@ -47,6 +50,22 @@ class ArmCounts:
         """How many timed requests took longer than `threshold_ms(step)`."""
         below = [s for s in self.over if s <= step]
         return self.over[max(below)] if below else self.timed
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The requests of an earlier interval that were answered, and how many of them have been given a label in time."""
+
+    canary_pct: float
+    canary: int
+    canary_labelled: int
+    stable: int
+    stable_labelled: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where more are labelled than there are."""
+        if not 0 <= self.canary_labelled <= self.canary or not 0 <= self.stable_labelled <= self.stable:
+            raise ValueError(f"impossible labels in a cohort: {self}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,10 @@ class Stratum:
     stable: ArmCounts
     canary: ArmCounts
     generation: tuple[int, int] = (0, 0)
+    control: ArmCounts | None = None
+    """What a random half of stable's requests did; None where the source does not split them."""
+    cohorts: tuple[Cohort, ...] = ()
+    """Earlier intervals whose time to be labelled ended in this one."""
 
     def as_dict(self) -> dict[str, Any]:
         """The wire form of the design (`exceed` is keyed by the threshold in ms)."""
@@ -72,6 +95,8 @@ class Stratum:
             "canary_pct": self.canary_pct,
             "generation": list(self.generation),
             "arms": {"stable": _arm_dict(self.stable), "canary": _arm_dict(self.canary)},
+            "control": _arm_dict(self.control) if self.control is not None else None,
+            "cohorts": [list(vars(cohort).values()) for cohort in self.cohorts],
         }
 
     @classmethod
@@ -87,7 +112,11 @@ class Stratum:
             generation=(_count(fence), _count(n)),
             stable=_arm_counts(raw["arms"]["stable"]),
             canary=_arm_counts(raw["arms"]["canary"]),
+            control=_arm_counts(raw["control"]) if raw.get("control") is not None else None,
+            cohorts=tuple(Cohort(float(pct), *map(_count, n)) for pct, *n in raw.get("cohorts", ())),
         )
+        if stratum.control is not None and not _is_part(stratum.control, stratum.stable):
+            raise ValueError("half of stable's requests cannot be more than all of them")
         if not -math.inf < stratum.routed_from_s <= stratum.routed_to_s < math.inf:
             raise ValueError(f"a stratum from {stratum.routed_from_s} to {stratum.routed_to_s}")
         if not 0 <= stratum.canary_pct <= 100:
@@ -102,7 +131,8 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         "timeouts": arm.timeouts,
         "exceed": {f"{threshold_ms(step):g}": [step, count] for step, count in sorted(arm.over.items())},
         "scores": sorted(map(list, arm.scores.items())),
-        "by_slice": dict(arm.by_slice),
+        "classes": dict(arm.classes),
+        "by_slice": {name: _arm_dict(part) for name, part in arm.by_slice.items()},
     }
 
 
@@ -110,15 +140,23 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     over = {_whole(step): _count(count) for step, count in raw["exceed"].values()}
     counts = (_count(raw["routed"]), _count(raw["errors"]), _count(raw["timeouts"]))
     scores = {_count(step): _count(count) for step, count in raw.get("scores", ())}
-    arm = ArmCounts(*counts, over, scores, dict(raw["by_slice"]))
+    classes = {str(name): _count(count) for name, count in raw.get("classes", {}).items()}
+    parts = {str(name): _arm_counts(part) for name, part in raw["by_slice"].items()}
+    arm = ArmCounts(*counts, over, scores, classes, parts)
     if arm.errors > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
     if any(step > 1000 for step in scores):
         raise ValueError("a score is a number of thousandths")
+    if sum(classes.values()) > arm.routed or not all(_is_part(part, arm) for part in parts.values()):
+        raise ValueError("more requests in a class or a slice than in the arm")
     falling = [arm.timed, *(over[step] for step in sorted(over))]
     if any(later > earlier for earlier, later in pairwise(falling)):
         raise ValueError("more requests above a higher latency threshold than above a lower one")
     return arm
+
+
+def _is_part(part: ArmCounts, whole: ArmCounts) -> bool:
+    return all(getattr(part, name) <= getattr(whole, name) for name in ("routed", "errors", "timeouts"))
 
 
 def _whole(value: Any) -> int:

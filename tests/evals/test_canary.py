@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary import CanaryPlan, CanaryState, absorb, judge_canary
-from evals.latency import LatencyState, histogram
-from evals.processes import Process
+from evals.canary import ERRORS, CanaryPlan, CanaryState, absorb
+from evals.graded import TAIL
+from evals.judgement import judge_canary
+from evals.latency import EXCEEDANCE, LatencyState, histogram
+from evals.processes import Bank
 from evals.scores import histogram_of
 from evals.strata import ArmCounts, Stratum, threshold_ms
 
@@ -48,9 +50,10 @@ def run(plan, strata, state=None):
 
 
 def timed(rng, interval, slower=1.0, n_c=25, n_s=225):
-    """A stratum without errors whose canary is slower by a factor."""
+    """A stratum without errors whose canary is slower by a factor, at the share that it got."""
     canary, stable = (100 * rng.lognormal(sigma=0.6, size=n) for n in (n_c, n_s))
-    return stratum(interval, arm(n_c, latencies_ms=canary * slower), arm(n_s, latencies_ms=stable))
+    pct = 100 * n_c / max(1, n_c + n_s)
+    return stratum(interval, arm(n_c, latencies_ms=canary * slower), arm(n_s, latencies_ms=stable), pct=pct)
 
 
 def test_nothing_seen_decides_nothing():
@@ -63,7 +66,7 @@ def test_nothing_seen_decides_nothing():
 
 def test_a_broken_canary_goes_home_with_its_counts():
     """Half of the canary's requests fail: home at the first look, errors named, counts in the sentence."""
-    verdict = judge_canary(PLAN, run(PLAN, [failing(0, 7, 12, 1, 481)]))
+    verdict = judge_canary(PLAN, run(PLAN, [failing(0, 7, 12, 1, 481, pct=2.5)]))
     assert (verdict.roll_back, verdict.promote, verdict.guilty) == (True, False, ("errors",))
     assert "errors: canary 7 of 12 failed, stable 1 of 481" in verdict.sentence
     assert "where 100 sends home" in verdict.sentence
@@ -147,7 +150,7 @@ def test_a_stratum_counts_once():
     for again in (4, 3):
         with pytest.raises(ValueError, match=f"interval {again} was judged before"):
             absorb(PLAN, state, failing(again, 0, 20, 0, 180))
-    assert absorb(PLAN, state, failing(0, 0, 20, 0, 180, boot="next")).seen.canary == 40
+    assert absorb(PLAN, state, failing(0, 0, 20, 0, 180, boot="next")).canary.requests == 40
 
 
 def test_an_arm_without_requests_is_no_evidence():
@@ -166,13 +169,18 @@ def test_little_traffic_is_merged_within_a_share():
     assert run(ERRORS_ONLY, sharing).errors.log_e == 0
 
 
+def proven(bets, evidence, rows=1):
+    """A bank that has so much evidence in each row."""
+    return replace(Bank.of(bets, rows), log_e=np.full(rows, math.log(evidence)))
+
+
 def test_suspects_are_named_where_only_the_mean_convicts():
     """Both metrics a little short of proof alone: the mean sends home, nobody is proven guilty, the worse is named."""
-    slow = LatencyState(processes=tuple(Process(math.log(120)) for _ in PLAN.latency_quantiles))
-    verdict = judge_canary(PLAN, CanaryState(errors=Process(math.log(110)), latency=slow))
-    assert (verdict.roll_back, verdict.guilty) == (True, ())
+    slow = LatencyState(body=proven(EXCEEDANCE, 120, 2), tail=proven(TAIL, 120))
+    verdict = judge_canary(PLAN, CanaryState(errors=proven(ERRORS, 110), latency=slow))
+    assert (verdict.roll_back, verdict.guilty, verdict.suspects) == (True, (), ("errors",))
     assert verdict.sentence.startswith("errors: ")
-    assert not judge_canary(PLAN, CanaryState(errors=Process(math.log(99)), latency=LatencyState())).roll_back
+    assert not judge_canary(PLAN, CanaryState(errors=proven(ERRORS, 99))).roll_back
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 60)), min_size=1, max_size=20), st.integers(0, 20))
@@ -189,7 +197,7 @@ def test_a_resumed_judge_is_the_uninterrupted_one(counts, at):
 
 def test_the_verdict_is_plain_data():
     """What the ledger records survives JSON."""
-    verdict = judge_canary(PLAN, run(PLAN, [failing(0, 1, 12, 1, 481)]))
+    verdict = judge_canary(PLAN, run(PLAN, [failing(0, 1, 12, 1, 481, pct=2.5)]))
     assert json.loads(json.dumps(verdict.as_dict()))["canary_errors"] == 1
 
 
@@ -255,7 +263,7 @@ def test_scores_can_convict_and_must_be_proven():
 
     worse = judge_canary(plan, run(plan, [scored(n, 0.75) for n in range(40)]))
     assert (worse.roll_back, worse.guilty, "quality" in worse.sentence) == (True, ("quality",), True)
-    silent = judge_canary(plan, run(plan, [failing(n, 0, 100, 0, 100) for n in range(40)]))
+    silent = judge_canary(plan, run(plan, [failing(n, 0, 100, 0, 100, pct=50.0) for n in range(40)]))
     assert (silent.promote, silent.progress["quality_noninferior"]) == (False, 0.0)
     assert silent.progress["errors_noninferior"] > 1
     state = run(plan, [scored(n, 0.85) for n in range(20)])
