@@ -96,7 +96,8 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container, with at most `pids` processes.
+    A gateway counts by the attributes `slices`, and takes labels for `label_s`. A unit that outgrows `memory_mb` is
+    ended. One with an `image` runs as a container, with at most `pids` processes.
     """
 
     name: str
@@ -112,6 +113,13 @@ class Unit:
     image: str = ""
     memory_mb: int = 0
     pids: int = 0
+    slices: tuple[str, ...] = ()
+    label_s: float = 900.0
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Unit:
+        """The unit of plain JSON data. TypeError where it is none."""
+        return cls(**{**raw, "slices": tuple(raw.get("slices", ()))})
 
 
 @dataclass(frozen=True)

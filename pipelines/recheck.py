@@ -21,7 +21,7 @@ def recheck_verdicts(release: Release) -> str:
     watch = Watch()
     for event in looks:
         watch = watch.absorb(plan, [Stratum.from_dict(raw) for raw in event.data["strata"]])
-        recorded, computed = event.data["verdict"], judge_canary(canary_plan(plan), watch.judge).as_dict()
+        recorded, computed = event.data["verdict"], judge_canary(canary_plan(plan, release), watch.judge).as_dict()
         if (recorded["roll_back"], recorded["promote"]) != (computed["roll_back"], computed["promote"]):
             raise LedgerBroken(f"look {event.seq} does not follow from its counts", code="E_VERDICT", field=release.id)
     return f"{len(looks)} looks recomputed"

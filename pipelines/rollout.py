@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pipelines.earning import Counted, unearned
 from pipelines.ports import Command
 from pipelines.release import Phase, Release
 from pipelines.spec import RolloutSpec
@@ -26,7 +27,7 @@ PATIENCE_S = 50.0
 """Five times that long without news, and the canary goes home: it is not accused, but it is not watched either."""
 
 
-class Judged(Protocol):
+class Judged(Counted, Protocol):
     """What the canary judge says (`evals.canary.CanaryVerdict`)."""
 
     @property
@@ -42,6 +43,16 @@ class Judged(Protocol):
     @property
     def sentence(self) -> str:
         """Why, with numbers."""
+        ...
+
+    @property
+    def void(self) -> str:
+        """Why nothing can be concluded, or ""."""
+        ...
+
+    @property
+    def shifted(self) -> str:
+        """How the predictions differ from stable's, or ""."""
         ...
 
 
@@ -62,6 +73,8 @@ class Situation:
     """Why there is no fresh evidence, or "" where the metrics source answered."""
     command: Command | None = None
     url: str = ""
+    requests_per_s: float = 0.0
+    """The traffic of both arms in this step."""
     silent_s: float = 0.0
     """For how long no evidence has come that should have come."""
 
@@ -113,6 +126,7 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _silence(plan, seen)
         or _a_pause(plan, release, seen)
         or _a_beginning(plan, release, seen)
+        or _doubts(plan, release, seen)
         or _the_next_step(plan, release, seen)
     )
     if isinstance(decision, RollBack):
@@ -171,7 +185,8 @@ def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decis
     """Not knowing has an end, and the spec says which."""
     began = next((e.at_s for e in release.of_kind("entered") if e.data["phase"] == Phase.CANARY), seen.now_s)
     ends_s = began + plan.deadline_s + (plan.ask_timeout_s if plan.on_inconclusive == "ask" else 0.0)
-    if seen.now_s < began + plan.deadline_s or (seen.verdict.promote and release.phase is Phase.BAKING):
+    can_promote = seen.verdict.promote and release.phase is Phase.BAKING and not _doubts(plan, release, seen)
+    if seen.now_s < began + plan.deadline_s or can_promote:
         return None
     why = f"undecided at the deadline of {plan.deadline_s:g} s: {_progress(seen)}"
     if seen.now_s < ends_s:
@@ -208,10 +223,22 @@ def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decisi
     return None
 
 
+def _doubts(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
+    """Where the comparison is void nothing follows from it; where predictions shifted, a person looks at it."""
+    if seen.verdict.void:
+        return Hold(seen.now_s + plan.look_s, seen.verdict.void)
+    drift = plan.gates.drift
+    if seen.verdict.shifted and drift and drift.action == "hold" and release.step + 1 not in release.approved:
+        why = f"{seen.verdict.shifted}; if that is meant: shipway approve {release.id}"
+        return Hold(seen.now_s + plan.look_s, why)
+    return None
+
+
 def _the_next_step(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
     baking = release.phase is Phase.BAKING
+    is_timed = baking or plan.advance == "timetable"
     ready_s = release.phase_since_s + (plan.bake_s if baking else plan.hold_s)
-    if seen.now_s < ready_s:
+    if is_timed and seen.now_s < ready_s:
         return Hold(ready_s, _progress(seen))
     if seen.step_requests < plan.min_step_requests:
         return Hold(seen.now_s + plan.look_s, f"too little traffic: {_progress(seen)}")
@@ -226,7 +253,12 @@ def _advance(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
     step = release.step + 1
     if step < len(plan.steps) and plan.steps[step].approve and step not in release.approved:
         return Hold(seen.now_s + plan.look_s, f"step {step + 1} waits for approval: shipway approve {release.id}")
-    return Advance(share_of(plan, step), step, f"held for {plan.hold_s:g} s: {seen.verdict.sentence}")
+    if plan.advance == "timetable":
+        return Advance(share_of(plan, step), step, f"held for {plan.hold_s:g} s: {seen.verdict.sentence}")
+    why_not = unearned(plan, seen.verdict, share_of(plan, step), seen.requests_per_s)
+    if why_not:
+        return Hold(seen.now_s + plan.look_s, why_not)
+    return Advance(share_of(plan, step), step, f"earned: {seen.verdict.sentence}")
 
 
 def _progress(seen: Situation) -> str:

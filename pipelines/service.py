@@ -41,6 +41,8 @@ class Service:
     replicas: int = 1
     cpus: float | None = None
     timeout_s: float = 10.0
+    slices: tuple[str, ...] = ()
+    label_s: float = 900.0
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None
@@ -66,4 +68,4 @@ class Service:
     def from_dict(cls, raw: Mapping[str, Any]) -> Service:
         """The service of `as_dict`."""
         parts = {k: Deployment(**raw[k]) if raw.get(k) else None for k in ("stable", "previous", "candidate")}
-        return cls(**{**raw, **parts})
+        return cls(**{**raw, **parts, "slices": tuple(raw.get("slices", ()))})

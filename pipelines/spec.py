@@ -29,6 +29,7 @@ _IMAGE_REF = re.compile(
 )
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MOST_ATTRIBUTES = 5
 MAX_DURATION_S = 30 * 86400.0
 
 
@@ -87,11 +88,25 @@ def _strict_number(value: Any) -> Any:
     return value
 
 
+def _rising_quantiles(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not value or not all(a < b for a, b in pairwise(value)):
+        raise SpecProblem("E_THRESHOLD", f"quantiles {list(value)} must rise strictly within (0, 1)")
+    return value
+
+
+def _attributes(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(value) > MOST_ATTRIBUTES or len(set(value)) < len(value):
+        raise SpecProblem("E_CONFIG", f"slices {list(value)[:10]} must be different, and at most {MOST_ATTRIBUTES}")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 ImageRef = Annotated[str, AfterValidator(_image_ref)]
 ModelUri = Annotated[str, AfterValidator(_model_uri)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Number = Annotated[float, BeforeValidator(_strict_number)]
+Quantile = Annotated[Number, Field(gt=0, lt=1)]
+Attribute = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^(body(\.[A-Za-z0-9_-]+)+|[A-Za-z0-9-]+)$")]
 MetricName = Literal["accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb"]
 
 
@@ -179,14 +194,32 @@ class ErrorsGate(Part):
     margin: Annotated[Number, Field(gt=0, lt=1)] = 0.01
 
 
+class QualityGate(Part):
+    """How much lower than stable's the canary's scores may be, in [0, 1]: labels and ratings sent to `/feedback`."""
+
+    margin: Annotated[Number, Field(gt=0, lt=1, description="promote only when a loss of this much is disproven")] = (
+        0.02
+    )
+
+
+class DriftGate(Part):
+    """How much the canary may predict other classes than stable."""
+
+    max_ratio: Annotated[Number, Field(gt=1, le=100, description="the odds of each class may change this much")] = 2.0
+    action: Annotated[
+        Literal["hold", "warn"], Field(description="hold: wait for `shipway approve`; nobody is accused")
+    ] = "hold"
+
+
 class LatencyGate(Part):
     """How much slower than stable the canary may be, as fractions: `tolerance` is allowed, `margin` is not."""
 
     tolerance: Annotated[Number, Field(ge=0, le=10, description="slower by more than this sends home")] = 0.05
     margin: Annotated[Number, Field(gt=0, le=10)] | None = Field(
         default=None,
-        description="promote only when slower by this much is disproven at p50, p90, p99; null: not asked",
+        description="promote only when slower by this much is disproven at every quantile; null: not asked",
     )
+    quantiles: Annotated[tuple[Quantile, ...], AfterValidator(_rising_quantiles)] = (0.5, 0.9, 0.99)
 
     @model_validator(mode="after")
     def _margin_above_tolerance(self) -> LatencyGate:
@@ -200,6 +233,8 @@ class RolloutGates(Part):
 
     errors: ErrorsGate = ErrorsGate()
     latency: LatencyGate | None = LatencyGate()
+    quality: QualityGate | None = None
+    drift: DriftGate | None = DriftGate()
 
 
 class StepSpec(Part):
@@ -240,6 +275,17 @@ class RolloutSpec(Part):
     min_step_requests: Annotated[int, Field(ge=1)] = 20
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
+    advance: Annotated[
+        Literal["timetable", "earned"],
+        Field(description="timetable: after hold_s · earned: as soon as the next share's harm is affordable"),
+    ] = "timetable"
+    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 50
+    slices: Annotated[
+        tuple[Attribute, ...],
+        AfterValidator(_attributes),
+        Field(description="request headers, or body.PATH of a JSON body: errors and latency are judged for each value"),
+    ] = ()
+    label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
     gates: RolloutGates = RolloutGates()

@@ -188,6 +188,8 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             cpus=serve.cpus,
             port=serve.port or service.port,
             timeout_s=serve.timeout_s,
+            slices=shop.spec.rollout.slices,
+            label_s=shop.spec.rollout.label_s,
             retain_s=shop.spec.retain,
             wanted=True,
         )

@@ -21,7 +21,7 @@ from pipelines.serving.split import TrafficSplit
 from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
-from pipelines.watching import Watch, belongs, canary_plan, replay
+from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
 
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
@@ -107,7 +107,7 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     is_ready = not down_reason(ctl.ports, release.service, release.sealed.bundle_digest)
     watch = watch.seen(ready=is_ready, has_users=share_of_ours(release, split) > 0)
     command = _first_word(ctl, release)
-    verdict = judge_canary(canary_plan(ctl.plan), watch.judge)
+    verdict = judge_canary(canary_plan(ctl.plan, release), watch.judge)
     situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
     decision = decide(ctl.plan, release, situation)
     ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
@@ -143,7 +143,7 @@ def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple
         strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
     except DependencyDown as error:
         blind = str(error)
-    watch = watch.heard(now.mono_s, anything=bool(strata))
+    watch = watch.heard(now.mono_s, anything=bool(strata)).labelled(strata)
     ours = tuple(s for s in strata if belongs(release, s))
     watch = watch.absorb(ctl.plan, ours)
     if strata:
@@ -181,6 +181,7 @@ def _situation(
         observed_pct=share,
         verdict=verdict,
         step_requests=watch.step_requests,
+        requests_per_s=watch.requests_per_s,
         canary_down=_canary_down(ctl, release, watch, patience_looks),
         canary_starting=starting,
         stable_down=dead_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
@@ -234,6 +235,8 @@ def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance,
     """Raise (or restart) the canary's share: intent first, then the router, then what the router shows."""
     at_s, before = seen.now.wall_s, release
     release = _looked(release, seen)
+    if not release.of_kind("judging"):
+        release = release.record(at_s, "judging", **declaration(ctl.plan, watch))
     if release.confirmed_pct > 0 and share_of_ours(release, seen.split) < release.confirmed_pct - SAME_SHARE:
         release = release.record(at_s, "interrupted", why=decision.why)
     release = release.record(at_s, "exposing", pct=decision.pct, step=decision.step, why=decision.why)

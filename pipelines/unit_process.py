@@ -90,6 +90,8 @@ def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
         "--admin-socket": home.admin_socket(unit.service),
         "--snapshot": home.folder("run") / f"{unit.service}.split",
         "--timeout-s": unit.timeout_s,
+        "--label-s": unit.label_s,
+        **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
     }
 
 

@@ -23,7 +23,15 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
     if not service.wanted:
         return ()
     name = gateway_name(service.name)
-    gateway = Unit(name, "gateway", service.name, port=service.port, timeout_s=service.timeout_s)
+    gateway = Unit(
+        name,
+        "gateway",
+        service.name,
+        port=service.port,
+        timeout_s=service.timeout_s,
+        slices=service.slices,
+        label_s=service.label_s,
+    )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from evals.canary import CanaryPlan, CanaryState, absorb
 from evals.strata import Stratum
 from pipelines.release import Release
-from pipelines.spec import RolloutSpec
+from pipelines.spec import LatencyGate, RolloutSpec
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Watch:
     boot: str = ""
     after: int = -1
     step_requests: int = 0
+    step_routed: int = 0
+    step_s: float = 0.0
+    """What reached both arms in this step, and for how long that was counted."""
+    labels: int = 0
+    """Scores that arrived at this service, for any release or none."""
     warm_from_s: Mapping[str, float] = field(default_factory=dict)
     unready_looks: int = 0
     """Looks in a row at which the canary could not serve."""
@@ -46,7 +52,13 @@ class Watch:
         if stratum.canary_pct <= 0:
             return read
         warm = {stratum.boot: stratum.routed_from_s, **self.warm_from_s}
-        read = replace(read, warm_from_s=warm, step_requests=self.step_requests + stratum.canary.routed)
+        read = replace(
+            read,
+            warm_from_s=warm,
+            step_requests=self.step_requests + stratum.canary.routed,
+            step_routed=self.step_routed + stratum.canary.routed + stratum.stable.routed,
+            step_s=self.step_s + stratum.routed_to_s - stratum.routed_from_s,
+        )
         if stratum.routed_from_s < warm[stratum.boot] + plan.warmup_s:
             return read
         return replace(read, judge=absorb(canary_plan(plan), self.judge, stratum))
@@ -55,9 +67,19 @@ class Watch:
         """The watch after the gateway was asked: silence counts from the first question on."""
         return replace(self, heard_at_s=now_s) if anything or self.heard_at_s is None else self
 
+    def labelled(self, strata: Sequence[Stratum]) -> Watch:
+        """The watch after the labels of these strata, whoever they were routed for."""
+        arrived = sum(sum(arm.scores.values()) for s in strata for arm in (s.stable, s.canary))
+        return replace(self, labels=self.labels + arrived)
+
     def silent_s(self, now_s: float) -> float:
         """For how long nothing was heard, in seconds."""
         return now_s - self.heard_at_s if self.heard_at_s is not None else 0.0
+
+    @property
+    def requests_per_s(self) -> float:
+        """The service's traffic in this step."""
+        return self.step_routed / self.step_s if self.step_s else 0.0
 
     def seen(self, *, ready: bool, has_users: bool) -> Watch:
         """The watch after the canary was asked whether it is ready."""
@@ -72,19 +94,40 @@ class Watch:
 
     def new_step(self) -> Watch:
         """The watch at the beginning of another step."""
-        return replace(self, step_requests=0)
+        return replace(self, step_requests=0, step_routed=0, step_s=0.0)
 
 
-def canary_plan(plan: RolloutSpec) -> CanaryPlan:
-    """The judge's plan of a spec."""
-    latency = plan.gates.latency
+def canary_plan(plan: RolloutSpec, release: Release | None = None) -> CanaryPlan:
+    """The judge's plan of a spec, with what was declared when the release met its first users."""
+    latency, quality, drift = plan.gates.latency, plan.gates.quality, plan.gates.drift
+    declared = release.last("judging") if release else None
     return CanaryPlan(
         alpha=plan.alpha,
         alpha_promote=plan.alpha_promote,
         error_margin=plan.gates.errors.margin,
         latency_tolerance=latency.tolerance if latency else None,
         latency_margin=latency.margin if latency else None,
+        latency_quantiles=latency.quantiles if latency else LatencyGate().quantiles,
+        quality_margin=quality.margin if quality else None,
+        drift_ratio=drift.max_ratio if drift else None,
+        has_slices=bool(plan.slices),
+        labels_arrive=bool(declared.data["labels_arrive"]) if declared else True,
+        replicas=(1, 1),  # both arms have as many
     )
+
+
+def declaration(plan: RolloutSpec, watch: Watch) -> dict[str, Any]:
+    """How this release will be judged, said before its first users: nobody can change it once something is seen."""
+    labels_arrive = watch.labels > 0
+    judged = replace(canary_plan(plan), labels_arrive=labels_arrive)
+    handed = "no label has arrived at this service: the share of quality is handed to the other metrics"
+    return {
+        "alpha": plan.alpha,
+        "alpha_shares": judged.shares,
+        "labels_arrive": labels_arrive,
+        "handed": handed if judged.quality_margin is not None and not labels_arrive else "",
+        "warmup_s": plan.warmup_s,
+    }
 
 
 def replay(plan: RolloutSpec, release: Release) -> Watch:

@@ -110,7 +110,7 @@ def write_observed(home: Home, observed: Observed) -> None:
 
 def _unit(raw: Mapping[str, Any], name: str) -> Unit:
     try:
-        return Unit(**_known(Unit, raw))
+        return Unit.from_dict(_known(Unit, raw))
     except (TypeError, AttributeError):
         raise LedgerBroken(f"the file of unit {name} is not one", code="E_UNIT", field=name) from None
 

@@ -6,18 +6,19 @@ from collections.abc import Awaitable
 from time import monotonic
 
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.intervals import Intervals
+from pipelines.serving.intervals import Intervals, Ticket
 
 
 class Attempt:
     """One request at one arm. The first word about it decides; later words change nothing.
 
-    Time that the gateway spends waiting for the client to read is not the arm's.
+    Time that the gateway spends waiting for the client to read is not the arm's. Without a ticket it is a second try of
+    a request whose first one was counted: it serves the user, and is no evidence.
     """
 
-    def __init__(self, intervals: Intervals, counters: GatewayCounters, arm: str) -> None:
+    def __init__(self, intervals: Intervals, counters: GatewayCounters, arm: str, ticket: Ticket | None) -> None:
         self._intervals, self._counters = intervals, counters
-        self._interval, self.arm = intervals.routed(arm), arm
+        self._ticket, self.arm = ticket, arm
         self._began_s = monotonic()
         self._client_s = 0.0
         self._client_since_s: float | None = None
@@ -34,20 +35,23 @@ class Attempt:
             self.failed()
         elif self._decide():
             seconds = self._arm_s()
-            self._intervals.answered(self._interval, self.arm, seconds * 1000)
+            if self._ticket:
+                self._intervals.answered(self._ticket, seconds * 1000)
             self._counters.count(self.arm, "ok", seconds)
 
     def failed(self) -> None:
         """The arm failed."""
         if self._decide():
-            self._intervals.failed(self._interval, self.arm)
+            if self._ticket:
+                self._intervals.failed(self._ticket)
             self._counters.count(self.arm, "error", self._arm_s())
 
     def timed_out(self) -> None:
         """The arm did not answer in time."""
         if self._decide():
             seconds = self._arm_s()
-            self._intervals.timed_out(self._interval, self.arm, seconds * 1000)
+            if self._ticket:
+                self._intervals.timed_out(self._ticket, seconds * 1000)
             self._counters.count(self.arm, "timeout", seconds)
 
     def abandoned(self) -> None:
@@ -70,8 +74,8 @@ class Attempt:
 
     def void(self) -> None:
         """The gateway could not pass the request on: the arm never had it."""
-        if self._decide():
-            self._intervals.withdrawn(self._interval, self.arm)
+        if self._decide() and self._ticket:
+            self._intervals.withdrawn(self._ticket)
 
     async def for_client(self, writing: Awaitable[object]) -> None:
         """Wait until the client took something."""

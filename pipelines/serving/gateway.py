@@ -20,16 +20,20 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from aiohttp import web
 
+from pipelines.serving.attributes import Attributes
 from pipelines.serving.door import given_door
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.intervals import Intervals
+from pipelines.serving.labels import LabelRefused, Labels, label_of
 from pipelines.serving.proxying import MAX_BODY_BYTES, Proxy, refusal
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.split_store import Refused, SplitStore
 
 TICK_S = 0.05
+LABEL_S = 900.0
 DRAIN_S = 10.0
 FAREWELL_S = 0.3
 """So long a gateway that ends says so with each answer, before it closes the connections that nobody uses."""
@@ -39,13 +43,18 @@ EXIT_PORT_TAKEN = 4
 class Gateway:
     """The split, its snapshot, and the evidence of one service."""
 
-    def __init__(self, snapshot: Path, interval_s: float, timeout_s: float) -> None:
+    def __init__(
+        self, snapshot: Path, interval_s: float, timeout_s: float, slices: Sequence[str] = (), label_s: float = LABEL_S
+    ) -> None:
         self._snapshot = snapshot
         self.boot = uuid.uuid4().hex[:12]
         self.store = SplitStore(_read_snapshot(snapshot), self.boot)
         self.intervals = Intervals(self.boot, interval_s, monotonic())
         self.counters = GatewayCounters()
-        self.proxy = Proxy(lambda: self.store.split, self.intervals, self.counters, timeout_s)
+        self.labels = Labels(self.intervals, label_s)
+        self.proxy = Proxy(
+            lambda: self.store.split, self.intervals, self.counters, timeout_s, Attributes(slices), self.labels
+        )
         self.is_ending = False
         self._write_snapshot(self.store.split)
 
@@ -69,6 +78,7 @@ class Gateway:
         while True:
             await asyncio.sleep(TICK_S)
             self.intervals.cut(monotonic(), self.store.split)
+            self.labels.expire(monotonic())
             # Asked again at the end: a renewal may arrive while stable is looked at.
             is_overdue = self.store.is_overdue(monotonic()) and not await self._home_is_dead()
             if is_overdue and self.store.is_overdue(monotonic()):
@@ -130,9 +140,24 @@ def data_app(gateway: Gateway) -> web.Application:
     """What users reach: everything goes to an arm."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_limits])
     app[GATEWAY] = gateway
+    app.router.add_post("/feedback", _feedback)
     app.router.add_route("*", "/{path:.*}", gateway.proxy.handle)
     app.on_response_prepare.append(_say_farewell)
     return app
+
+
+async def _feedback(request: web.Request) -> web.Response:
+    """A label or a rating, from 0 to 1, of an earlier answer: 200 with whether it is evidence, 4xx where it is none."""
+    own_id = request.headers.get("x-request-id", "")
+    try:
+        request_id, score, version = label_of(orjson.loads(await request.read()))
+        is_evidence = request.app[GATEWAY].labels.labelled(request_id, score, version)
+    except orjson.JSONDecodeError:
+        return refusal(400, "E_BODY", "the body is not JSON", own_id, {}, "body")
+    except LabelRefused as error:
+        return refusal(error.status, error.code, str(error), own_id, {}, error.field)
+    request.app[GATEWAY].counters.labelled.inc()
+    return web.json_response({"request_id": request_id, "evidence": is_evidence})
 
 
 async def _say_farewell(request: web.Request, response: web.StreamResponse) -> None:
@@ -260,12 +285,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     import uvloop
 
     options = _parser().parse_args(argv)
-    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s)
+    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s, options.slices, options.label_s)
     try:
         uvloop.run(serve(gateway, options.host, options.port, options.admin_socket))
     except OSError as error:
         print(f"E_PORT: cannot listen on {options.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_PORT_TAKEN)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -277,6 +306,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--snapshot", type=Path, required=True, help="where the split outlives this process")
     parser.add_argument("--interval-s", type=float, default=1.0, help="length of an interval of evidence")
     parser.add_argument("--timeout-s", type=float, default=10.0, help="time for an answer")
+    parser.add_argument(
+        "--slices", type=_names, default=(), help="headers, or body.PATH, by comma: each value is judged"
+    )
+    parser.add_argument("--label-s", type=float, default=LABEL_S, help="how long an answer may be labelled")
     return parser
 
 

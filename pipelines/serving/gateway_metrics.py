@@ -16,6 +16,7 @@ class GatewayCounters:
             "shipway_gateway_latency_seconds", "Time to the last byte", ["arm"], registry=self.registry
         )
         self.retried = Counter("shipway_gateway_retries", "Canary failures saved by stable", registry=self.registry)
+        self.labelled = Counter("shipway_gateway_labels", "Labels of earlier answers", registry=self.registry)
         self.share = Gauge("shipway_gateway_canary_share_ratio", "The canary's share", registry=self.registry)
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:

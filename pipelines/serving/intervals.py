@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from evals.strata import GRID_RATIO, ArmCounts, Stratum
+from evals.strata import GRID_RATIO, ArmCounts, Cohort, Stratum
 from pipelines.serving.split import TrafficSplit
 
 KEPT = 3600
 """Decided intervals that can still be asked for."""
+
+MOST_CLASSES, OTHER = 100, "other classes"
+"""Names of predicted classes that are counted one by one in an interval."""
 
 MIN_MS, LOG_RATIO = 0.01, math.log(GRID_RATIO)
 
@@ -25,6 +29,9 @@ class _Arm:
     errors: int = 0
     timeouts: int = 0
     steps: Counter[int] = field(default_factory=Counter)
+    scores: Counter[int] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    slices: dict[str, _Arm] = field(default_factory=dict)
 
     def counts(self) -> ArmCounts:
         """The frozen counts, with latencies as a survival function on the grid."""
@@ -33,7 +40,9 @@ class _Arm:
         for step in sorted(self.steps):
             left -= self.steps[step]
             over[step] = left
-        return ArmCounts(self.routed, self.errors, self.timeouts, over)
+        slices = {name: part.counts() for name, part in self.slices.items()}
+        counts = (self.routed, self.errors, self.timeouts)
+        return ArmCounts(*counts, over, dict(self.scores), dict(self.classes), slices)
 
 
 @dataclass
@@ -45,14 +54,34 @@ class Interval:
     split: TrafficSplit
     ended_s: float | None = None
     undecided: int = 0
-    arms: dict[str, _Arm] = field(default_factory=lambda: {"stable": _Arm(), "canary": _Arm()})
+    arms: dict[str, _Arm] = field(default_factory=lambda: {"stable": _Arm(), "canary": _Arm(), "control": _Arm()})
+    cohorts: list[Cohort] = field(default_factory=list)
 
     def stratum(self, boot: str) -> Stratum:
         """The stratum, once decided."""
         ended_s = self.ended_s if self.ended_s is not None else self.began_s
-        stable, canary = (self.arms[name].counts() for name in ("stable", "canary"))
-        pct, generation = self.split.canary_pct, self.split.generation
-        return Stratum(self.number, boot, self.began_s, ended_s, pct, stable, canary, generation=generation)
+        stable, canary, control = (self.arms[name].counts() for name in ("stable", "canary", "control"))
+        return Stratum(
+            self.number,
+            boot,
+            self.began_s,
+            ended_s,
+            self.split.canary_pct,
+            stable,
+            canary,
+            generation=self.split.generation,
+            control=control,
+            cohorts=tuple(self.cohorts),
+        )
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One routed request: its interval, and everywhere it is counted."""
+
+    interval: Interval
+    arm: str
+    places: tuple[_Arm, ...]
 
 
 class Intervals:
@@ -65,6 +94,11 @@ class Intervals:
         self._closed: deque[Interval] = deque()
         self._decided: deque[Stratum] = deque(maxlen=KEPT)
 
+    @property
+    def current(self) -> Interval:
+        """The open interval."""
+        return self._open
+
     def cut(self, now_s: float, split: TrafficSplit) -> None:
         """Close the open interval where its time is over, or the shares or the arms are no longer the same."""
         if split.routes == self._open.split.routes and now_s - self._open.began_s < self._interval_s:
@@ -74,41 +108,62 @@ class Intervals:
         self._open = Interval(self._open.number + 1, now_s, split)
         self._hand_out()
 
-    def routed(self, arm: str) -> Interval:
-        """A request is given to an arm; the answer names the interval it belongs to."""
-        self._open.arms[arm].routed += 1
+    def routed(self, arm: str, slices: Sequence[str] = (), *, in_control: bool = False) -> Ticket:
+        """A request is given to an arm; `in_control` by chance, for half of stable's."""
+        counts = self._open.arms[arm]
+        places = [counts, *(counts.slices.setdefault(name, _Arm()) for name in slices)]
+        if in_control and arm == "stable":
+            places.append(self._open.arms["control"])
+        for place in places:
+            place.routed += 1
         self._open.undecided += 1
-        return self._open
+        return Ticket(self._open, arm, tuple(places))
 
-    def answered(self, interval: Interval, arm: str, latency_ms: float) -> None:
+    def answered(self, ticket: Ticket, latency_ms: float) -> None:
         """The arm answered without an error."""
-        interval.arms[arm].steps[step_of(latency_ms)] += 1
-        self._decide(interval)
+        for place in ticket.places:
+            place.steps[step_of(latency_ms)] += 1
+        self._decide(ticket)
 
-    def failed(self, interval: Interval, arm: str) -> None:
+    def predicted(self, ticket: Ticket, name: str) -> None:
+        """What the arm answered, as one class; rare ones of an interval are gathered."""
+        classes = ticket.interval.arms[ticket.arm].classes
+        classes[name if name in classes or len(classes) < MOST_CLASSES else OTHER] += 1
+
+    def failed(self, ticket: Ticket) -> None:
         """The arm failed fast: an error without a latency."""
-        interval.arms[arm].errors += 1
-        self._decide(interval)
+        for place in ticket.places:
+            place.errors += 1
+        self._decide(ticket)
 
-    def timed_out(self, interval: Interval, arm: str, latency_ms: float) -> None:
+    def timed_out(self, ticket: Ticket, latency_ms: float) -> None:
         """The arm did not answer in time: an error, and slower than every threshold below."""
-        counts = interval.arms[arm]
-        counts.errors += 1
-        counts.timeouts += 1
-        counts.steps[step_of(latency_ms)] += 1
-        self._decide(interval)
+        for place in ticket.places:
+            place.errors += 1
+            place.timeouts += 1
+            place.steps[step_of(latency_ms)] += 1
+        self._decide(ticket)
 
-    def withdrawn(self, interval: Interval, arm: str) -> None:
+    def withdrawn(self, ticket: Ticket) -> None:
         """The arm never had the request."""
-        interval.arms[arm].routed -= 1
-        self._decide(interval)
+        for place in ticket.places:
+            place.routed -= 1
+        self._decide(ticket)
+
+    def scored(self, arm: str, thousandths: int) -> None:
+        """A label came now, for a request of any interval."""
+        self._open.arms[arm].scores[thousandths] += 1
+
+    def due(self, cohort: Cohort) -> None:
+        """The time of an earlier interval's requests to be labelled is over."""
+        self._open.cohorts.append(cohort)
 
     def decided_after(self, number: int) -> tuple[Stratum, ...]:
         """The decided strata after an interval, oldest first, as far back as they are kept."""
         return tuple(s for s in self._decided if s.interval > number)
 
-    def _decide(self, interval: Interval) -> None:
-        interval.undecided -= 1
+    def _decide(self, ticket: Ticket) -> None:
+        ticket.interval.undecided -= 1
         self._hand_out()
 
     def _hand_out(self) -> None:

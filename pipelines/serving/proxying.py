@@ -7,6 +7,7 @@ import itertools
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import aiohttp
 import orjson
@@ -15,8 +16,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from pipelines.serving.attempts import Attempt
+from pipelines.serving.attributes import LONGEST, Attributes
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.intervals import Intervals
+from pipelines.serving.intervals import Intervals, Ticket
+from pipelines.serving.labels import Labels
 from pipelines.serving.split import Arm, TrafficSplit
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -51,16 +54,34 @@ class ClientLeft(ConnectionError):
     """The client went away while it was answered."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One request of a user."""
+
+    request: web.Request
+    body: bytes
+    id: str
+    slices: tuple[str, ...] = ()
+
+
 class Proxy:
     """Gives each request an arm and counts what the arm did with it."""
 
     def __init__(
-        self, split: Callable[[], TrafficSplit], intervals: Intervals, counters: GatewayCounters, timeout_s: float
+        self,
+        split: Callable[[], TrafficSplit],
+        intervals: Intervals,
+        counters: GatewayCounters,
+        timeout_s: float,
+        attributes: Attributes,
+        labels: Labels,
     ) -> None:
         self._split = split
         self._intervals = intervals
         self._counters = counters
         self._timeout_s = timeout_s
+        self._attributes = attributes
+        self._labels = labels
         # Assignment must be unpredictable to clients, and independent of what a request holds.
         self._random = random.SystemRandom().random
         self._turn = itertools.count()
@@ -92,53 +113,72 @@ class Proxy:
         if not request.raw_path.startswith("/"):
             return refusal(400, "E_REQUEST", "the request's target must be a path", request_id, {})
         body = await request.read()
+        asked = _Asked(request, body, request_id, self._attributes.slices_of(request.headers, body))
         if split.canary is not None and self._random() * 100 < split.canary_pct:
             try:
-                return await self._ask("canary", split.canary, request, body, request_id)
+                return await self._ask("canary", split.canary, asked, self._ticket("canary", asked))
             except ArmFailed:
                 self._counters.retried.inc()
-        return await self._ask_stable(split.stable, request, body, request_id)
+                return await self._ask_stable(split.stable, asked, None)
+        return await self._ask_stable(split.stable, asked, self._ticket("stable", asked))
 
-    async def _ask_stable(self, arm: Arm, request: web.Request, body: bytes, request_id: str) -> web.StreamResponse:
+    def _ticket(self, arm: str, asked: _Asked) -> Ticket:
+        return self._intervals.routed(arm, asked.slices, in_control=self._random() < 0.5)
+
+    async def _ask_stable(self, arm: Arm, asked: _Asked, ticket: Ticket | None) -> web.StreamResponse:
         """Stable, and a second replica of it where the first cannot be reached."""
         for _ in range(min(2, len(arm.urls))):
             try:
-                return await self._ask("stable", arm, request, body, request_id)
+                return await self._ask("stable", arm, asked, ticket)
             except ArmFailed:
-                continue
-        return refusal(502, "E_STABLE_DOWN", "stable cannot be reached", request_id, {"Retry-After": "1"})
+                ticket = None
+        return refusal(502, "E_STABLE_DOWN", "stable cannot be reached", asked.id, {"Retry-After": "1"})
 
-    async def _ask(self, name: str, arm: Arm, request: web.Request, body: bytes, request_id: str) -> web.StreamResponse:
-        """Ask one arm and count its answer; ArmFailed where no byte of an answer came."""
-        attempt = Attempt(self._intervals, self._counters, name)
+    async def _ask(self, name: str, arm: Arm, asked: _Asked, ticket: Ticket | None) -> web.StreamResponse:
+        """Ask one arm and count its answer; ArmFailed where no byte of an answer came.
+
+        A second try has no ticket: only first ones say something about an arm.
+        """
+        attempt = Attempt(self._intervals, self._counters, name, ticket)
         try:
             async with asyncio.timeout(self._timeout_s):
-                upstream = await self._send(arm, request, body, request_id)
+                upstream = await self._send(arm, asked)
         except TimeoutError:
             attempt.timed_out()
-            return refusal(504, "E_TIMEOUT", f"no answer within {self._timeout_s:g} s", request_id, {})
+            return refusal(504, "E_TIMEOUT", f"no answer within {self._timeout_s:g} s", asked.id, {})
         except asyncio.CancelledError:
             attempt.abandoned()
             raise
         except UnicodeError:
             attempt.void()
-            return refusal(400, "E_REQUEST", "a header is not text", request_id, {})
+            return refusal(400, "E_REQUEST", "a header is not text", asked.id, {})
         except ARM_FAILED as error:
             attempt.failed()
             raise ArmFailed from error
         except BaseException:
             attempt.void()
             raise
-        return await self._pass_on(upstream, request, attempt, request_id)
+        response = await self._pass_on(upstream, asked.request, attempt, asked.id)
+        if ticket is not None and upstream.status == 200:
+            self._remember(upstream, asked.id, ticket)
+        return response
 
-    async def _send(self, arm: Arm, request: web.Request, body: bytes, request_id: str) -> aiohttp.ClientResponse:
+    def _remember(self, upstream: aiohttp.ClientResponse, request_id: str, ticket: Ticket) -> None:
+        """What was predicted, and who may be asked how good that was."""
+        predicted = upstream.headers.get("x-shipway-class")
+        if predicted is not None:
+            self._intervals.predicted(ticket, predicted[:LONGEST])
+        self._labels.answered(request_id, ticket, upstream.headers.get("x-shipway-model-version", ""))
+
+    async def _send(self, arm: Arm, asked: _Asked) -> aiohttp.ClientResponse:
+        request = asked.request
         assert self._session is not None  # noqa: S101  opened before the first request
         url = arm.urls[next(self._turn) % len(arm.urls)]
         headers = _passed_on(request.headers, drop={"host", "content-length", "x-request-id", "expect"})
-        headers["x-request-id"] = request_id
+        headers["x-request-id"] = asked.id
         target = URL(url + request.raw_path, encoded=True)
         return await self._session.request(
-            request.method, target, headers=headers, data=body or None, allow_redirects=False
+            request.method, target, headers=headers, data=asked.body or None, allow_redirects=False
         )
 
     async def _pass_on(
@@ -199,8 +239,10 @@ def _passed_on(headers: CIMultiDictProxy[str] | Mapping[str, str], *, drop: set[
     return CIMultiDict((k, v) for k, v in headers.items() if k.lower() not in dropped)
 
 
-def refusal(status: int, code: str, reason: str, request_id: str, headers: Mapping[str, str]) -> web.Response:
+def refusal(
+    status: int, code: str, reason: str, request_id: str, headers: Mapping[str, str], field: str | None = None
+) -> web.Response:
     """An answer of the gateway itself."""
-    body = orjson.dumps({"error": {"code": code, "field": None, "reason": reason, "expected": None, "hint": None}})
+    body = orjson.dumps({"error": {"code": code, "field": field, "reason": reason, "expected": None, "hint": None}})
     named = {"x-request-id": request_id, **headers}
     return web.Response(body=body, status=status, content_type="application/json", headers=named)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -152,13 +153,21 @@ async def _body(request: web.Request) -> bytes:
 async def _infer(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     logits = await served.predict(infer_texts(parse_json(await _body(request))))
-    return _json(infer_answer(served.model, served.version, served.backend.labels, logits))
+    answer = infer_answer(served.model, served.version, served.backend.labels, logits)
+    return _with_class(_json(answer), served.backend.labels, logits)
 
 
 async def _invocations(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     logits = await served.predict(invocation_texts(parse_json(await _body(request))))
-    return _json(invocation_answer(served.backend.labels, logits))
+    return _with_class(_json(invocation_answer(served.backend.labels, logits)), served.backend.labels, logits)
+
+
+def _with_class(response: web.Response, labels: Sequence[str], logits: Logits) -> web.Response:
+    """The predicted class of a single row as a header, so that a gateway sees a drift without reading any body."""
+    if len(logits) == 1:
+        response.headers["x-shipway-class"] = quote(labels[int(logits[0].argmax())][:64])
+    return response
 
 
 async def _metadata(_: web.Request) -> web.Response:

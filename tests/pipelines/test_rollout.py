@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipelines.ports import Command
 from pipelines.release import EXPOSED, MOVES, Candidate, Phase, Release
 from pipelines.rollout import Advance, Hold, Promote, RollBack, Situation, decide, share_of
-from pipelines.spec import RolloutSpec, StepSpec
+from pipelines.spec import DriftGate, RolloutGates, RolloutSpec, StepSpec
 
 PLAN = RolloutSpec(
     steps=(StepSpec(pct=5), StepSpec(pct=50)), hold_s=10.0, bake_s=20.0, look_s=1.0, lease_s=10.0, deadline_s=100.0
@@ -25,6 +25,13 @@ class Verdict:
     roll_back: bool = False
     promote: bool = False
     sentence: str = "errors: canary 0 of 10, stable 0 of 90"
+    void: str = ""
+    shifted: str = ""
+    excess_bound: float = 1.0
+    canary_requests: int = 10
+    canary_errors: int = 0
+    stable_requests: int = 90
+    stable_errors: int = 0
 
 
 def release_in(
@@ -83,6 +90,31 @@ TABLE = [
         {"command": ordered("abort"), "blind": "away"},
         RollBack,
         Phase.ABORTED,
+    ),
+    ("a void comparison raises nothing", Phase.CANARY, {}, {"now_s": 1010.0, "verdict": Verdict(void="x")}, Hold, None),
+    (
+        "a void comparison ends at the deadline",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1100.0, "verdict": Verdict(void="sample-ratio mismatch")},
+        RollBack,
+        Phase.HELD,
+    ),
+    (
+        "shifted predictions wait for a person",
+        Phase.CANARY,
+        {},
+        {"now_s": 1010.0, "verdict": Verdict(shifted="'good' twice as often")},
+        Hold,
+        None,
+    ),
+    (
+        "shifted predictions are not promoted at the deadline",
+        Phase.BAKING,
+        {"step": 2},
+        {"now_s": 1100.0, "verdict": Verdict(promote=True, shifted="'good' twice as often")},
+        RollBack,
+        Phase.HELD,
     ),
     ("proven harm goes home", Phase.CANARY, {}, {"verdict": Verdict(roll_back=True)}, RollBack, Phase.ROLLED_BACK),
     (
@@ -214,6 +246,44 @@ def test_asking_waits_until_its_own_end():
     plan = PLAN.model_copy(update={"on_inconclusive": "ask", "ask_timeout_s": 50.0})
     assert isinstance(decide(plan, release_in(Phase.BAKING, step=2), seen(now_s=1120.0)), Hold)
     assert decide(plan, release_in(Phase.BAKING, step=2), seen(now_s=1150.0)).end is Phase.HELD
+
+
+def test_a_person_may_mean_the_shift():
+    """Approved, it goes on; where the spec only warns, it never waits."""
+    shifted = seen(now_s=1010.0, verdict=Verdict(shifted="'good' twice as often"))
+    approved = release_in(Phase.CANARY).record(1006.0, "approved", step=1)
+    assert isinstance(decide(PLAN, approved, shifted), Advance)
+    warned = PLAN.model_copy(update={"gates": RolloutGates(drift=DriftGate(action="warn"))})
+    assert isinstance(decide(warned, release_in(Phase.CANARY), shifted), Advance)
+
+
+EARNED = PLAN.model_copy(update={"advance": "earned", "harm_budget": 20})
+
+
+@pytest.mark.parametrize(
+    ("excess", "requests_per_s", "failed", "expected"),
+    [
+        (1.0, 10.0, 0, Hold),  # 1.0 · 50 % · 10/s · 10 s = 50 requests
+        (0.3, 10.0, 0, Advance),  # 15
+        (0.3, 10.0, 8, Hold),  # 15, and 12 are left
+        (0.01, 300.0, 0, Advance),  # 15
+        (0.02, 300.0, 0, Hold),  # 30
+    ],
+)
+def test_a_share_is_earned_by_what_it_may_cost(excess, requests_per_s, failed, expected):
+    """The next step's possible failures fit into what is left of the budget, long before its time or never."""
+    verdict = Verdict(excess_bound=excess, canary_requests=200, canary_errors=failed)
+    looked = seen(now_s=1001.0, verdict=verdict, requests_per_s=requests_per_s)
+    assert type(decide(EARNED, release_in(Phase.CANARY), looked)) is expected
+
+
+def test_what_is_not_earned_says_why():
+    """In requests."""
+    looked = seen(verdict=Verdict(), requests_per_s=10.0)
+    assert (
+        "up to 50 more requests might fail in 10 s, and 20 of harm_budget 20"
+        in decide(EARNED, release_in(Phase.CANARY), looked).why
+    )
 
 
 def test_a_step_waits_for_approval():

@@ -61,7 +61,22 @@ def test_a_change_leaves_the_version_to_the_ledger():
     "service",
     [
         Service("s"),
-        Service("s", 4, "m", 8080, 2, 0.5, 3.0, 60.0, wanted=False, stable=STABLE, previous=PARKED, candidate=TRIED),
+        Service(
+            "s",
+            4,
+            "m",
+            8080,
+            2,
+            0.5,
+            3.0,
+            ("x-lang",),
+            9.0,
+            60.0,
+            wanted=False,
+            stable=STABLE,
+            previous=PARKED,
+            candidate=TRIED,
+        ),
         Service("s", quarantined={"sha256:9": "it raised on long inputs"}),
     ],
 )

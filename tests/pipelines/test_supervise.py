@@ -292,6 +292,7 @@ def test_the_command_of_a_gateway_names_its_socket_and_snapshot(home):
         "--admin-socket": str(home.admin_socket("s")),
         "--snapshot": str(home.root / "run" / "s.split"),
         "--timeout-s": "3.0",
+        "--label-s": "900.0",
     }
 
 

@@ -22,10 +22,10 @@ def test_a_stratum_waits_for_its_slowest_request():
     first = intervals.routed("canary")
     intervals.cut(1.0, HOME)
     second = intervals.routed("stable")
-    intervals.answered(second, "stable", 5.0)
+    intervals.answered(second, 5.0)
     intervals.cut(2.0, HOME)
     assert intervals.decided_after(-1) == ()
-    intervals.timed_out(first, "canary", 10_000.0)
+    intervals.timed_out(first, 10_000.0)
     found = intervals.decided_after(-1)
     assert [s.interval for s in found] == [0, 1]
     assert (found[0].canary.routed, found[0].canary.errors, found[0].canary.timeouts) == (1, 1, 1)
@@ -36,9 +36,9 @@ def test_a_stratum_waits_for_its_slowest_request():
 def test_a_change_of_shares_cuts():
     """No stratum mixes two shares."""
     intervals = Intervals("b", 10.0, 0.0)
-    intervals.answered(intervals.routed("stable"), "stable", 1.0)
+    intervals.answered(intervals.routed("stable"), 1.0)
     intervals.cut(0.5, HALF)
-    intervals.answered(intervals.routed("canary"), "canary", 1.0)
+    intervals.answered(intervals.routed("canary"), 1.0)
     intervals.cut(0.6, replace(HOME, generation=(1, 3)))
     assert [(s.canary_pct, s.generation) for s in intervals.decided_after(-1)] == [(0.0, (0, 0)), (50.0, (1, 2))]
 
@@ -55,7 +55,7 @@ def test_other_arms_at_the_same_share_cut():
 def test_a_request_that_no_arm_had_was_never_routed():
     """Nobody's fault."""
     intervals = Intervals("b", 1.0, 0.0)
-    intervals.withdrawn(intervals.routed("canary"), "canary")
+    intervals.withdrawn(intervals.routed("canary"))
     intervals.cut(1.0, HOME)
     assert intervals.decided_after(-1)[0].canary.routed == 0
 
@@ -76,11 +76,11 @@ def test_a_stratum_counts_what_happened(outcomes):
         interval = intervals.routed("canary")
         match outcome:
             case "ok":
-                intervals.answered(interval, "canary", ms)
+                intervals.answered(interval, ms)
             case "error":
-                intervals.failed(interval, "canary")
+                intervals.failed(interval)
             case _:
-                intervals.timed_out(interval, "canary", ms)
+                intervals.timed_out(interval, ms)
     intervals.cut(1.0, HOME)
     stratum = Stratum.from_dict(intervals.decided_after(-1)[0].as_dict())
     timed = [ms for outcome, ms in outcomes if outcome != "error"]

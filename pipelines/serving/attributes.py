@@ -1,0 +1,56 @@
+"""Which slices does a request belong to, by the attributes that the service declared?
+
+An attribute is a header's name, or `body.` and the dotted path of a field in a JSON body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from evals.canary import MOST_SLICES
+
+IN_BODY = "body."
+LONGEST = 64
+OTHER = "other values"
+
+
+class Attributes:
+    """The declared attributes, and the values that were seen: at most as many as are judged, the rest is one value."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self._headers = tuple(name for name in names if not name.startswith(IN_BODY))
+        self._paths = {name: name.removeprefix(IN_BODY).split(".") for name in names if name.startswith(IN_BODY)}
+        self._seen: set[str] = set()
+
+    def slices_of(self, headers: Mapping[str, str], body: bytes) -> tuple[str, ...]:
+        """`attribute=value` for each attribute that the request has."""
+        values: dict[str, Any] = {name: headers[name] for name in self._headers if name in headers}
+        if self._paths and body:
+            parsed = _parsed(body)
+            values |= {name: _field(parsed, path) for name, path in self._paths.items()}
+        return tuple(self._named(name, value) for name, value in values.items() if value is not None)
+
+    def _named(self, name: str, value: Any) -> str:
+        text = "".join(c for c in str(value)[:LONGEST] if c.isprintable())
+        found = f"{name}={text}"
+        if found not in self._seen and len(self._seen) >= MOST_SLICES - len(self._headers) - len(self._paths):
+            return f"{name}={OTHER}"
+        self._seen.add(found)
+        return found
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None  # the arm says what is wrong with it
+
+
+def _field(parsed: Any, path: Sequence[str]) -> Any:
+    """A scalar at a path, or None."""
+    for name in path:
+        parsed = parsed.get(name) if isinstance(parsed, dict) else None
+    return parsed if isinstance(parsed, str | int | float | bool) else None

@@ -1,0 +1,125 @@
+"""Whose answer was that, and how good was it? Labels and ratings come late, by the id of the request.
+
+Bookkeeping of one gateway boot: which arm answered which request, for as long as it may be labelled. A label counts in
+the interval in which it *arrives*, and only while requests are routed as they were when that one was: then both arms'
+labels are of the same time. When the time of an interval's requests is over, it is said how many of each arm were
+labelled (a cohort), so that the judge sees where one arm's labels are missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from evals.scores import GRID
+from evals.strata import Cohort
+from pipelines.serving.intervals import Interval, Intervals, Ticket
+
+MOST_REQUESTS = 100_000
+"""Answers that can be labelled at one time; the oldest are forgotten first, of both arms alike."""
+
+
+class LabelRefused(ValueError):
+    """A label that cannot be evidence, with a stable code and the status of the answer."""
+
+    def __init__(self, status: int, code: str, field_name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.code, self.field = status, code, field_name
+
+
+@dataclass
+class _Answer:
+    ticket: Ticket
+    version: str
+    is_labelled: bool = False
+
+
+@dataclass
+class _Waiting:
+    """The answered requests of an interval, by arm: how many, and how many are labelled."""
+
+    interval: Interval
+    answered: dict[str, int] = field(default_factory=lambda: {"canary": 0, "stable": 0})
+    labelled: dict[str, int] = field(default_factory=lambda: {"canary": 0, "stable": 0})
+
+    def cohort(self) -> Cohort:
+        """What it says once its time is over."""
+        counts = [counted[arm] for arm in ("canary", "stable") for counted in (self.answered, self.labelled)]
+        return Cohort(self.interval.split.canary_pct, *counts)
+
+
+class Labels:
+    """The answers that may still be labelled. `patience_s` is how long they wait."""
+
+    def __init__(self, intervals: Intervals, patience_s: float) -> None:
+        self._intervals, self._patience_s = intervals, patience_s
+        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._waiting: dict[int, _Waiting] = {}
+
+    def answered(self, request_id: str, ticket: Ticket, version: str) -> None:
+        """An arm answered this request. An id that was used before keeps its first answer."""
+        if request_id in self._answers:
+            return
+        self._answers[request_id] = _Answer(ticket, version)
+        self._of(ticket.interval).answered[ticket.arm] += 1
+        if len(self._answers) > MOST_REQUESTS:
+            self._answers.popitem(last=False)
+
+    def labelled(self, request_id: str, score: float, version: str | None) -> bool:
+        """A label came: whether it is evidence, or came after the shares had changed. LabelRefused where it is none."""
+        answer = self._answers.get(request_id)
+        if answer is None:
+            raise LabelRefused(404, "E_LABEL_UNKNOWN", "request_id", "no request with this id waits for a label")
+        if version is not None and version != answer.version:
+            reason = f"version {answer.version} answered this request, not {version[:40]}"
+            raise LabelRefused(409, "E_LABEL_VERSION", "model_version", reason)
+        if answer.is_labelled:
+            raise LabelRefused(409, "E_LABEL_TWICE", "request_id", "this request has a label already")
+        answer.is_labelled = True
+        interval, arm = answer.ticket.interval, answer.ticket.arm
+        self._of(interval).labelled[arm] += 1
+        is_evidence = interval.split.routes == self._intervals.current.split.routes
+        if is_evidence:
+            self._intervals.scored(arm, round(score * GRID))
+        return is_evidence
+
+    def expire(self, now_s: float) -> None:
+        """Say what became of the intervals whose time is over, and forget their requests."""
+        for number in [n for n, waiting in self._waiting.items() if self._is_over(waiting.interval, now_s)]:
+            self._intervals.due(self._waiting.pop(number).cohort())
+        while self._answers and self._is_over(next(iter(self._answers.values())).ticket.interval, now_s):
+            self._answers.popitem(last=False)
+
+    def _is_over(self, interval: Interval, now_s: float) -> bool:
+        return interval.ended_s is not None and now_s - interval.ended_s > self._patience_s
+
+    def _of(self, interval: Interval) -> _Waiting:
+        return self._waiting.setdefault(interval.number, _Waiting(interval))
+
+
+def label_of(raw: Any) -> tuple[str, float, str | None]:
+    """The request's id, its score in [0, 1] and the version, of a body. LabelRefused names the field that is wrong."""
+    if not isinstance(raw, dict):
+        raise LabelRefused(422, "E_LABEL", "body", "a JSON object is expected")
+    request_id, version = raw.get("request_id"), raw.get("model_version")
+    if not isinstance(request_id, str) or not 0 < len(request_id) <= 200:
+        raise LabelRefused(422, "E_LABEL", "request_id", "the x-request-id of an answer is expected")
+    if version is not None and not isinstance(version, str):
+        raise LabelRefused(422, "E_LABEL", "model_version", "the x-shipway-model-version of the answer is expected")
+    named = [name for name in ("score", "correct") if raw.get(name) is not None]
+    if len(named) != 1:
+        raise LabelRefused(422, "E_LABEL", "score", "one of score (0 to 1) and correct (true or false) is expected")
+    return request_id, _score(named[0], raw[named[0]]), version
+
+
+def _score(name: str, value: Any) -> float:
+    if name == "correct":
+        if not isinstance(value, bool):
+            raise LabelRefused(422, "E_LABEL", "correct", "true or false is expected")
+        return float(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 <= value <= 1:
+        raise LabelRefused(422, "E_LABEL", "score", "a number from 0 to 1 is expected")
+    return float(value)
