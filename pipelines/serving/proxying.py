@@ -158,10 +158,9 @@ class Proxy:
         except BaseException:
             attempt.void()
             raise
-        response = await self._pass_on(upstream, asked.request, attempt, asked.id)
         if ticket is not None and upstream.status == 200:
-            self._remember(upstream, asked.id, ticket)
-        return response
+            self._remember(upstream, asked.id, ticket)  # before its interval can be handed out
+        return await self._pass_on(upstream, asked.request, attempt, asked.id)
 
     def _remember(self, upstream: aiohttp.ClientResponse, request_id: str, ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""

@@ -57,7 +57,7 @@ class Bench:
     def start_gateway(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
         options = ["--service", "s", "--port", self.port, "--admin-socket", self.socket, "--interval-s", "0.2"]
-        options += ["--snapshot", self.folder / "split", "--timeout-s", "2"]
+        options += ["--snapshot", self.folder / "split", "--timeout-s", "2", "--slices", "x-lang,body.tier"]
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
         for _ in range(200):
             try:
@@ -195,6 +195,92 @@ def test_an_arm_that_does_not_speak_http_is_saved_by_stable_and_counted(bench):
     assert bench.send(1, "/garbage") == Counter({"502 -": 1})
     counted = bench.counted()
     assert (counted["canary errors"], counted["stable errors"]) == (1, 0)
+
+
+def test_a_saved_request_counts_once(bench):
+    """The canary's failure is its own; that stable saved it says nothing about stable, nor about the shares."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable, Arm("sha256:2", (f"http://127.0.0.1:{free_port()}",)), 100.0, 60.0)
+    assert bench.send(5) == Counter({"200 1": 5})
+    counted = bench.counted()
+    assert (counted["canary routed"], counted["canary errors"], counted["stable routed"]) == (5, 5, 0)
+
+
+def strata_after(bench, requests):
+    """What the gateway hands out after these requests, each a pair of headers and a JSON body."""
+    with httpx.Client(trust_env=False, timeout=10, base_url=f"http://127.0.0.1:{bench.port}") as client:
+        answers = [client.post("/infer", headers=headers, json=body) for headers, body in requests]
+    time.sleep(0.4)
+    return answers, bench.metrics.measure(StrataQuery("s"), Now(0, 0))
+
+
+def test_declared_attributes_make_slices(bench):
+    """A header and a field of the body; a request without them belongs to none."""
+    (stable, _) = bench.upstream("1")
+    bench.put(stable)
+    asked = [({"x-lang": "de"}, {"tier": "free"})] * 3 + [({"x-lang": "fr"}, {"tier": ["odd"]}), ({}, {}), ({}, None)]
+    _, strata = strata_after(bench, asked)
+    found = Counter()
+    for stratum in strata:
+        found.update({name: part.routed for name, part in stratum.stable.by_slice.items()})
+    assert found == Counter({"x-lang=de": 3, "body.tier=free": 3, "x-lang=fr": 1})
+    assert sum(stratum.stable.routed for stratum in strata) == 6
+
+
+def test_half_of_stable_is_a_control(bench):
+    """By chance, request by request: of 60 not all and not none."""
+    (stable, _) = bench.upstream("1")
+    bench.put(stable)
+    _, strata = strata_after(bench, [({}, {})] * 60)
+    half = sum(stratum.control.routed for stratum in strata)
+    assert 10 < half < 50
+
+
+def test_predicted_classes_are_counted(bench):
+    """By the header that a server sets for a single row."""
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable, canary, 50.0, 60.0)
+    _, strata = strata_after(bench, [({}, {})] * 40)
+    counted = [sum((Counter(getattr(s, arm).classes) for s in strata), Counter()) for arm in ("stable", "canary")]
+    assert [list(one) for one in counted] == [["class-1"], ["class-2"]]
+    assert sum(one.total() for one in counted) == 40
+
+
+def feedback(bench, body):
+    """Send a label."""
+    return httpx.post(f"http://127.0.0.1:{bench.port}/feedback", json=body, trust_env=False)
+
+
+def test_a_label_reaches_the_judge_at_the_arm_that_answered(bench):
+    """By the request's id, however it was chosen."""
+    (stable, _) = bench.upstream("1")
+    bench.put(stable)
+    (first, second), _ = strata_after(bench, [({"x-request-id": "mine"}, {}), ({}, {})])
+    assert feedback(bench, {"request_id": "mine", "score": 0.75, "model_version": "1"}).json()["evidence"]
+    assert feedback(bench, {"request_id": second.headers["x-request-id"], "correct": True}).status_code == 200
+    time.sleep(0.4)
+    strata = bench.metrics.measure(StrataQuery("s"), Now(0, 0))
+    assert sum((Counter(s.stable.scores) for s in strata), Counter()) == Counter({750: 1, 1000: 1})
+    assert first.headers["x-request-id"] == "mine"
+
+
+def test_a_label_for_nobody_is_refused_by_name(bench):
+    """An unknown request, another version, no score, no JSON: code and field, and never evidence."""
+    (stable, _) = bench.upstream("1")
+    bench.put(stable)
+    strata_after(bench, [({"x-request-id": "mine"}, {})])
+    wrong = [
+        ({"request_id": "nobody", "score": 1}, 404, "E_LABEL_UNKNOWN", "request_id"),
+        ({"request_id": "mine", "score": 1, "model_version": "9"}, 409, "E_LABEL_VERSION", "model_version"),
+        ({"request_id": "mine", "score": 7}, 422, "E_LABEL", "score"),
+        ("mine", 422, "E_LABEL", "body"),
+    ]
+    for body, status, code, field_name in wrong:
+        answer = feedback(bench, body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["field"]) == (status, code, field_name)
+    unreadable = httpx.post(f"http://127.0.0.1:{bench.port}/feedback", content=b"{", trust_env=False)
+    assert (unreadable.status_code, unreadable.json()["error"]["code"]) == (400, "E_BODY")
 
 
 def test_a_client_that_loses_patience_does_not_hide_a_hung_canary(bench):

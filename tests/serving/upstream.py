@@ -33,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(int(sys.argv[3]) if len(sys.argv) > 3 else 200)
         self.send_header("content-length", str(len(body)))
         self.send_header("x-shipway-model-version", sys.argv[2])
+        self.send_header("x-shipway-class", f"class-{sys.argv[2]}")
         self.end_headers()
         self.wfile.write(body)
 
