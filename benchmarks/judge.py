@@ -23,8 +23,8 @@ from rich.table import Table
 from scipy.stats import beta
 
 from benchmarks.many_releases import first_alarms
-from benchmarks.simulated_release import EQUAL, WORLDS, World, play
 from evals.sequential import SequentialTest, default_test
+from evals.simulation import EQUAL, WORLDS, World, play
 
 ALPHA = 0.01
 
@@ -35,7 +35,7 @@ def judged(world: World, make: Callable[[], SequentialTest], releases: int, seed
     found: dict[str, Any] = {"world": world.name, "n": releases}
     for decision in ("rollback", "promote", "wait"):
         mine = [(requests, seconds) for what, requests, seconds in ends if what == decision]
-        found[decision] = _share(len(mine), releases)
+        found[decision] = share_and_interval(len(mine), releases)
         if mine and decision != "wait":
             found[f"{decision}_requests"] = _spread([requests for requests, _ in mine])
             found[f"{decision}_s_median"] = float(np.median([seconds for _, seconds in mine]))
@@ -58,7 +58,7 @@ def on_errors(world: World, releases: int, seed: int) -> dict[str, Any]:
     fixed = world if is_equal else World(**{**vars(world), "shares": world.shares[:1]})
     alarms = first_alarms(fixed, releases, seed, ALPHA)
     home = alarms[~np.isnan(alarms)]
-    found: dict[str, Any] = {"world": world.name, "n": releases, "rollback": _share(home.size, releases)}
+    found: dict[str, Any] = {"world": world.name, "n": releases, "rollback": share_and_interval(home.size, releases)}
     if is_equal:
         return found
     found["rollback_requests"] = _spread(home.tolist())
@@ -82,7 +82,7 @@ def _against_bound(world: World, requests: Sequence[float] | None) -> dict[str, 
     return {"bound": round(bound, 1), "ratio_to_bound": [round(value / bound, 2) for value in requests]}
 
 
-def _share(hits: int, of: int) -> list[float]:
+def share_and_interval(hits: int, of: int) -> list[float]:
     """The share and its 95 % interval."""
     low = beta.ppf(0.025, hits, of - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1.0

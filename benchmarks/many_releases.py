@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from benchmarks.simulated_release import INTERVAL_S, Values, World, error_rates
 from evals.canary import ERRORS
 from evals.processes import Bank, absorb
+from evals.simulation import INTERVAL_S, Values, World, error_rates
 
 
 def first_alarms(world: World, releases: int, seed: int, alpha: float = 0.01) -> Values:

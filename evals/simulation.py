@@ -77,7 +77,7 @@ def play(world: World, seed: int) -> Iterator[Interval]:
         total = int(rng.poisson(world.requests_per_s * INTERVAL_S))
         canary = int(rng.binomial(total, weight))
         sizes, (stable_scale, canary_scale) = (total - canary, canary), drift.step()
-        late.append(tuple(_scores(rng, n, mean) for n, mean in zip(sizes, _means(world), strict=True)))
+        late.append((_scores(rng, sizes[0], world.stable_score), _scores(rng, sizes[1], world.canary_score)))
         scores = late.popleft() if len(late) > SCORES_LATE else (np.empty(0), np.empty(0))
         errors = [rng.binomial(n, p) for n, p in zip(sizes, error_rates(world, at_s), strict=True)]
         fast = stable_scale * MEDIAN_MS * np.exp(SIGMA * rng.normal(size=sizes[0]))
@@ -91,10 +91,6 @@ def error_rates(world: World, at_s: float) -> tuple[float, float]:
     incident = world.incident
     shared = incident[2] if incident and incident[0] <= at_s < incident[1] else 0.0
     return max(world.stable_errors, shared), max(world.canary_errors, shared)
-
-
-def _means(world: World) -> tuple[float, float]:
-    return world.stable_score, world.canary_score
 
 
 def _scores(rng: np.random.Generator, requests: int, mean: float) -> Values:
