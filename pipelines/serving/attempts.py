@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from time import monotonic
 
 from pipelines.serving.gateway_metrics import GatewayCounters
@@ -18,16 +17,11 @@ class Attempt:
 
     def __init__(self, intervals: Intervals, counters: GatewayCounters, arm: str, ticket: Ticket | None) -> None:
         self._intervals, self._counters = intervals, counters
-        self._ticket, self.arm = ticket, arm
+        self.ticket, self.arm = ticket, arm
         self._began_s = monotonic()
         self._client_s = 0.0
         self._client_since_s: float | None = None
         self._is_decided = False
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since the request was routed."""
-        return monotonic() - self._began_s
 
     def ended(self, status: int) -> None:
         """The answer came; a 5xx is an error of the arm."""
@@ -35,23 +29,23 @@ class Attempt:
             self.failed()
         elif self._decide():
             seconds = self._arm_s()
-            if self._ticket:
-                self._intervals.answered(self._ticket, seconds * 1000)
+            if self.ticket:
+                self._intervals.answered(self.ticket, seconds * 1000)
             self._counters.count(self.arm, "ok", seconds)
 
     def failed(self) -> None:
         """The arm failed."""
         if self._decide():
-            if self._ticket:
-                self._intervals.failed(self._ticket)
+            if self.ticket:
+                self._intervals.failed(self.ticket)
             self._counters.count(self.arm, "error", self._arm_s())
 
     def timed_out(self) -> None:
         """The arm did not answer in time."""
         if self._decide():
             seconds = self._arm_s()
-            if self._ticket:
-                self._intervals.timed_out(self._ticket, seconds * 1000)
+            if self.ticket:
+                self._intervals.timed_out(self.ticket, seconds * 1000)
             self._counters.count(self.arm, "timeout", seconds)
 
     def abandoned(self) -> None:
@@ -74,20 +68,24 @@ class Attempt:
 
     def void(self) -> None:
         """The gateway could not pass the request on: the arm never had it."""
-        if self._decide() and self._ticket:
-            self._intervals.withdrawn(self._ticket)
+        if self._decide() and self.ticket:
+            self._intervals.withdrawn(self.ticket)
 
-    async def for_client(self, writing: Awaitable[object]) -> None:
-        """Wait until the client took something."""
-        self._client_since_s = monotonic()
-        try:
-            await writing
-        finally:
+    def client_waits(self) -> None:
+        """From now on the client, not the arm, is waited for."""
+        if self._client_since_s is None:
+            self._client_since_s = monotonic()
+
+    def client_reads(self) -> None:
+        """The client took what it was sent."""
+        if self._client_since_s is not None:
             self._client_s += monotonic() - self._client_since_s
             self._client_since_s = None
 
     def _arm_s(self) -> float:
-        return self.age_s - self._client_s
+        now_s = monotonic()
+        waiting_s = now_s - self._client_since_s if self._client_since_s is not None else 0.0
+        return now_s - self._began_s - self._client_s - waiting_s
 
     def _decide(self) -> bool:
         """Whether this is the first word."""

@@ -5,7 +5,7 @@ An attribute is a header's name, or `body.` and the dotted path of a field in a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -25,9 +25,13 @@ class Attributes:
         self._paths = {name: name.removeprefix(IN_BODY).split(".") for name in names if name.startswith(IN_BODY)}
         self._seen: set[str] = set()
 
-    def slices_of(self, headers: Mapping[str, str], body: bytes) -> tuple[str, ...]:
-        """`attribute=value` for each attribute that the request has."""
-        values: dict[str, Any] = {name: headers[name] for name in self._headers if name in headers}
+    def slices_of(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> tuple[str, ...]:
+        """`attribute=value` for each attribute that the request has; the names of its headers are in lower case."""
+        values: dict[str, Any] = {}
+        if self._headers:
+            named = dict(reversed(headers))
+            found = {name: named.get(name.lower().encode()) for name in self._headers}
+            values = {name: value.decode(errors="replace") for name, value in found.items() if value is not None}
         if self._paths and body:
             parsed = _parsed(body)
             values |= {name: _field(parsed, path) for name, path in self._paths.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -20,31 +21,43 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from aiohttp import web
 
 from pipelines.serving.attributes import Attributes
 from pipelines.serving.door import given_door
+from pipelines.serving.feedback import is_feedback, take_feedback
 from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.http1_client import ClientConnection, Clients, Served
+from pipelines.serving.http1_request import Request
 from pipelines.serving.intervals import Intervals
-from pipelines.serving.labels import LabelRefused, Labels, label_of
-from pipelines.serving.proxying import MAX_BODY_BYTES, Proxy, refusal
+from pipelines.serving.labels import Labels
+from pipelines.serving.limits import Limits, Load, with_files
+from pipelines.serving.proxying import Proxy
 from pipelines.serving.split import Arm, TrafficSplit
-from pipelines.serving.split_store import Refused, SplitStore
+from pipelines.serving.split_store import SplitStore
 
 TICK_S = 0.05
+TICKS_A_ROUND = 10
+"""Who waits for a client is asked this seldom."""
 LABEL_S = 900.0
 DRAIN_S = 10.0
 FAREWELL_S = 0.3
 """So long a gateway that ends says so with each answer, before it closes the connections that nobody uses."""
 EXIT_PORT_TAKEN = 4
+LIMITS = Limits()
 
 
 class Gateway:
     """The split, its snapshot, and the evidence of one service."""
 
     def __init__(
-        self, snapshot: Path, interval_s: float, timeout_s: float, slices: Sequence[str] = (), label_s: float = LABEL_S
+        self,
+        snapshot: Path,
+        interval_s: float,
+        timeout_s: float,
+        slices: Sequence[str] = (),
+        label_s: float = LABEL_S,
+        limits: Limits = LIMITS,
     ) -> None:
         self._snapshot = snapshot
         self.boot = uuid.uuid4().hex[:12]
@@ -52,10 +65,18 @@ class Gateway:
         self.intervals = Intervals(self.boot, interval_s, monotonic())
         self.counters = GatewayCounters()
         self.labels = Labels(self.intervals, label_s)
+        load = Load()
         self.proxy = Proxy(
-            lambda: self.store.split, self.intervals, self.counters, timeout_s, Attributes(slices), self.labels
+            lambda: self.store.split,
+            self.intervals,
+            self.counters,
+            timeout_s,
+            Attributes(slices),
+            self.labels,
+            limits,
+            load,
         )
-        self.is_ending = False
+        self.clients = Clients(limits, load, self._serve)
         self._write_snapshot(self.store.split)
 
     def put(self, wanted: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
@@ -72,6 +93,33 @@ class Gateway:
         split = self.store.put(wanted, expected, monotonic())
         self._changed()
         return split
+
+    def _serve(self, client: ClientConnection, request: Request) -> Served | None:
+        """A label, or a question to an arm."""
+        if is_feedback(request):
+            take_feedback(client, request, self.labels, self.counters)
+            return None
+        return self.proxy.serve(client, request)
+
+    async def sweep(self) -> None:
+        """End what has waited too long."""
+        for turn in itertools.count():
+            await asyncio.sleep(TICK_S)
+            self.proxy.sweep(monotonic())
+            if turn % TICKS_A_ROUND == 0:
+                self.clients.sweep(monotonic())
+                self.proxy.tidy(monotonic())
+
+    async def farewell(self) -> None:
+        """Finish what is in flight. A client that is told so does not send its next request to a closing connection."""
+        self.clients.is_ending = True
+        await asyncio.sleep(FAREWELL_S)
+        self.clients.say_goodbye()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self.clients.all_gone.wait()
+        self.clients.cut()
+        self.proxy.replicas.close()
 
     async def watch(self) -> None:
         """Cut intervals, and take traffic home when a lease ends."""
@@ -133,139 +181,39 @@ def _read_snapshot(path: Path) -> TrafficSplit:
         return TrafficSplit()
 
 
-GATEWAY = web.AppKey("gateway", Gateway)
-
-
-def data_app(gateway: Gateway) -> web.Application:
-    """What users reach: everything goes to an arm."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_limits])
-    app[GATEWAY] = gateway
-    app.router.add_post("/feedback", _feedback)
-    app.router.add_route("*", "/{path:.*}", gateway.proxy.handle)
-    app.on_response_prepare.append(_say_farewell)
-    return app
-
-
-async def _feedback(request: web.Request) -> web.Response:
-    """A label or a rating, from 0 to 1, of an earlier answer: 200 with whether it is evidence, 4xx where it is none."""
-    own_id = request.headers.get("x-request-id", "")
-    try:
-        request_id, score, version = label_of(orjson.loads(await request.read()))
-        is_evidence = request.app[GATEWAY].labels.labelled(request_id, score, version)
-    except orjson.JSONDecodeError:
-        return refusal(400, "E_BODY", "the body is not JSON", own_id, {}, "body")
-    except LabelRefused as error:
-        return refusal(error.status, error.code, str(error), own_id, {}, error.field)
-    request.app[GATEWAY].counters.labelled.inc()
-    return web.json_response({"request_id": request_id, "evidence": is_evidence})
-
-
-async def _say_farewell(request: web.Request, response: web.StreamResponse) -> None:
-    """A client that is told does not send its next request to a connection that is about to be closed."""
-    if request.app[GATEWAY].is_ending:
-        response.force_close()
-        response.headers["connection"] = "close"
-
-
-@web.middleware
-async def _limits(request: web.Request, handler: Any) -> web.StreamResponse:
-    try:
-        answer: web.StreamResponse = await handler(request)
-    except web.HTTPRequestEntityTooLarge:
-        limit = f"the body has more than {MAX_BODY_BYTES} bytes"
-        return refusal(413, "E_LIMIT", limit, request.headers.get("x-request-id", ""), {})
-    except web.RequestPayloadError:
-        return refusal(400, "E_BODY", "the body cannot be read", request.headers.get("x-request-id", ""), {})
-    return answer
-
-
-def admin_app(gateway: Gateway) -> web.Application:
-    """What the controller reaches, on the admin socket only."""
-    app = web.Application()
-    app[GATEWAY] = gateway
-    app.router.add_get("/split", _get_split)
-    app.router.add_put("/split", _put_split)
-    app.router.add_get("/strata", _strata)
-    app.router.add_get("/health", _health)
-    app.router.add_get("/metrics", _metrics)
-    return app
-
-
-async def _get_split(request: web.Request) -> web.Response:
-    return web.json_response(request.app[GATEWAY].store.split.as_dict())
-
-
-async def _put_split(request: web.Request) -> web.Response:
-    """409 with the current split for a stale writer, 400 for what is no split."""
-    gateway = request.app[GATEWAY]
-    try:
-        raw = await request.json()
-        fence, n = raw["expected"]
-        split = gateway.put(TrafficSplit.from_dict(raw), (int(fence), int(n)))
-    except Refused as error:
-        return web.json_response({"reason": str(error), "split": error.current.as_dict()}, status=409)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
-        return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
-    except OSError as error:
-        return web.json_response({"reason": f"the snapshot cannot be written: {error}"}, status=507)
-    return web.json_response(split.as_dict())
-
-
-async def _strata(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    same_boot = request.query.get("boot") in {"", None, gateway.boot}
-    try:
-        after = int(request.query.get("after", "-1")) if same_boot else -1
-    except ValueError:
-        return web.json_response({"reason": "after must be the number of an interval"}, status=400)
-    gateway.intervals.cut(monotonic(), gateway.store.split)
-    strata = [s.as_dict() for s in gateway.intervals.decided_after(after)]
-    return web.json_response({"boot": gateway.boot, "strata": strata})
-
-
-async def _health(request: web.Request) -> web.Response:
-    return web.json_response({"boot": request.app[GATEWAY].boot, "live": True})
-
-
-async def _metrics(request: web.Request) -> web.Response:
-    return web.Response(body=request.app[GATEWAY].counters.text(), content_type="text/plain")
-
-
 async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> None:
     """Serve until SIGTERM; then finish what is in flight."""
     stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await gateway.proxy.open()
-    admin = web.AppRunner(admin_app(gateway), access_log=None)
-    # Not decompressed: an arm gets the very bytes that the client sent, under the encoding that they are labelled with.
-    data = web.AppRunner(
-        data_app(gateway),
-        access_log=None,
-        shutdown_timeout=DRAIN_S,
-        handler_cancellation=True,
-        auto_decompress=False,
-    )
-    await data.setup()
+        loop.add_signal_handler(number, stopped.set)
     door = given_door(os.environ)
-    site = web.SockSite(data, door) if door else web.TCPSite(data, host, port, backlog=1024)
-    await site.start()
-    await admin.setup()
-    await web.SockSite(admin, _private_socket(admin_socket)).start()
-    watch = asyncio.create_task(gateway.watch())
+    where: dict[str, Any] = {"sock": door} if door else {"host": host, "port": port}
+    listening = await loop.create_server(gateway.clients.protocol, backlog=1024, **where)
+    admin = await _open_admin(gateway, admin_socket)
     # Without its watch a gateway would leave users at a canary for good: it ends, and comes back all-stable.
-    watch.add_done_callback(lambda _: stopped.set())
+    tasks = [loop.create_task(duty()) for duty in (gateway.watch, gateway.sweep)]
+    for task in tasks:
+        task.add_done_callback(lambda _: stopped.set())
     await stopped.wait()
-    broken = watch.exception() if watch.done() else None
-    watch.cancel()
-    await site.stop()
-    gateway.is_ending = True
-    await asyncio.sleep(FAREWELL_S)
-    await data.cleanup()
+    broken = next((task.exception() for task in tasks if task.done()), None)
+    tasks[0].cancel()
+    listening.close()
+    await gateway.farewell()
+    tasks[1].cancel()
     await admin.cleanup()
-    await gateway.proxy.close()
     if broken is not None:
         raise broken
+
+
+async def _open_admin(gateway: Gateway, path: Path) -> web.AppRunner:
+    """Let the controller in."""
+    from pipelines.serving.gateway_admin import admin_app
+
+    admin = web.AppRunner(admin_app(gateway), access_log=None)
+    await admin.setup()
+    await web.SockSite(admin, _private_socket(path)).start()
+    return admin
 
 
 def _private_socket(path: Path) -> socket.socket:
@@ -285,7 +233,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     import uvloop
 
     options = _parser().parse_args(argv)
-    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s, options.slices, options.label_s)
+    limits = with_files(LIMITS)
+    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s, options.slices, options.label_s, limits)
     try:
         uvloop.run(serve(gateway, options.host, options.port, options.admin_socket))
     except OSError as error:

@@ -2,66 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-
-import aiohttp
-import orjson
-from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+from collections.abc import Callable
+from time import monotonic
 
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
 from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
+from pipelines.serving.http1_client import ClientConnection
+from pipelines.serving.http1_request import Request
+from pipelines.serving.http1_upstream import Answer
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
+from pipelines.serving.limits import Limits, Load
+from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.split import Arm, TrafficSplit
-
-MAX_BODY_BYTES = 2 * 1024 * 1024
-CHUNK_BYTES = 64 * 1024
-
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Headers that belong to one connection (RFC 9110, section 7.6.1)."""
 
 CUT_AFTER_S = 0.2
 """An answer of known length is cut off this long after its deadline, when it has been counted."""
 
-ARM_FAILED = (aiohttp.ClientError, ConnectionError)
+HALF_CLOSED_S = 0.25
+"""A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
 
+NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect"}
+NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
+NO_LENGTH = NOT_ANSWERED | {b"content-length"}
 
-class ArmFailed(Exception):
-    """An arm could not be reached, or broke off before its first byte."""
-
-
-class ClientLeft(ConnectionError):
-    """The client went away while it was answered."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One request of a user."""
-
-    request: web.Request
-    body: bytes
-    id: str
-    slices: tuple[str, ...] = ()
+RETRY = b"retry-after: 1\r\n"
+NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
+BUSY = Refusal(503, "E_BUSY", "the gateway has as many requests in flight as it may", headers=RETRY)
+DOWN = Refusal(502, "E_STABLE_DOWN", "stable cannot be reached", headers=RETRY)
 
 
 class Proxy:
@@ -75,173 +47,208 @@ class Proxy:
         timeout_s: float,
         attributes: Attributes,
         labels: Labels,
+        limits: Limits,
+        load: Load,
     ) -> None:
-        self._split = split
-        self._intervals = intervals
-        self._counters = counters
-        self._timeout_s = timeout_s
-        self._attributes = attributes
-        self._labels = labels
+        self.split, self.intervals, self.counters = split, intervals, counters
+        self.timeout_s, self.limits, self.load = timeout_s, limits, load
+        self.attributes, self.labels = attributes, labels
+        self.replicas = Replicas()
         # Assignment must be unpredictable to clients, and independent of what a request holds.
-        self._random = random.SystemRandom().random
-        self._turn = itertools.count()
-        self._session: aiohttp.ClientSession | None = None
+        self.random = random.SystemRandom().random
+        self.open: set[Exchange] = set()
 
-    async def open(self) -> None:
-        """Open the pool of connections to the arms."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=2)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            auto_decompress=False,
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-
-    async def close(self) -> None:
-        """Close it."""
-        if self._session is not None:
-            await self._session.close()
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One request, from routing to the last byte."""
-        request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
-        split = self._split()
+    def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
+        """Begin one request; None where it was answered at once."""
+        request_id = request.known.get(b"x-request-id") or uuid.uuid4().hex.encode()
+        split = self.split()
         if split.stable is None:
-            return refusal(503, "E_NO_STABLE", "nothing serves yet", request_id, {"Retry-After": "1"})
-        if not request.raw_path.startswith("/"):
-            return refusal(400, "E_REQUEST", "the request's target must be a path", request_id, {})
-        body = await request.read()
-        asked = _Asked(request, body, request_id, self._attributes.slices_of(request.headers, body))
-        if split.canary is not None and self._random() * 100 < split.canary_pct:
-            try:
-                return await self._ask("canary", split.canary, asked, self._ticket("canary", asked))
-            except ArmFailed:
-                self._counters.retried.inc()
-                return await self._ask_stable(split.stable, asked, None)
-        return await self._ask_stable(split.stable, asked, self._ticket("stable", asked))
+            client.refuse(NOBODY, request_id)
+            return None
+        if self.load.in_flight >= self.limits.in_flight:
+            client.refuse(BUSY, request_id)
+            return None
+        exchange = Exchange(self, client, request, request_id, split.stable)
+        if split.canary is not None and self.random() * 100 < split.canary_pct:
+            exchange.ask("canary", split.canary)
+        else:
+            exchange.ask("stable", split.stable)
+        return exchange
 
-    def _ticket(self, arm: str, asked: _Asked) -> Ticket:
-        return self._intervals.routed(arm, asked.slices, in_control=self._random() < 0.5)
+    def sweep(self, now_s: float) -> None:
+        """Say which answers are overdue."""
+        for exchange in tuple(self.open):
+            exchange.check(now_s)
 
-    async def _ask_stable(self, arm: Arm, asked: _Asked, ticket: Ticket | None) -> web.StreamResponse:
-        """Stable, and a second replica of it where the first cannot be reached."""
-        for _ in range(min(2, len(arm.urls))):
-            try:
-                return await self._ask("stable", arm, asked, ticket)
-            except ArmFailed:
-                ticket = None
-        return refusal(502, "E_STABLE_DOWN", "stable cannot be reached", asked.id, {"Retry-After": "1"})
+    def tidy(self, now_s: float) -> None:
+        """Close the connections to arms that nobody uses any more."""
+        split = self.split()
+        self.replicas.tidy({url for arm in (split.stable, split.canary) if arm for url in arm.urls}, now_s)
 
-    async def _ask(self, name: str, arm: Arm, asked: _Asked, ticket: Ticket | None) -> web.StreamResponse:
-        """Ask one arm and count its answer; ArmFailed where no byte of an answer came.
 
-        A second try has no ticket: only first ones say something about an arm.
-        """
-        attempt = Attempt(self._intervals, self._counters, name, ticket)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                upstream = await self._send(arm, asked)
-        except TimeoutError:
-            attempt.timed_out()
-            return refusal(504, "E_TIMEOUT", f"no answer within {self._timeout_s:g} s", asked.id, {})
-        except asyncio.CancelledError:
-            attempt.abandoned()
-            raise
-        except UnicodeError:
-            attempt.void()
-            return refusal(400, "E_REQUEST", "a header is not text", asked.id, {})
-        except ARM_FAILED as error:
-            attempt.failed()
-            raise ArmFailed from error
-        except BaseException:
-            attempt.void()
-            raise
-        if ticket is not None and upstream.status == 200:
-            self._remember(upstream, asked.id, ticket)  # before its interval can be handed out
-        return await self._pass_on(upstream, asked.request, attempt, asked.id)
+class Exchange:
+    """One request on its way to an arm and back. The first try has a ticket; only it says something about an arm."""
 
-    def _remember(self, upstream: aiohttp.ClientResponse, request_id: str, ticket: Ticket) -> None:
+    __slots__ = (
+        "_answer",
+        "_attempt",
+        "_call",
+        "_client",
+        "_due_s",
+        "_heard_s",
+        "_id",
+        "_lines",
+        "_proxy",
+        "_request",
+        "_stable",
+        "_tried",
+    )
+
+    def __init__(
+        self, proxy: Proxy, client: ClientConnection, request: Request, request_id: bytes, stable: Arm
+    ) -> None:
+        self._proxy, self._client, self._request, self._id, self._stable = proxy, client, request, request_id, stable
+        self._lines = _asked_lines(request, request_id)
+        self._tried: list[Replica] = []
+        self._answer: Answer | None = None
+        proxy.open.add(self)
+        proxy.load.in_flight += 1
+
+    def ask(self, arm: str, at: Arm) -> None:
+        """The first try."""
+        proxy, request = self._proxy, self._request
+        slices = proxy.attributes.slices_of(request.headers, request.body)
+        self._try(arm, at, proxy.intervals.routed(arm, slices, in_control=proxy.random() < 0.5))
+
+    def _try(self, name: str, arm: Arm, ticket: Ticket | None) -> None:
+        proxy, request = self._proxy, self._request
+        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket)
+        self._due_s = monotonic() + proxy.timeout_s
+        replica = proxy.replicas.pick(arm.urls, self._tried)
+        self._tried.append(replica)
+        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (request.method, request.target, replica.authority, self._lines)
+        self._call = Call(replica, self, head, request.body, is_head=request.method == b"HEAD")
+        self._call.begin()
+
+    # What the arm does.
+
+    def answer_began(self, answer: Answer) -> None:
+        """The head of the answer has come."""
+        self._answer, self._heard_s = answer, monotonic()
+        if self._attempt.ticket is not None and answer.status == 200:
+            self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
+        dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
+        lines = end_to_end(answer.headers, answer.connection, dropped)
+        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b\r\n" % (self._attempt.arm.encode(), self._id))
+        self._client.begin_answer(answer.status, lines, has_length=answer.length is not None)
+
+    def _remember(self, answer: Answer, ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
-        predicted = upstream.headers.get("x-shipway-class")
+        headers = dict(answer.headers)
+        predicted = headers.get(b"x-shipway-class")
         if predicted is not None:
-            self._intervals.predicted(ticket, predicted[:LONGEST])
-        self._labels.answered(request_id, ticket, upstream.headers.get("x-shipway-model-version", ""))
+            self._proxy.intervals.predicted(ticket, predicted[:LONGEST].decode(errors="replace"))
+        version = headers.get(b"x-shipway-model-version", b"").decode(errors="replace")
+        self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, version)
 
-    async def _send(self, arm: Arm, asked: _Asked) -> aiohttp.ClientResponse:
-        request = asked.request
-        assert self._session is not None  # noqa: S101  opened before the first request
-        url = arm.urls[next(self._turn) % len(arm.urls)]
-        headers = _passed_on(request.headers, drop={"host", "content-length", "x-request-id", "expect"})
-        headers["x-request-id"] = asked.id
-        target = URL(url + request.raw_path, encoded=True)
-        return await self._session.request(
-            request.method, target, headers=headers, data=asked.body or None, allow_redirects=False
-        )
+    def answer_piece(self, data: bytes) -> None:
+        """Some of the body: to the client, as it comes."""
+        self._heard_s = monotonic()
+        self._client.send(data)
 
-    async def _pass_on(
-        self, upstream: aiohttp.ClientResponse, request: web.Request, attempt: Attempt, request_id: str
-    ) -> web.StreamResponse:
-        """Stream the answer to the client as it comes, and count how it ended."""
-        response = web.StreamResponse(status=upstream.status, headers=_passed_on(upstream.headers, drop=set()))
-        response.headers["x-shipway-arm"] = attempt.arm
-        response.headers["x-request-id"] = request_id
-        is_stream, left_s = upstream.content_length is None, max(0.0, self._timeout_s - attempt.age_s)
-        deadline = asyncio.get_running_loop().call_later(
-            left_s, lambda: attempt.overdue(upstream.status, is_stream=is_stream)
-        )
-        try:
-            async with asyncio.timeout(None if is_stream else left_s + CUT_AFTER_S):
-                await _copy(upstream, response, request, attempt)
-        except (ClientLeft, asyncio.CancelledError):
-            attempt.ended(upstream.status)
-            raise
-        except (TimeoutError, *ARM_FAILED) as error:
-            attempt.failed()
-            # The head is out already: a broken connection is the only honest end of a broken answer.
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionAbortedError from error
-        except BaseException:
-            attempt.void()
-            raise
-        finally:
-            deadline.cancel()
-            upstream.release()
-        attempt.ended(upstream.status)
-        return response
+    def answer_ended(self) -> None:
+        """The answer is whole."""
+        assert self._answer is not None  # noqa: S101  its head came before
+        self._attempt.ended(self._answer.status)
+        self._over()
+        self._client.end_answer()
+
+    def answer_failed(self, reason: str) -> None:  # noqa: ARG002  the judge counts, and the arm's log says why
+        """The arm could not be reached, or broke off: stable, or a second replica of it, may save the user."""
+        self._attempt.failed()
+        if self._answer is not None:
+            self._over()
+            self._client.abort()
+        elif self._attempt.arm == "canary":
+            self._proxy.counters.retried.inc()
+            self._tried.clear()
+            self._try("stable", self._stable, None)
+        elif len(self._tried) < min(2, len(self._stable.urls)):
+            self._try("stable", self._stable, None)
+        else:
+            self._over()
+            self._client.refuse(DOWN, self._id)
+
+    def not_asked(self) -> None:
+        """The gateway could not ask: the arm never had it."""
+        self._attempt.void()
+        self._over()
+        self._client.refuse(BUSY, self._id)
+
+    # What the client does.
+
+    def client_left(self) -> None:
+        """Its answer is nobody's any more."""
+        if self not in self._proxy.open:
+            return
+        if self._answer is None:
+            self._attempt.abandoned()
+        else:
+            self._attempt.ended(self._answer.status)
+        self._call.cancel()
+        self._over()
+
+    def client_waits(self) -> None:
+        """Neither do we read more than it does."""
+        self._attempt.client_waits()
+        self._call.pause()
+
+    def client_reads(self) -> None:
+        """It goes on."""
+        self._attempt.client_reads()
+        self._heard_s = monotonic()
+        self._call.resume()
+
+    # What the clock does.
+
+    def check(self, now_s: float) -> None:
+        """Whether the answer is overdue."""
+        if self._answer is None:
+            self._check_silence(now_s)
+        elif now_s >= self._due_s:
+            is_stream = self._answer.length is None
+            self._attempt.overdue(self._answer.status, is_stream=is_stream)
+            until_s = self._heard_s + self._proxy.limits.stalled_s if is_stream else self._due_s + CUT_AFTER_S
+            if now_s >= until_s:
+                self._cut()
+
+    def _check_silence(self, now_s: float) -> None:
+        closed_s = self._client.closed_its_side_s
+        if now_s >= self._due_s:
+            self._attempt.timed_out()
+            self._call.cancel(is_hung=True)
+            self._over()
+            reason = f"no answer within {self._proxy.timeout_s:g} s"
+            self._client.refuse(Refusal(504, "E_TIMEOUT", reason), self._id)
+        elif closed_s is not None and now_s - closed_s >= HALF_CLOSED_S:
+            self._client.abort()  # which says that the client left
+
+    def _cut(self) -> None:
+        """Neither side goes on: the rest will not come."""
+        self._attempt.failed()
+        self._call.cancel()
+        self._over()
+        self._client.abort()
+
+    def _over(self) -> None:
+        self._proxy.open.discard(self)
+        self._proxy.load.in_flight -= 1
 
 
-async def _copy(
-    upstream: aiohttp.ClientResponse, response: web.StreamResponse, request: web.Request, attempt: Attempt
-) -> None:
-    """Every piece as it comes. ClientLeft where the client is gone, one of ARM_FAILED where the arm broke off."""
-    pieces = upstream.content.iter_any()
-    await _to_client(attempt, response.prepare(request))
-    async for piece in pieces:
-        await _to_client(attempt, response.write(piece))
-    await _to_client(attempt, response.write_eof())
-
-
-async def _to_client(attempt: Attempt, writing: Awaitable[object]) -> None:
-    try:
-        await attempt.for_client(writing)
-    except ConnectionError as error:
-        raise ClientLeft from error
-
-
-def _passed_on(headers: CIMultiDictProxy[str] | Mapping[str, str], *, drop: set[str]) -> CIMultiDict[str]:
-    """The end-to-end headers: without those of one connection, and those that Connection names."""
-    named = {part.strip().lower() for part in headers.get("connection", "").split(",")}
-    dropped = HOP_BY_HOP | named | drop
-    return CIMultiDict((k, v) for k, v in headers.items() if k.lower() not in dropped)
-
-
-def refusal(
-    status: int, code: str, reason: str, request_id: str, headers: Mapping[str, str], field: str | None = None
-) -> web.Response:
-    """An answer of the gateway itself."""
-    body = orjson.dumps({"error": {"code": code, "field": field, "reason": reason, "expected": None, "hint": None}})
-    named = {"x-request-id": request_id, **headers}
-    return web.Response(body=body, status=status, content_type="application/json", headers=named)
+def _asked_lines(request: Request, request_id: bytes) -> bytes:
+    """The lines that an arm gets after its own name, and the end of the head."""
+    lines = end_to_end(request.headers, request.known.get(b"connection"), NOT_ASKED)
+    if request.body or request.known.keys() & {b"content-length", b"transfer-encoding"}:
+        lines.append(b"content-length: %d\r\n" % len(request.body))
+    lines.append(b"x-request-id: %b\r\n\r\n" % request_id)
+    return b"".join(lines)

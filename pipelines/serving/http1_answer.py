@@ -1,0 +1,57 @@
+"""How do headers look on the wire, and which of them end at this hop?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+
+from pipelines.serving.http1_request import Headers
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers that belong to one connection (RFC 9110, section 7.6.1)."""
+
+STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer of the gateway itself."""
+
+    status: int
+    code: str
+    reason: str
+    field: str | None = None
+    headers: bytes = b""
+    """Whole lines."""
+
+    @property
+    def body(self) -> bytes:
+        """In the form of every error of Shipway."""
+        error = {"code": self.code, "field": self.field, "reason": self.reason, "expected": None, "hint": None}
+        return orjson.dumps({"error": error})
+
+
+def status_line(status: int) -> bytes:
+    """The first line of an answer."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+def end_to_end(headers: Headers, connection: bytes | None, dropped: frozenset[bytes]) -> list[bytes]:
+    """The lines of the headers that are passed on: without those of one connection, and those that it names."""
+    if connection is not None and connection.lower() not in {b"keep-alive", b"close"}:
+        dropped |= {part.strip().lower() for part in connection.split(b",")}
+    return [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]

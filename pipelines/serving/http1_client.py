@@ -1,0 +1,267 @@
+"""How is one client talked to? Requests one after another, answers in order, and no waiting without an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol, cast
+
+from pipelines.serving.http1_answer import Refusal, status_line
+from pipelines.serving.http1_request import BadRequest, Request, RequestReader
+from pipelines.serving.limits import Limits, Load
+
+LINGER_S = 2.0
+"""A client that was refused in the middle of its request is heard so long, so that it gets to read why."""
+
+PROCEED = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+MOST_TURNED_AWAY = 256
+"""Connections over the limit that are told so; even more of them are just closed."""
+
+
+class Served(Protocol):
+    """A request that is being answered, piece by piece."""
+
+    def client_left(self) -> None:
+        """The client is gone."""
+
+    def client_waits(self) -> None:
+        """The client does not read what it was sent."""
+
+    def client_reads(self) -> None:
+        """It reads again."""
+
+
+class Clients:
+    """Everybody who is connected, the limits that hold for them, and what is done with a request.
+
+    `serve` gives what becomes of a request, or None where it was answered at once.
+    """
+
+    def __init__(self, limits: Limits, load: Load, serve: Callable[[ClientConnection, Request], Served | None]) -> None:
+        self.limits, self.load, self.serve = limits, load, serve
+        self.connected: set[ClientConnection] = set()
+        self.is_ending = False
+        self.all_gone = asyncio.Event()
+        """Nobody is connected any more, since the goodbye."""
+
+    def protocol(self) -> ClientConnection:
+        """Somebody connects."""
+        return ClientConnection(self)
+
+    def sweep(self, now_s: float) -> None:
+        """End what has waited too long."""
+        for client in tuple(self.connected):
+            client.check(now_s)
+
+    def say_goodbye(self) -> None:
+        """Close the connections that nobody uses; the others end with their answer."""
+        self.is_ending = True
+        for client in tuple(self.connected):
+            client.goodbye()
+        if not self.connected:
+            self.all_gone.set()
+
+    def left(self, client: ClientConnection) -> None:
+        """Somebody has left."""
+        self.connected.discard(client)
+        if self.is_ending and not self.connected:
+            self.all_gone.set()
+
+    def cut(self) -> None:
+        """Nobody is waited for any more."""
+        for client in tuple(self.connected):
+            client.abort()
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._reader = RequestReader(clients.limits, clients.load)
+        self._transport: asyncio.Transport | None = None
+        self._request: Request | None = None
+        self._served: Served | None = None
+        self._since_s = monotonic()
+        self._is_going = self._is_deaf = self._is_chunked = self._keeps = False
+        self.closed_its_side_s: float | None = None
+        """Since when the client sends nothing more: it may have left, or said all that it had to say."""
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody is there; one too many is told so."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._clients.connected.add(self)
+        self._clients.load.connections += 1
+        over = self._clients.load.connections - self._clients.limits.connections
+        if over > MOST_TURNED_AWAY:
+            self.abort()
+        elif over > 0:
+            self._turn_away(BadRequest(503, "E_BUSY", "the gateway has as many connections as it may"))
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of the client."""
+        if self._is_deaf:
+            return
+        was_midway = self._reader.is_midway
+        self._reader.feed(data)
+        if not was_midway:
+            self._since_s = monotonic()
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. Whether the connection stays open for an answer."""
+        if self._request is not None:
+            self.closed_its_side_s = monotonic()
+            return True
+        if self._reader.is_midway and not self._is_deaf:
+            self._turn_away(BadRequest(400, "E_REQUEST", "the request ended in its middle"))
+        return False
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        if self._served is not None:
+            self._served.client_waits()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._served is not None:
+            self._served.client_reads()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  gone is gone
+        """Nobody is there any more."""
+        self._transport = None
+        self._clients.left(self)
+        self._clients.load.connections -= 1
+        self._reader.close()
+        served, self._served = self._served, None
+        if served is not None:
+            served.client_left()
+
+    # Requests, one after another.
+
+    def _go_on(self) -> None:
+        """Serve what is whole; a loop, because a request may be answered at once."""
+        if self._is_going:
+            return
+        self._is_going = True
+        try:
+            while self._request is None and self._reader.whole and self._transport is not None:
+                self._request = self._reader.whole.popleft()
+                self._served = self._clients.serve(self, self._request)
+        finally:
+            self._is_going = False
+        if self._request is None and not self._is_deaf:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """No request is being answered: what is wrong can be said, and what was promised done."""
+        if self._reader.broken is not None:
+            self._turn_away(self._reader.broken)
+        elif self.closed_its_side_s is not None:
+            self._close()
+        elif self._reader.must_proceed:
+            self._reader.must_proceed = False
+            self._write(PROCEED)
+
+    def _turn_away(self, why: BadRequest) -> None:
+        """Refuse what is no whole request, and hear the rest of it without heeding it."""
+        body = Refusal(why.status, why.code, str(why), why.field).body
+        self._write(_own_head(why.status, len(body)) + b"connection: close\r\n\r\n" + body)
+        self._is_deaf, self._since_s = True, monotonic()
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def check(self, now_s: float) -> None:
+        """Whether this client has been waited for long enough."""
+        limits, waited_s = self._clients.limits, now_s - self._since_s
+        if self._transport is None or self._request is not None:
+            return
+        if self._is_deaf or self._transport.is_closing():
+            if waited_s > LINGER_S:
+                self.abort()
+        elif self._reader.is_midway:
+            if waited_s > limits.header_s + (limits.body_s if self._reader.has_head else 0):
+                self._turn_away(BadRequest(408, "E_TIMEOUT", "the request did not come in time"))
+        elif waited_s > limits.idle_s:
+            self._close()
+
+    def goodbye(self) -> None:
+        """The gateway ends: close what nobody uses."""
+        if self._request is None and not self._reader.is_midway and not self._is_deaf:
+            self._close()
+
+    # Answers.
+
+    def refuse(self, refusal: Refusal, request_id: bytes) -> None:
+        """Answer with what is wrong."""
+        self.reply(refusal.status, refusal.body, request_id, refusal.headers)
+
+    def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"") -> None:
+        """A whole answer of the gateway itself."""
+        request = self._begin()
+        head = _own_head(status, len(body)) + headers + b"x-request-id: %b\r\n" % request_id
+        head += _connection_line(keeps=self._keeps, is_http11=request.is_http11) + b"\r\n"
+        self._write(head if request.method == b"HEAD" else head + body)
+        self.end_answer()
+
+    def begin_answer(self, status: int, lines: list[bytes], *, has_length: bool) -> None:
+        """The head of an arm's answer; `has_length` where it says itself how long it is, or has no body."""
+        is_http11 = self._begin().is_http11
+        self._is_chunked = is_http11 and not has_length
+        self._keeps = self._keeps and (is_http11 or has_length)
+        if self._is_chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(_connection_line(keeps=self._keeps, is_http11=is_http11))
+        self._write(status_line(status) + b"".join(lines) + b"\r\n")
+
+    def send(self, data: bytes) -> None:
+        """Some of the body, at once."""
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def end_answer(self) -> None:
+        """The answer is whole: what was asked next comes next."""
+        if self._is_chunked:
+            self._write(LAST_CHUNK)
+        if self._request is not None:
+            self._reader.forget(self._request)
+        self._request, self._served, self._is_chunked = None, None, False
+        self._since_s = monotonic()
+        if self._keeps and not (self._clients.is_ending and not self._reader.whole):
+            self._go_on()
+        else:
+            self._close()
+
+    def abort(self) -> None:
+        """A broken connection is the only honest end of a broken answer."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _begin(self) -> Request:
+        """The request that is answered now, when it is decided whether another one may follow it."""
+        assert self._request is not None  # noqa: S101  only a request is answered
+        self._keeps = self._request.keep_alive and not self._clients.is_ending
+        return self._request
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _connection_line(*, keeps: bool, is_http11: bool) -> bytes:
+    if not keeps:
+        return b"connection: close\r\n"
+    return b"" if is_http11 else b"connection: keep-alive\r\n"
+
+
+def _own_head(status: int, length: int) -> bytes:
+    """The head of an answer with a JSON body, as far as it is always the same."""
+    return b"%bcontent-type: application/json; charset=utf-8\r\ncontent-length: %d\r\n" % (status_line(status), length)

@@ -1,0 +1,222 @@
+"""What does an arm answer, and may its connection be used again?
+
+A connection is used again only where the last answer ended exactly where it said it would. What callers are told comes
+after the parser has returned, so that nothing they do can meet a parser in the middle of its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import httptools
+
+from pipelines.serving.http1_request import Headers
+
+MOST_HEADERS = 200
+MOST_HEAD_BYTES = 64 * 1024
+WITHOUT_BODY = frozenset({204, 304})
+
+
+class Garbage(Exception):
+    """An arm's answer that is not clearly one HTTP/1.1 answer."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """The head of an answer. `length` is None where only the end of the body says how long it is."""
+
+    status: int
+    headers: Headers
+    length: int | None
+    connection: bytes | None
+    ends_by_close: bool
+
+
+class Caller(Protocol):
+    """Who waits for an answer at a connection."""
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the answer has no body whatever it says (HEAD)."""
+
+    def began(self, answer: Answer) -> None:
+        """The head has come."""
+
+    def piece(self, data: bytes) -> None:
+        """Some of the body."""
+
+    def ended(self) -> None:
+        """The answer is whole."""
+
+    def broke(self, reason: str, *, had_bytes: bool) -> None:
+        """No (more) answer will come."""
+
+
+class Owner(Protocol):
+    """Who keeps connections that nobody uses."""
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """It can be used again."""
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """It is closed."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a replica; it carries one call at a time."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._parser = httptools.HttpResponseParser(self)
+        self._caller: Caller | None = None
+        self._transport: asyncio.Transport | None = None
+        self.idle_since_s = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._answer: Answer | None = None
+        self._headers: Headers = []
+        self._head_bytes = 0
+        self._pieces: list[bytes] = []
+        self._had_bytes = self._is_told = self._is_whole = self._is_spoilt = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can carry a call."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def carry(self, caller: Caller, head: bytes, body: bytes) -> None:
+        """Send a request; its answer goes to the caller."""
+        assert self._transport is not None  # noqa: S101  it was made before it is given to anybody
+        self._caller = caller
+        self._reset()
+        self._transport.write(head)
+        if body:
+            self._transport.write(body)
+
+    def drop(self) -> None:
+        """Nobody waits any more: close it now."""
+        self._caller = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """The client does not read: neither do we."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of the arm; one that speaks unasked is not trusted with a request."""
+        if self._caller is None:
+            self.drop()
+            return
+        self._had_bytes = True
+        reason = ""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            reason = "it switches protocols"
+        except httptools.HttpParserError as error:
+            self._is_spoilt = True  # where the answer is whole, there was more than it said
+            reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
+        self._tell()
+        if reason:
+            self._break(reason)
+        elif self._is_whole:
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed; an answer that ends with its connection is whole now, any other is not."""
+        self._owner.lost(self)
+        if exc is None and self._answer is not None and self._answer.ends_by_close:
+            self._finish()
+        else:
+            self._break(f"the connection was closed{f': {exc}' if exc else ''}")
+        self._transport = None
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        """An answer begins; a second one was not asked for."""
+        if self._is_whole:
+            raise Garbage("more than one answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer after the body: those are not passed on."""
+        self._head_bytes += len(name) + len(value) + 4
+        if len(self._headers) >= MOST_HEADERS or self._head_bytes > MOST_HEAD_BYTES:
+            raise Garbage("more headers than are passed on")
+        if self._answer is None:
+            self._headers.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """The head of an answer, or of an interim one that is not passed on."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._headers = []
+            return
+        known = {n: v for n, v in self._headers if n in {b"content-length", b"transfer-encoding", b"connection"}}
+        coding, connection = known.get(b"transfer-encoding"), known.get(b"connection")
+        if coding is not None and coding.lower() != b"chunked":
+            raise Garbage("chunked is the only transfer coding")
+        has_body = self._caller is not None and not self._caller.is_head and status not in WITHOUT_BODY
+        length = int(known[b"content-length"]) if b"content-length" in known else None
+        ends_by_close = has_body and length is None and coding is None
+        self._answer = Answer(status, self._headers, length if has_body else 0, connection, ends_by_close)
+        if not has_body:
+            # llhttp expects a body after the head that answers HEAD: such a connection is not used again.
+            self._is_whole, self._is_spoilt = True, status not in WITHOUT_BODY
+
+    def on_body(self, part: bytes) -> None:
+        """Some of the body."""
+        if not self._is_whole:
+            self._pieces.append(part)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole, unless it was an interim one."""
+        if self._answer is not None:
+            self._is_whole = True
+            self._is_spoilt |= not self._parser.should_keep_alive()
+
+    # What the caller is told.
+
+    def _tell(self) -> None:
+        if self._caller is not None and self._answer is not None and not self._is_told:
+            self._is_told = True
+            self._caller.began(self._answer)
+        if self._caller is not None and self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._caller.piece(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _finish(self) -> None:
+        caller, self._caller = self._caller, None
+        if caller is None:
+            return
+        if self._is_spoilt or not self.is_open or self._is_still_sending():
+            self.drop()
+        else:
+            self._owner.give_back(self)
+        caller.ended()
+
+    def _is_still_sending(self) -> bool:
+        """Whether the arm answered before it had heard everything."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    def _break(self, reason: str) -> None:
+        caller, self._caller = self._caller, None
+        self.drop()
+        if caller is not None:
+            caller.broke(reason, had_bytes=self._had_bytes)

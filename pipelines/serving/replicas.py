@@ -1,0 +1,243 @@
+"""Which replica of an arm is asked, over which connection, and which one is left alone for a while?"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from time import monotonic
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pipelines.serving.http1_upstream import Answer, UpstreamConnection
+
+CONNECT_S = 2.0
+KEPT_S = 30.0
+MOST_KEPT = 256
+"""Connections to one replica that are kept open between calls, and for how long."""
+
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""What this machine lacks for one more connection says nothing about an arm."""
+
+ILL_AFTER = 5
+"""Failures in a row (no connection, no answer, 5xx) after which a replica is left alone."""
+SHORTEST_S, LONGEST_S = 1.0, 30.0
+"""For how long: twice as long each time, until it answers well again."""
+
+
+class Listener(Protocol):
+    """Who wanted the call."""
+
+    def answer_began(self, answer: Answer) -> None:
+        """The head has come."""
+
+    def answer_piece(self, data: bytes) -> None:
+        """Some of the body."""
+
+    def answer_ended(self) -> None:
+        """The answer is whole."""
+
+    def answer_failed(self, reason: str) -> None:
+        """No (more) answer will come."""
+
+    def not_asked(self) -> None:
+        """The gateway itself lacks what it needs to ask."""
+
+
+class Call:
+    """One request at one replica. A connection that was closed while nobody used it gets one replacement."""
+
+    __slots__ = ("_body", "_connection", "_head", "_is_over", "_listener", "_replica", "_was_used", "is_head")
+
+    def __init__(self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool) -> None:
+        self._replica, self._listener = replica, listener
+        self._head, self._body, self.is_head = head, body, is_head
+        self._connection: UpstreamConnection | None = None
+        self._was_used = self._is_over = False
+
+    def begin(self) -> None:
+        """Ask, over a connection that is open already where there is one."""
+        self._replica.outstanding += 1
+        kept = self._replica.kept()
+        if kept is None:
+            self._replica.dial(self)
+        else:
+            self._was_used = True
+            self.use(kept)
+
+    def use(self, connection: UpstreamConnection) -> None:
+        """Ask over this connection; nobody may be waiting any more by the time it is there."""
+        if self._is_over:
+            self._replica.give_back(connection)
+        else:
+            self._connection = connection
+            connection.carry(self, self._head, self._body)
+
+    def cancel(self, *, is_hung: bool = False) -> None:
+        """Nobody waits for the answer any more."""
+        if self._end() and self._connection is not None:
+            self._connection.drop()
+        if is_hung:
+            self._replica.failed()
+
+    def pause(self) -> None:
+        """The client does not read."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def began(self, answer: Answer) -> None:
+        """The head has come: the replica is well, or says itself that it is not."""
+        if answer.status >= 500:
+            self._replica.failed()
+        else:
+            self._replica.answered()
+        self._listener.answer_began(answer)
+
+    def piece(self, data: bytes) -> None:
+        """Some of the body."""
+        self._listener.answer_piece(data)
+
+    def ended(self) -> None:
+        """The answer is whole."""
+        if self._end():
+            self._listener.answer_ended()
+
+    def broke(self, reason: str, *, had_bytes: bool) -> None:
+        """The connection broke, or there is none."""
+        if self._was_used and not had_bytes and not self._is_over:
+            self._was_used, self._connection = False, None
+            self._replica.dial(self)
+        elif self._end():
+            self._replica.failed()
+            self._listener.answer_failed(reason)
+
+    def unable(self) -> None:
+        """There is no connection to be had, and that is not the replica's doing."""
+        if self._end():
+            self._listener.not_asked()
+
+    def _end(self) -> bool:
+        """Whether it was not over yet."""
+        if self._is_over:
+            return False
+        self._is_over = True
+        self._replica.outstanding -= 1
+        return True
+
+
+class Replica:
+    """One address of an arm: its open connections, how many calls it has, and how it was lately."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname or "", parts.port or 80
+        self.authority = parts.netloc.encode()
+        self.outstanding = 0
+        self._kept: list[UpstreamConnection] = []
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._failures = self._absences = 0
+        self._away_until_s = 0.0
+
+    def kept(self) -> UpstreamConnection | None:
+        """An open connection that nobody uses; the last one used is the likeliest to be open still."""
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def dial(self, call: Call) -> None:
+        """Open a connection for a call."""
+        task = asyncio.get_running_loop().create_task(self._dial(call))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+
+    async def _dial(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+        except OSError as error:
+            if error.errno in OURS:
+                call.unable()
+                return
+            call.broke(f"no connection: {error or type(error).__name__}", had_bytes=False)
+        else:
+            call.use(connection)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """A connection can be used again."""
+        if len(self._kept) < MOST_KEPT:
+            connection.idle_since_s = monotonic()
+            self._kept.append(connection)
+        else:
+            connection.drop()
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is closed."""
+        if connection in self._kept:
+            self._kept.remove(connection)
+
+    def close_idle(self, before_s: float) -> None:
+        """Close the connections that nobody has used since then."""
+        for connection in [c for c in self._kept if c.idle_since_s <= before_s]:
+            connection.drop()
+
+    def is_away(self, now_s: float) -> bool:
+        """Whether it is left alone now."""
+        return now_s < self._away_until_s
+
+    def answered(self) -> None:
+        """It answered well."""
+        self._failures = self._absences = 0
+
+    def failed(self) -> None:
+        """It failed once more; after its time away one failure is enough."""
+        self._failures += 1
+        if self._failures >= ILL_AFTER and not self.is_away(monotonic()):
+            self._away_until_s = monotonic() + min(LONGEST_S, SHORTEST_S * 2**self._absences)
+            self._absences += 1
+
+
+class Replicas:
+    """The replicas of all arms, by address: what is known of one outlives a change of the shares."""
+
+    def __init__(self) -> None:
+        self._by_url: dict[str, Replica] = {}
+        self._turn = itertools.count()
+
+    def __iter__(self) -> Iterator[Replica]:
+        return iter(self._by_url.values())
+
+    def pick(self, urls: Sequence[str], tried: Collection[Replica] = ()) -> Replica:
+        """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
+        if len(urls) == 1:
+            return self._of(urls[0])
+        first = next(self._turn) % len(urls)
+        replicas = [self._of(url) for url in (*urls[first:], *urls[:first])]
+        now_s = monotonic()
+        return min(replicas, key=lambda r: (r in tried, r.is_away(now_s), r.outstanding))
+
+    def _of(self, url: str) -> Replica:
+        replica = self._by_url.get(url)
+        if replica is None:
+            replica = self._by_url[url] = Replica(url)
+        return replica
+
+    def tidy(self, wanted: Collection[str], now_s: float) -> None:
+        """Close what nobody uses, and forget replicas that no arm has any more and that owe no answer."""
+        for url, replica in list(self._by_url.items()):
+            is_gone = url not in wanted
+            replica.close_idle(now_s if is_gone else now_s - KEPT_S)
+            if is_gone and replica.outstanding == 0:
+                del self._by_url[url]
+
+    def close(self) -> None:
+        """Close every connection that nobody uses."""
+        self.tidy((), monotonic())
