@@ -18,13 +18,10 @@ from evals.latency import LatencyState, LatencyTest
 from evals.processes import Bank, Ints, NonInferiority, OddsRatio
 from evals.processes import absorb as absorb_counts
 from evals.scores import MeanScore, ScoreState
-from evals.strata import ArmCounts, Stratum, threshold_ms
+from evals.strata import MOST_SLICES, ArmCounts, Stratum, threshold_ms
 
 ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3}
 """The share of a metric that is not judged is handed to the others."""
-
-MOST_SLICES = 50
-"""Values of declared attributes that are judged; later ones are not, and the source may gather them under one name."""
 
 ERRORS = OddsRatio()
 WORSE_SCORES = MeanScore()

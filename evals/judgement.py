@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.canary import EXCESS, MOST_SLICES, CanaryPlan, CanaryState
+from evals.canary import EXCESS, CanaryPlan, CanaryState
 from evals.latency import quantile_weights
 from evals.processes import log_mean
+from evals.strata import MOST_SLICES
 
 IN_SLICES = 0.5
 """The part of a metric's share of α that the slices have, where attributes are declared."""

@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 
 from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
-
-GRID = 1000
-"""Scores are counted by thousandths."""
+from evals.strata import GRID
 
 Histogram = Mapping[int, int]
 

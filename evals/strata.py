@@ -15,6 +15,12 @@ from typing import Any
 GRID_RATIO = 1.05
 """Latency thresholds are powers of this: a tolerance of 5 % is one step of the grid, 15 % is three."""
 
+GRID = 1000
+"""Scores are counted by thousandths."""
+
+MOST_SLICES = 50
+"""Values of declared attributes that are judged; later ones are not, and the source may gather them under one name."""
+
 
 def threshold_ms(step: int) -> float:
     """The latency threshold of one step of the grid, in ms (step 0 is 1 ms; steps may be negative)."""

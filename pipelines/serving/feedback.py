@@ -27,5 +27,5 @@ def take_feedback(client: ClientConnection, request: Request, labels: Labels, co
     except LabelRefused as error:
         client.refuse(Refusal(error.status, error.code, str(error), error.field), own_id)
     else:
-        counters.labelled.inc()
+        counters.labelled += 1
         client.reply(200, orjson.dumps({"request_id": request_id, "evidence": is_evidence}), own_id)

@@ -21,11 +21,10 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from pipelines.serving.attributes import Attributes
 from pipelines.serving.door import given_door
 from pipelines.serving.feedback import is_feedback, take_feedback
+from pipelines.serving.gateway_admin import Admin
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_client import ClientConnection, Clients, Served
 from pipelines.serving.http1_request import Request
@@ -45,6 +44,7 @@ FAREWELL_S = 0.3
 """So long a gateway that ends says so with each answer, before it closes the connections that nobody uses."""
 EXIT_PORT_TAKEN = 4
 LIMITS = Limits()
+ADMIN_LIMITS = Limits(connections=64)
 
 
 class Gateway:
@@ -149,7 +149,7 @@ class Gateway:
 
     def _changed(self) -> None:
         self.intervals.cut(monotonic(), self.store.split)
-        self.counters.share.set(self.store.split.canary_pct / 100)
+        self.counters.share = self.store.split.canary_pct / 100
 
     def _write_snapshot(self, split: TrafficSplit) -> None:
         """Durable before it is acknowledged: written aside, synced, then renamed."""
@@ -190,7 +190,8 @@ async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> N
     door = given_door(os.environ)
     where: dict[str, Any] = {"sock": door} if door else {"host": host, "port": port}
     listening = await loop.create_server(gateway.clients.protocol, backlog=1024, **where)
-    admin = await _open_admin(gateway, admin_socket)
+    controllers = Clients(ADMIN_LIMITS, Load(), Admin(gateway).serve)
+    admin = await loop.create_unix_server(controllers.protocol, sock=_private_socket(admin_socket))
     # Without its watch a gateway would leave users at a canary for good: it ends, and comes back all-stable.
     tasks = [loop.create_task(duty()) for duty in (gateway.watch, gateway.sweep)]
     for task in tasks:
@@ -201,19 +202,10 @@ async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> N
     listening.close()
     await gateway.farewell()
     tasks[1].cancel()
-    await admin.cleanup()
+    admin.close()
+    controllers.cut()
     if broken is not None:
         raise broken
-
-
-async def _open_admin(gateway: Gateway, path: Path) -> web.AppRunner:
-    """Let the controller in."""
-    from pipelines.serving.gateway_admin import admin_app
-
-    admin = web.AppRunner(admin_app(gateway), access_log=None)
-    await admin.setup()
-    await web.SockSite(admin, _private_socket(path)).start()
-    return admin
 
 
 def _private_socket(path: Path) -> socket.socket:

@@ -3,63 +3,70 @@
 from __future__ import annotations
 
 from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
-from aiohttp import web
+import orjson
 
-from pipelines.serving.gateway import Gateway
+from pipelines.serving.http1_client import ClientConnection
+from pipelines.serving.http1_request import Request
 from pipelines.serving.split import TrafficSplit
 from pipelines.serving.split_store import Refused
 
-GATEWAY = web.AppKey("gateway", Gateway)
+if TYPE_CHECKING:
+    from pipelines.serving.gateway import Gateway
 
 
-def admin_app(gateway: Gateway) -> web.Application:
-    """The split, the evidence and the counters."""
-    app = web.Application()
-    app[GATEWAY] = gateway
-    app.router.add_get("/split", _get_split)
-    app.router.add_put("/split", _put_split)
-    app.router.add_get("/strata", _strata)
-    app.router.add_get("/health", _health)
-    app.router.add_get("/metrics", _metrics)
-    return app
+class Admin:
+    """The split, the evidence and the counters of one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def serve(self, client: ClientConnection, request: Request) -> None:
+        """Answer one request at once."""
+        gateway = self._gateway
+        path, _, query = request.target.partition(b"?")
+        match request.method, path:
+            case b"GET", b"/split":
+                _reply(client, 200, gateway.store.split.as_dict())
+            case b"PUT", b"/split":
+                _reply(client, *self._put(request.body))
+            case b"GET", b"/strata":
+                _reply(client, *self._strata(query.decode()))
+            case b"GET", b"/health":
+                _reply(client, 200, {"boot": gateway.boot, "live": True})
+            case b"GET", b"/metrics":
+                client.reply(200, gateway.counters.text(), b"", kind=b"text/plain; charset=utf-8")
+            case _:
+                _reply(client, 404, {"reason": "GET or PUT /split, GET /strata, /health or /metrics are answered"})
+
+    def _put(self, body: bytes) -> tuple[int, object]:
+        """409 with the current split for a stale writer, 400 for what is no split."""
+        try:
+            raw = orjson.loads(body)
+            fence, n = raw["expected"]
+            split = self._gateway.put(TrafficSplit.from_dict(raw), (int(fence), int(n)))
+        except Refused as error:
+            return 409, {"reason": str(error), "split": error.current.as_dict()}
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
+            return 400, {"reason": f"not a split: {error!r}"[:300]}
+        except OSError as error:
+            return 507, {"reason": f"the snapshot cannot be written: {error}"}
+        return 200, split.as_dict()
+
+    def _strata(self, query: str) -> tuple[int, object]:
+        """What is decided after an interval; of another boot, everything."""
+        gateway = self._gateway
+        asked = {name: values[0] for name, values in parse_qs(query).items()}
+        try:
+            after = int(asked.get("after", "-1")) if asked.get("boot") in {"", None, gateway.boot} else -1
+        except ValueError:
+            return 400, {"reason": "after must be the number of an interval"}
+        gateway.intervals.cut(monotonic(), gateway.store.split)
+        strata = [stratum.as_dict() for stratum in gateway.intervals.decided_after(after)]
+        return 200, {"boot": gateway.boot, "strata": strata}
 
 
-async def _get_split(request: web.Request) -> web.Response:
-    return web.json_response(request.app[GATEWAY].store.split.as_dict())
-
-
-async def _put_split(request: web.Request) -> web.Response:
-    """409 with the current split for a stale writer, 400 for what is no split."""
-    gateway = request.app[GATEWAY]
-    try:
-        raw = await request.json()
-        fence, n = raw["expected"]
-        split = gateway.put(TrafficSplit.from_dict(raw), (int(fence), int(n)))
-    except Refused as error:
-        return web.json_response({"reason": str(error), "split": error.current.as_dict()}, status=409)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
-        return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
-    except OSError as error:
-        return web.json_response({"reason": f"the snapshot cannot be written: {error}"}, status=507)
-    return web.json_response(split.as_dict())
-
-
-async def _strata(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    same_boot = request.query.get("boot") in {"", None, gateway.boot}
-    try:
-        after = int(request.query.get("after", "-1")) if same_boot else -1
-    except ValueError:
-        return web.json_response({"reason": "after must be the number of an interval"}, status=400)
-    gateway.intervals.cut(monotonic(), gateway.store.split)
-    strata = [s.as_dict() for s in gateway.intervals.decided_after(after)]
-    return web.json_response({"boot": gateway.boot, "strata": strata})
-
-
-async def _health(request: web.Request) -> web.Response:
-    return web.json_response({"boot": request.app[GATEWAY].boot, "live": True})
-
-
-async def _metrics(request: web.Request) -> web.Response:
-    return web.Response(body=request.app[GATEWAY].counters.text(), content_type="text/plain")
+def _reply(client: ClientConnection, status: int, answer: object) -> None:
+    client.reply(status, orjson.dumps(answer), b"")

@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class GatewayCounters:
-    """Counters of one gateway process."""
+    """Counters of one gateway process: plain numbers, because every request pays for them."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        labels = ["arm", "outcome"]
-        self._requests = Counter("shipway_gateway_requests", "Attempts by arm", labels, registry=self.registry)
-        self._seconds = Histogram(
-            "shipway_gateway_latency_seconds", "Time to the last byte", ["arm"], registry=self.registry
-        )
-        self.retried = Counter("shipway_gateway_retries", "Canary failures saved by stable", registry=self.registry)
-        self.labelled = Counter("shipway_gateway_labels", "Labels of earlier answers", registry=self.registry)
-        self.share = Gauge("shipway_gateway_canary_share_ratio", "The canary's share", registry=self.registry)
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._seconds: dict[str, list[float]] = {}
+        self._buckets: dict[str, list[int]] = {}
+        self.retried = 0
+        self.labelled = 0
+        self.share = 0.0
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:
         """One attempt at one arm."""
-        self._requests.labels(arm, outcome).inc()
-        self._seconds.labels(arm).observe(seconds)
+        self._requests[arm, outcome] += 1
+        if arm not in self._buckets:
+            self._buckets[arm], self._seconds[arm] = [0] * (len(BUCKETS_S) + 1), [0.0]
+        self._buckets[arm][bisect_left(BUCKETS_S, seconds)] += 1
+        self._seconds[arm][0] += seconds
 
     def text(self) -> bytes:
         """The exposition."""
-        return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus' client asks for."""
+        requests = CounterMetricFamily("shipway_gateway_requests", "Attempts by arm", labels=["arm", "outcome"])
+        for labels, count in sorted(self._requests.items()):
+            requests.add_metric(labels, count)
+        yield requests
+        yield self._latencies()
+        yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
+        yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
+        yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
+
+    def _latencies(self) -> Metric:
+        family = HistogramMetricFamily("shipway_gateway_latency_seconds", "Time to the last byte", labels=["arm"])
+        for arm, counts in sorted(self._buckets.items()):
+            bounds = [*map(floatToGoString, BUCKETS_S), "+Inf"]
+            totals = [sum(counts[: i + 1]) for i in range(len(counts))]
+            family.add_metric([arm], list(zip(bounds, totals, strict=True)), self._seconds[arm][0])
+        return family

@@ -15,6 +15,7 @@ LINGER_S = 2.0
 """A client that was refused in the middle of its request is heard so long, so that it gets to read why."""
 
 PROCEED = b"HTTP/1.1 100 Continue\r\n\r\n"
+JSON = b"application/json; charset=utf-8"
 LAST_CHUNK = b"0\r\n\r\n"
 
 MOST_TURNED_AWAY = 256
@@ -85,6 +86,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
         self._served: Served | None = None
+        self._unsent: list[bytes] = []
         self._since_s = monotonic()
         self._is_going = self._is_deaf = self._is_chunked = self._keeps = False
         self.closed_its_side_s: float | None = None
@@ -172,6 +174,7 @@ class ClientConnection(asyncio.Protocol):
         """Refuse what is no whole request, and hear the rest of it without heeding it."""
         body = Refusal(why.status, why.code, str(why), why.field).body
         self._write(_own_head(why.status, len(body)) + b"connection: close\r\n\r\n" + body)
+        self._flush()
         self._is_deaf, self._since_s = True, monotonic()
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
@@ -201,10 +204,10 @@ class ClientConnection(asyncio.Protocol):
         """Answer with what is wrong."""
         self.reply(refusal.status, refusal.body, request_id, refusal.headers)
 
-    def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"") -> None:
-        """A whole answer of the gateway itself."""
+    def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"", kind: bytes = JSON) -> None:
+        """A whole answer of the gateway itself; `headers` are whole lines."""
         request = self._begin()
-        head = _own_head(status, len(body)) + headers + b"x-request-id: %b\r\n" % request_id
+        head = _own_head(status, len(body), kind) + headers + b"x-request-id: %b\r\n" % request_id
         head += _connection_line(keeps=self._keeps, is_http11=request.is_http11) + b"\r\n"
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
@@ -248,10 +251,18 @@ class ClientConnection(asyncio.Protocol):
         return self._request
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._transport is not None:
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _close(self) -> None:
+        self._flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -262,6 +273,6 @@ def _connection_line(*, keeps: bool, is_http11: bool) -> bytes:
     return b"" if is_http11 else b"connection: keep-alive\r\n"
 
 
-def _own_head(status: int, length: int) -> bytes:
-    """The head of an answer with a JSON body, as far as it is always the same."""
-    return b"%bcontent-type: application/json; charset=utf-8\r\ncontent-length: %d\r\n" % (status_line(status), length)
+def _own_head(status: int, length: int, kind: bytes = JSON) -> bytes:
+    """The head of an answer of the gateway itself, as far as it is always the same."""
+    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)

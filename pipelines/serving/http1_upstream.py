@@ -92,9 +92,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101  it was made before it is given to anybody
         self._caller = caller
         self._reset()
-        self._transport.write(head)
-        if body:
-            self._transport.write(body)
+        self._transport.write(head + body)  # one system call costs more than the copy
 
     def drop(self) -> None:
         """Nobody waits any more: close it now."""

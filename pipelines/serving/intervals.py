@@ -75,7 +75,7 @@ class Interval:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """One routed request: its interval, and everywhere it is counted."""
 

@@ -9,12 +9,12 @@ labelled (a cohort), so that the judge sees where one arm's labels are missing.
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.scores import GRID
-from evals.strata import Cohort
+from evals.strata import GRID, Cohort
 from pipelines.serving.intervals import Interval, Intervals, Ticket
 
 MOST_REQUESTS = 100_000
@@ -29,9 +29,10 @@ class LabelRefused(ValueError):
         self.status, self.code, self.field = status, code, field_name
 
 
-@dataclass
+@dataclass(slots=True)
 class _Answer:
-    ticket: Ticket
+    interval: Interval
+    arm: str
     version: str
     is_labelled: bool = False
 
@@ -62,7 +63,7 @@ class Labels:
         """An arm answered this request. An id that was used before keeps its first answer."""
         if request_id in self._answers:
             return
-        self._answers[request_id] = _Answer(ticket, version)
+        self._answers[request_id] = _Answer(ticket.interval, ticket.arm, sys.intern(version))
         self._of(ticket.interval).answered[ticket.arm] += 1
         if len(self._answers) > MOST_REQUESTS:
             self._answers.popitem(last=False)
@@ -78,7 +79,7 @@ class Labels:
         if answer.is_labelled:
             raise LabelRefused(409, "E_LABEL_TWICE", "request_id", "this request has a label already")
         answer.is_labelled = True
-        interval, arm = answer.ticket.interval, answer.ticket.arm
+        interval, arm = answer.interval, answer.arm
         self._of(interval).labelled[arm] += 1
         is_evidence = interval.split.routes == self._intervals.current.split.routes
         if is_evidence:
@@ -89,7 +90,7 @@ class Labels:
         """Say what became of the intervals whose time is over, and forget their requests."""
         for number in [n for n, waiting in self._waiting.items() if self._is_over(waiting.interval, now_s)]:
             self._intervals.due(self._waiting.pop(number).cohort())
-        while self._answers and self._is_over(next(iter(self._answers.values())).ticket.interval, now_s):
+        while self._answers and self._is_over(next(iter(self._answers.values())).interval, now_s):
             self._answers.popitem(last=False)
 
     def _is_over(self, interval: Interval, now_s: float) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import uuid
 from collections.abc import Callable
 from time import monotonic
 
@@ -60,7 +60,7 @@ class Proxy:
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
-        request_id = request.known.get(b"x-request-id") or uuid.uuid4().hex.encode()
+        request_id = request.known.get(b"x-request-id") or os.urandom(16).hex().encode()
         split = self.split()
         if split.stable is None:
             client.refuse(NOBODY, request_id)
@@ -170,7 +170,7 @@ class Exchange:
             self._over()
             self._client.abort()
         elif self._attempt.arm == "canary":
-            self._proxy.counters.retried.inc()
+            self._proxy.counters.retried += 1
             self._tried.clear()
             self._try("stable", self._stable, None)
         elif len(self._tried) < min(2, len(self._stable.urls)):
