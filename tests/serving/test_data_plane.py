@@ -1,0 +1,304 @@
+"""Odd clients and odd arms, byte by byte: everybody gets the answer that is theirs, and waits have an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from pipelines.serving.limits import Limits
+from tests.serving.plane import GET, OK, Plane, body_of, request_of, saying, status_of
+
+POST = b"POST /p HTTP/1.1\r\nhost: x\r\n"
+KEPT = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def answers(folder, *pieces, upstream=OK, limits=None, timeout_s=2.0, **how):
+    """What a client hears from a gateway whose stable arm always answers this."""
+
+    async def run():
+        async with Plane(folder, timeout_s, limits) as plane:
+            await plane.stable(upstream if callable(upstream) else saying(upstream))
+            return await plane.say(*pieces, **how), plane.counts("stable")
+
+    return asyncio.run(run())
+
+
+def test_a_connection_carries_several_requests(tmp_path):
+    """Also when they are sent in advance: the answers come in order."""
+    numbers = [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % n for n in range(3)]
+    heard, counts = answers(tmp_path, KEPT + KEPT + GET, upstream=saying(*numbers))
+    assert [part.split(b"\r\n\r\n")[1][:1] for part in heard.split(b"HTTP/1.1 200 OK")[1:]] == [b"0", b"1", b"2"]
+    assert counts == (3, 0, 0)
+
+
+def test_what_follows_a_good_request_is_refused_after_its_answer(tmp_path):
+    """First 200, then 400 and the end."""
+    heard, counts = answers(tmp_path, KEPT + b"nonsense\r\n\r\n")
+    assert (heard.count(b"HTTP/1.1 200 OK"), heard.count(b"HTTP/1.1 400 Bad Request")) == (1, 1)
+    assert counts == (1, 0, 0)
+
+
+def test_a_refusal_says_what_is_wrong_in_shipways_form(tmp_path):
+    """And no arm hears of it."""
+    heard, counts = answers(tmp_path, POST + b"content-length: 1\r\ncontent-length: 2\r\n\r\n")
+    assert status_of(heard) == 400
+    assert json.loads(body_of(heard))["error"]["code"] == "E_REQUEST"
+    assert counts == (0, 0, 0)
+
+
+def test_a_request_may_come_byte_by_byte(tmp_path):
+    """It is understood all the same."""
+    pieces = [bytes([byte]) for byte in b"GET / HTTP/1.0\r\n\r\n"]
+    assert status_of(answers(tmp_path, *pieces)[0]) == 200
+
+
+@pytest.mark.parametrize("raw", [b"GET / HT", POST, POST + b"content-length: 5\r\n\r\nab", b""])
+def test_who_is_too_slow_is_told_so(tmp_path, raw):
+    """408 in the middle of a request, and just the end where nothing was begun."""
+    limits = Limits(header_s=0.2, body_s=0.1, idle_s=0.2)
+    heard, counts = answers(tmp_path, raw, limits=limits)
+    assert (status_of(heard), counts) == (408 if raw else 0, (0, 0, 0))
+
+
+def test_a_half_closed_client_gets_its_answer(tmp_path):
+    """It has said all that it had to say."""
+    assert body_of(answers(tmp_path, KEPT, ends=True)[0]) == b"ok"
+
+
+def test_a_client_that_ends_in_the_middle_of_a_request_is_refused(tmp_path):
+    """400, not silence."""
+    assert status_of(answers(tmp_path, POST, ends=True)[0]) == 400
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(tmp_path):
+    """Who asks whether to send it hears 413 at once; a good one is told to go on."""
+    head = POST + b"expect: 100-continue\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+    assert status_of(answers(tmp_path, head % 5_000_000)[0]) == 413
+    heard, _ = answers(tmp_path, head % 2, b"ab")
+    assert (heard.count(b"100 Continue"), heard.count(b"200 OK")) == (1, 1)
+
+
+def test_one_connection_too_many_is_turned_away(tmp_path):
+    """503; those that are there are served on."""
+
+    async def run():
+        async with Plane(tmp_path, limits=Limits(connections=1)) as plane:
+            await plane.stable(saying(OK))
+            reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+            writer.write(KEPT)
+            await reader.readuntil(b"ok")
+            turned_away = status_of(await plane.say(GET))
+            writer.write(KEPT)
+            await reader.readuntil(b"ok")
+            writer.close()
+            return turned_away
+
+    assert asyncio.run(run()) == 503
+
+
+def test_one_request_too_many_in_flight_is_turned_away(tmp_path):
+    """503 with Retry-After, and it counts for no arm."""
+
+    async def run():
+        async with Plane(tmp_path, limits=Limits(in_flight=1)) as plane:
+            await plane.stable(saying(OK, waits_s=0.3))
+            both = await asyncio.gather(plane.say(GET), plane.say(GET))
+            return sorted(map(status_of, both)), plane.counts("stable"), plane.gateway.proxy.load.in_flight
+
+    assert asyncio.run(run()) == ([200, 503], (1, 0, 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-t: t\r\n\r\n",
+            b"2\r\nok\r\n0\r\n\r\n",
+        ),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, b"ok"),
+        (b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n", b""),
+        (b"HTTP/1.1 299 Odd\r\ncontent-length: 2\r\n\r\nok", b"ok"),
+    ],
+)
+def test_an_answer_is_passed_on(tmp_path, answer, body):
+    """However it says how long it is; interim answers and trailers stay behind."""
+    heard, counts = answers(tmp_path, GET, upstream=answer)
+    assert (body_of(heard), counts) == (body, (1, 0, 0))
+
+
+def test_an_answer_without_a_length_ends_with_its_connection(tmp_path):
+    """For a client of HTTP/1.1 it becomes chunks, for one of HTTP/1.0 it stays as it is."""
+    upstream = saying(b"HTTP/1.0 200 OK\r\n\r\nok", closes=True)
+    assert body_of(answers(tmp_path, GET, upstream=upstream)[0]).startswith(b"2\r\nok\r\n")
+    assert body_of(answers(tmp_path, b"GET / HTTP/1.0\r\n\r\n", upstream=upstream)[0]) == b"ok"
+
+
+def test_the_answer_to_head_has_no_body(tmp_path):
+    """But the length that it would have."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n"
+    heard, counts = answers(tmp_path, b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", upstream=head)
+    assert (body_of(heard), b"content-length: 1234" in heard, counts) == (b"", True, (1, 0, 0))
+
+
+GARBAGE = [
+    b"\x00\x01 what?\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
+    b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\nbare: lf\n\n",
+]
+
+
+@pytest.mark.parametrize("answer", GARBAGE)
+def test_garbage_is_a_bad_gateway_and_the_arms_error(tmp_path, answer):
+    """502, never the arm's bytes."""
+    heard, counts = answers(tmp_path, GET, upstream=saying(answer, closes=True))
+    assert (status_of(heard), counts) == (502, (1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ],
+)
+def test_half_an_answer_breaks_the_connection(tmp_path, answer):
+    """The client never takes it for a whole one, and it is the arm's error."""
+    heard, counts = answers(tmp_path, GET, upstream=saying(answer, closes=True))
+    assert (heard.endswith(b"0\r\n\r\n"), counts) == (False, (1, 1, 0))
+
+
+def test_more_than_it_said_never_reaches_the_next_client(tmp_path):
+    """The connection is not used again."""
+    poisoned = OK + b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
+    heard, counts = answers(tmp_path, KEPT, KEPT, GET, upstream=saying(poisoned))
+    assert (heard.count(b"\r\n\r\nok"), b"evil" in heard, counts) == (3, False, (3, 0, 0))
+
+
+def test_an_arm_that_speaks_unasked_is_not_asked_over_that_connection(tmp_path):
+    """Nobody gets what was said before the question."""
+
+    async def evil(reader, writer):
+        await request_of(reader)
+        writer.write(OK)
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
+        await asyncio.sleep(1)
+
+    heard, _ = answers(tmp_path, KEPT, b"", b"", b"", b"", b"", GET, upstream=evil)
+    assert (heard.count(b"\r\n\r\nok"), b"evil" in heard) == (2, False)
+
+
+def test_a_connection_that_was_closed_while_nobody_used_it_costs_nothing(tmp_path):
+    """The question is asked once more over a new one, and is no error of the arm."""
+
+    async def closing(reader, writer):
+        await request_of(reader)
+        writer.write(OK)
+        await reader.readexactly(1)  # the next question has begun to come: too late to answer
+        writer.transport.abort()
+
+    heard, counts = answers(tmp_path, KEPT, KEPT, GET, upstream=closing)
+    assert (heard.count(b"\r\n\r\nok"), counts) == (3, (3, 0, 0))
+
+
+def test_connection_headers_end_here(tmp_path):
+    """In both directions, with those that Connection names; the rest passes as it is."""
+    seen = []
+
+    async def script(reader, writer):
+        seen.append((await request_of(reader)).lower())
+        writer.write(OK.replace(b"\r\n\r\n", b"\r\nconnection: x-hop\r\nx-hop: 1\r\nX-End: 2\r\n\r\n"))
+
+    asked = b"GET /%20a?b HTTP/1.1\r\nhost: x\r\nconnection: close, x-mine\r\nx-mine: 1\r\nte: trailers\r\n"
+    heard, _ = answers(tmp_path, asked + b"traceparent: t\r\n\r\n", upstream=script)
+    assert (b"x-hop" in heard, b"x-end: 2" in heard, b"x-shipway-arm: stable" in heard) == (False, True, True)
+    assert (b"x-mine" in seen[0], b"\r\nte:" in seen[0], b"traceparent: t" in seen[0]) == (False, False, True)
+    assert seen[0].startswith(b"get /%20a?b http/1.1\r\nhost: 127.0.0.1:")
+
+
+def test_chunks_reach_the_arm_under_one_length(tmp_path):
+    """No two parsers can disagree about where a request ends."""
+    seen = []
+
+    async def script(reader, writer):
+        seen.append(await request_of(reader))
+        writer.write(OK)
+
+    chunks = b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2;x=y\r\nbc\r\n0\r\n\r\n"
+    answers(tmp_path, POST + chunks, upstream=script)
+    assert (seen[0].endswith(b"\r\n\r\nabc"), b"content-length: 3\r\n" in seen[0]) == (True, True)
+    assert b"transfer-encoding" not in seen[0]
+
+
+def test_a_client_that_does_not_read_holds_up_the_arm_not_the_memory(tmp_path):
+    """A stream of 64 MB waits in the arm."""
+
+    async def flood(reader, writer):
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await writer.drain()
+            sent.append(65536)
+
+    sent: list[int] = []
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(flood)
+            reader, writer = await asyncio.open_connection("127.0.0.1", plane.port, limit=65536)
+            writer.write(GET)
+            await reader.readexactly(10)
+            await asyncio.sleep(0.5)
+            held = sum(sent)
+            rest = 0
+            while data := await reader.read(1 << 20):
+                rest += len(data)
+            return held, rest
+
+    held, rest = asyncio.run(run())
+    assert held < 32_000_000
+    assert rest > 65_000_000
+
+
+def test_a_client_that_leaves_frees_what_was_held_for_it(tmp_path):
+    """The arm's connection too."""
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(OK, waits_s=1.0))
+            _, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+            writer.write(POST + b"content-length: 3\r\n\r\nabc")
+            await asyncio.sleep(0.1)
+            before = plane.gateway.proxy.load.in_flight, plane.gateway.proxy.load.body_bytes
+            writer.transport.abort()
+            await asyncio.sleep(0.5)
+            load = plane.gateway.proxy.load
+            return before, (load.in_flight, load.body_bytes, load.connections), plane.counts("stable")
+
+    assert asyncio.run(run()) == ((1, 3), (0, 0, 0), (1, 1, 1))
+
+
+def test_a_farewell_finishes_what_is_in_flight(tmp_path):
+    """Who waits gets the answer and is told to go; idle connections are closed."""
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(OK, waits_s=0.5))
+            idle, _ = await asyncio.open_connection("127.0.0.1", plane.port)
+            waiting = asyncio.create_task(plane.say(KEPT))
+            await asyncio.sleep(0.1)
+            await plane.gateway.farewell()
+            return await idle.read(), await waiting
+
+    idle, heard = asyncio.run(run())
+    assert (idle, body_of(heard), b"connection: close" in heard) == (b"", b"ok", True)
