@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.judge import share_and_interval
-from evals.canary import ERRORS
+from evals.canary_state import ERRORS
 from evals.processes import Bank, absorb
 
 USERS, BUSY, BAD, BAD_RATE = 20_000, 100, 20, 0.5

@@ -7,7 +7,7 @@ declared ratio, up or down; beyond that the release waits for a person, and nobo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,10 @@ class DriftState:
     def worst(self) -> str:
         """The class whose share changed most surely."""
         return self.classes[int(np.argmax(self.bank.log_e)) // 2] if self.bank.rows else ""
+
+    def cut(self) -> DriftState:
+        """The state without the counts that wait for a stratum."""
+        return replace(self, bank=self.bank.cut())
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""

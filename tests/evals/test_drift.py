@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 
-from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.drift import MOST_CLASSES, OTHER, Drift, DriftState
 from evals.judgement import judge_canary
 from evals.strata import ArmCounts, Stratum
