@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FADES = 0.995
-"""What a stratum counts after each later one: the last few hundred say how fast evidence grows now."""
+FADES = 0.98
+"""What a stratum counts after each later one: the last fifty or so say how fast evidence grows now."""
 
 
 @dataclass(frozen=True)
