@@ -175,9 +175,7 @@ def _shifted(plan: CanaryPlan, state: CanaryState, found: Mapping[str, float]) -
     if plan.drift_ratio is None or found["drift"] < math.log(1 / plan.alpha):
         return ""
     evidence = shown(found["drift"])
-    return (
-        f"predictions shifted, most of all {state.drift.worst!r} by more than {plan.drift_ratio:g} times ({evidence})"
-    )
+    return f"predictions shifted, most of all {state.drift.worst} by more than {plan.drift_ratio:g} times ({evidence})"
 
 
 def _progress(plan: CanaryPlan, found: Mapping[str, float], charges: Sequence[Charge]) -> dict[str, float]:

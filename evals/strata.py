@@ -32,7 +32,8 @@ class ArmCounts:
     predicted, one class for each request; `by_slice` holds the same counts for requests with one value of a declared
     attribute (`attribute=value`), which have no slices of their own. `timings` counts streamed answers by what is timed
     in them (`first_token`, and the mean time `between_tokens`). `users` counts users instead of requests where they
-    stay at an arm: each once in a step of the plan, in the interval in which his outcome was closed.
+    stay at an arm: each once in a step of the plan, in the interval in which his outcome was closed. `values` counts
+    what was predicted where that is a number, or how sure the model was, by `evals.drift.step_of_value`.
     """
 
     routed: int = 0
@@ -44,6 +45,7 @@ class ArmCounts:
     by_slice: Mapping[str, ArmCounts] = field(default_factory=dict)
     timings: Mapping[str, ArmCounts] = field(default_factory=dict)
     users: ArmCounts | None = None
+    values: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def timed(self) -> int:
@@ -151,6 +153,7 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         "scores": sorted(map(list, arm.scores.items())),
         "classes": dict(arm.classes),
         "by_slice": {name: _arm_dict(part) for name, part in arm.by_slice.items()},
+        **({"values": sorted(map(list, arm.values.items()))} if arm.values else {}),
         **timings,
         **users,
     }
@@ -164,15 +167,16 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     parts = {str(name): _arm_counts(part) for name, part in raw["by_slice"].items()}
     timings = {str(name): _arm_counts(part) for name, part in raw.get("timings", {}).items()}
     users = _arm_counts(raw["users"]) if raw.get("users") is not None else None
-    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users)
+    values = {_whole(step): _count(count) for step, count in raw.get("values", ())}
+    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values)
     if arm.errors > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
     if any(step > 1000 for step in scores):
         raise ValueError("a score is a number of thousandths")
     if sum(classes.values()) > arm.routed or not all(_is_part(part, arm) for part in parts.values()):
         raise ValueError("more requests in a class or a slice than in the arm")
-    if any(part.routed > arm.routed for part in timings.values()):
-        raise ValueError("more streams than requests")
+    if any(part.routed > arm.routed for part in timings.values()) or sum(values.values()) > arm.routed:
+        raise ValueError("more streams or predicted values than requests")
     falling = [arm.timed, *(over[step] for step in sorted(over))]
     if any(later > earlier for earlier, later in pairwise(falling)):
         raise ValueError("more requests above a higher latency threshold than above a lower one")
