@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from evals.strata import Stratum
 
@@ -44,21 +47,15 @@ class Window:
 
     def quantile_steps(self, quantiles: tuple[float, ...]) -> tuple[int, ...]:
         """The grid steps of stable's quantiles; () while too little has been seen."""
-        total: dict[int, int] = {}
-        for _, counts in self.chunks:
-            total = _sum(total, counts)
-        seen = sum(total.values())
-        return tuple(_step_of(total, q * seen) for q in quantiles) if seen >= MIN_SEEN else ()
+        counted = [counts for _, counts in self.chunks]
+        steps = np.fromiter(chain.from_iterable(counted), dtype=np.int64)
+        seen = np.fromiter(chain.from_iterable(counts.values() for counts in counted), dtype=np.int64)
+        if seen.sum() < MIN_SEEN:
+            return ()
+        order = np.argsort(steps, kind="stable")
+        ranks = np.asarray(quantiles) * seen.sum()
+        return tuple(steps[order][np.searchsorted(np.cumsum(seen[order]), ranks)].tolist())
 
 
 def _sum(a: Histogram, b: Histogram) -> dict[int, int]:
     return {step: a.get(step, 0) + b.get(step, 0) for step in {*a, *b}}
-
-
-def _step_of(counts: Histogram, rank: float) -> int:
-    seen = 0
-    for step in sorted(counts):
-        seen += counts[step]
-        if seen >= rank:
-            return step
-    return max(counts)
