@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from evals.counting import GRID
 from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
-from evals.strata import GRID
 
 Histogram = Mapping[int, int]
 

@@ -14,7 +14,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.strata import GRID, Cohort
+from evals.counting import GRID
+from evals.strata import Cohort
 from pipelines.serving.intervals import Interval, Intervals, Ticket
 
 MOST_REQUESTS = 100_000

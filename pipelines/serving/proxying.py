@@ -148,6 +148,9 @@ class Exchange:
         predicted = headers.get(b"x-shipway-class")
         if predicted is not None:
             self._proxy.intervals.predicted(ticket, predicted[:LONGEST].decode(errors="replace"))
+        value = headers.get(b"x-shipway-value")
+        if value is not None:
+            self._proxy.intervals.valued(ticket, value.decode(errors="replace"))
         version = headers.get(b"x-shipway-model-version", b"").decode(errors="replace")
         self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, version)
 

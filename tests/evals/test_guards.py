@@ -10,7 +10,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.guards import RoutedShare, without
 from evals.judgement import judge_canary
 from evals.strata import ArmCounts, Cohort, Stratum
