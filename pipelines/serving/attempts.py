@@ -6,6 +6,7 @@ from time import monotonic
 
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.intervals import Intervals, Ticket
+from pipelines.serving.streams import Events
 
 
 class Attempt:
@@ -22,28 +23,45 @@ class Attempt:
         self._client_s = 0.0
         self._client_since_s: float | None = None
         self._is_decided = False
+        self.events: Events | None = None
+        """The events of its answer, where that is a stream of them."""
+
+    @property
+    def is_clients_turn(self) -> bool:
+        """Whether the client is waited for, who does not read what it was sent."""
+        return self._client_since_s is not None
+
+    def arm_s(self) -> float:
+        """Seconds since the request was routed that were not spent waiting for the client."""
+        now_s = monotonic()
+        waiting_s = now_s - self._client_since_s if self._client_since_s is not None else 0.0
+        return now_s - self._began_s - self._client_s - waiting_s
 
     def ended(self, status: int) -> None:
         """The answer came; a 5xx is an error of the arm."""
         if status >= 500:
             self.failed()
         elif self._decide():
-            seconds = self._arm_s()
+            seconds = self.arm_s()
             if self.ticket:
+                if self.events is not None:
+                    self._intervals.streamed(self.ticket, self.events.timings_ms)
                 self._intervals.answered(self.ticket, seconds * 1000)
             self._counters.count(self.arm, "ok", seconds)
 
     def failed(self) -> None:
-        """The arm failed."""
+        """The arm failed. That a stream broke off past the time, when it was counted, is told to people."""
         if self._decide():
             if self.ticket:
                 self._intervals.failed(self.ticket)
-            self._counters.count(self.arm, "error", self._arm_s())
+            self._counters.count(self.arm, "error", self.arm_s())
+        elif self.events is not None:
+            self._counters.count_late_failure(self.arm)
 
     def timed_out(self) -> None:
         """The arm did not answer in time."""
         if self._decide():
-            seconds = self._arm_s()
+            seconds = self.arm_s()
             if self.ticket:
                 self._intervals.timed_out(self.ticket, seconds * 1000)
             self._counters.count(self.arm, "timeout", seconds)
@@ -61,7 +79,7 @@ class Attempt:
 
         A stream that still flows is a slow answer, and a client that reads slowly says nothing about the arm.
         """
-        if is_stream or self._client_since_s is not None:
+        if is_stream or self.is_clients_turn:
             self.ended(status)
         else:
             self.timed_out()
@@ -81,11 +99,6 @@ class Attempt:
         if self._client_since_s is not None:
             self._client_s += monotonic() - self._client_since_s
             self._client_since_s = None
-
-    def _arm_s(self) -> float:
-        now_s = monotonic()
-        waiting_s = now_s - self._client_since_s if self._client_since_s is not None else 0.0
-        return now_s - self._began_s - self._client_s - waiting_s
 
     def _decide(self) -> bool:
         """Whether this is the first word."""

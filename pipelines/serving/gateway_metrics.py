@@ -21,6 +21,7 @@ class GatewayCounters:
         self._requests: Counter[tuple[str, str]] = Counter()
         self._seconds: dict[str, list[float]] = {}
         self._buckets: dict[str, list[int]] = {}
+        self._late: Counter[str] = Counter()
         self.retried = 0
         self.labelled = 0
         self.share = 0.0
@@ -32,6 +33,10 @@ class GatewayCounters:
             self._buckets[arm], self._seconds[arm] = [0] * (len(BUCKETS_S) + 1), [0.0]
         self._buckets[arm][bisect_left(BUCKETS_S, seconds)] += 1
         self._seconds[arm][0] += seconds
+
+    def count_late_failure(self, arm: str) -> None:
+        """A stream broke off after it had been counted as a slow answer."""
+        self._late[arm] += 1
 
     def text(self) -> bytes:
         """The exposition."""
@@ -46,6 +51,10 @@ class GatewayCounters:
             requests.add_metric(labels, count)
         yield requests
         yield self._latencies()
+        late = CounterMetricFamily("shipway_gateway_late_failures", "Streams broken off past the time", labels=["arm"])
+        for arm, count in sorted(self._late.items()):
+            late.add_metric([arm], count)
+        yield late
         yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
         yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -35,6 +35,7 @@ class _Arm:
     classes: Counter[str] = field(default_factory=Counter)
     values: Counter[int] = field(default_factory=Counter)
     slices: dict[str, _Arm] = field(default_factory=dict)
+    timings: dict[str, _Arm] = field(default_factory=dict)
 
     def counts(self) -> ArmCounts:
         """The frozen counts, with latencies as a survival function on the grid."""
@@ -51,6 +52,7 @@ class _Arm:
             dict(self.scores),
             dict(self.classes),
             {name: part.counts() for name, part in self.slices.items()},
+            {name: part.counts() for name, part in self.timings.items()},
             values=dict(self.values),
         )
 
@@ -134,6 +136,14 @@ class Intervals:
         for place in ticket.places:
             place.steps[step_of(latency_ms)] += 1
         self._decide(ticket)
+
+    def streamed(self, ticket: Ticket, timings_ms: Mapping[str, float]) -> None:
+        """How fast the events of a stream came; said before its answer is counted."""
+        arm = ticket.interval.arms[ticket.arm]
+        for name, ms in timings_ms.items():
+            timed = arm.timings.setdefault(name, _Arm())
+            timed.routed += 1
+            timed.steps[step_of(ms)] += 1
 
     def predicted(self, ticket: Ticket, name: str) -> None:
         """What the arm answered, as one class; rare ones of an interval are gathered."""

@@ -19,6 +19,7 @@ from pipelines.serving.labels import Labels
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.serving.streams import Events, is_event_stream
 
 CUT_AFTER_S = 0.2
 """An answer of known length is cut off this long after its deadline, when it has been counted."""
@@ -137,6 +138,8 @@ class Exchange:
         self._answer, self._heard_s = answer, monotonic()
         if self._attempt.ticket is not None and answer.status == 200:
             self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
+        if is_event_stream(answer.headers):
+            self._attempt.events = Events()
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
         lines = end_to_end(answer.headers, answer.connection, dropped)
         lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b\r\n" % (self._attempt.arm.encode(), self._id))
@@ -157,6 +160,8 @@ class Exchange:
     def answer_piece(self, data: bytes) -> None:
         """Some of the body: to the client, as it comes."""
         self._heard_s = monotonic()
+        if self._attempt.events is not None:
+            self._attempt.events.heard(data, self._attempt.arm_s())
         self._client.send(data)
 
     def answer_ended(self) -> None:
@@ -170,8 +175,7 @@ class Exchange:
         """The arm could not be reached, or broke off: stable, or a second replica of it, may save the user."""
         self._attempt.failed()
         if self._answer is not None:
-            self._over()
-            self._client.abort()
+            self._break_off("the model's answer broke off")
         elif self._attempt.arm == "canary":
             self._proxy.counters.retried += 1
             self._tried.clear()
@@ -237,11 +241,21 @@ class Exchange:
             self._client.abort()  # which says that the client left
 
     def _cut(self) -> None:
-        """Neither side goes on: the rest will not come."""
-        self._attempt.failed()
+        """The rest will not come, or will not be read."""
         self._call.cancel()
+        if not self._attempt.is_clients_turn:
+            self._attempt.failed()
+        self._break_off("the model's answer stopped coming")
+
+    def _break_off(self, reason: str) -> None:
+        """End half an answer: a stream says so itself, of any other a broken connection is the only honest end."""
         self._over()
-        self._client.abort()
+        events, is_open = self._attempt.events, self._answer is not None and self._answer.length is None
+        if events is not None and is_open and not self._attempt.is_clients_turn:
+            self._client.send(events.farewell(reason))
+            self._client.end_answer()
+        else:
+            self._client.abort()
 
     def _over(self) -> None:
         self._proxy.open.discard(self)

@@ -1,0 +1,51 @@
+"""How fast do the events of a stream come, and how does a stream end whose arm is gone?"""
+
+from __future__ import annotations
+
+import orjson
+
+from pipelines.serving.http1_request import Headers
+
+ENDS = (b"\n\n", b"\n\r\n")
+"""An empty line ends an event (WHATWG HTML, 9.2.5)."""
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether an answer is a stream of events that can be read as it is, not compressed."""
+    named = dict(headers)
+    kind = named.get(b"content-type", b"").lower()
+    return kind.startswith(b"text/event-stream") and named.get(b"content-encoding", b"identity") == b"identity"
+
+
+class Events:
+    """The events of one stream. Times are seconds since the request was routed, without waiting for the client."""
+
+    __slots__ = ("_count", "_first_s", "_last_s", "_tail")
+
+    def __init__(self) -> None:
+        self._count, self._first_s, self._last_s, self._tail = 0, 0.0, 0.0, b""
+
+    def heard(self, data: bytes, at_s: float) -> None:
+        """Some of the stream came."""
+        joined = self._tail + data
+        ended = sum(joined.count(end) for end in ENDS)
+        self._tail = b"" if joined.endswith(ENDS) else joined[-2:]
+        if ended and not self._count:
+            self._first_s = at_s
+        if ended:
+            self._last_s = at_s
+        self._count += ended
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """The time to the first event, and the mean time between events where there are two."""
+        timings = {"first_token": self._first_s * 1000} if self._count else {}
+        if self._count > 1:
+            timings["between_tokens"] = (self._last_s - self._first_s) * 1000 / (self._count - 1)
+        return timings
+
+    def farewell(self, reason: str) -> bytes:
+        """The event that ends a stream whose arm is gone: what was cut is closed, and then the client is told."""
+        error = {"code": "E_STREAM", "field": None, "reason": reason, "expected": None, "hint": "ask again"}
+        closing = b"\n\n" if self._tail else b""
+        return closing + b"event: error\ndata: " + orjson.dumps({"error": error}) + b"\n\n"
