@@ -59,7 +59,7 @@ class RequestReader:
 
     def _begin(self) -> None:
         self._target, self._headers, self._body = b"", Headers(), bytearray()
-        self._raw_bytes = self._head_bytes = self._n_headers = 0
+        self._raw_bytes = 0
 
     @property
     def has_head(self) -> bool:
@@ -115,21 +115,22 @@ class RequestReader:
             raise BadRequest(414, "E_LIMIT", f"the target has more than {self._limits.target_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer after the body: those are not passed on."""
-        self._n_headers += 1
-        self._head_bytes += len(name) + len(value) + 4
-        if self._n_headers > self._limits.header_count or self._head_bytes > self._limits.head_bytes:
+        """A header, or a trailer after the body: those are counted, and not passed on."""
+        self._headers.append((name, value))
+        if len(self._headers) > self._limits.header_count:
             raise _head_over(self._limits)
-        if self._request is None:
-            self._headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """All headers have come."""
-        parser, known = self._parser, _known(self._headers)
-        version = parser.get_http_version()
+        parser = self._parser
+        # Spaces are left at the end of a value that came in several pieces.
+        headers = [(name.lower(), value.strip(b" \t")) for name, value in self._headers]
+        known, version = _known(headers), parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             raise BadRequest(505, "E_REQUEST", f"HTTP/{version} is not spoken here")
-        self._request = Request(parser.get_method(), self._target, self._headers, known, version == "1.1")
+        if self._raw_bytes > self._limits.head_bytes and size_of(headers) > self._limits.head_bytes:
+            raise _head_over(self._limits)
+        self._request = Request(parser.get_method(), self._target, headers, known, version == "1.1")
         _check_framing(self._request)
         if parser.should_upgrade():
             _check_upgrade(self._request)
@@ -177,6 +178,11 @@ def _known(headers: Headers) -> dict[bytes, bytes]:
                 value = known[name] + b"," + value  # noqa: PLW2901  a list may be spread over several lines
             known[name] = value
     return known
+
+
+def size_of(headers: Headers) -> int:
+    """How many bytes do headers take on the wire?"""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _check_framing(request: Request) -> None:

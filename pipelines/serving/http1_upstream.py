@@ -7,12 +7,13 @@ after the parser has returned, so that nothing they do can meet a parser in the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import httptools
 
-from pipelines.serving.http1_request import Headers
+from pipelines.serving.http1_request import Headers, size_of
 
 MOST_HEADERS = 200
 MOST_HEAD_BYTES = 64 * 1024
@@ -29,8 +30,9 @@ class Answer:
 
     status: int
     headers: Headers
+    named: Mapping[bytes, bytes]
+    """The same by name, the last of each."""
     length: int | None
-    connection: bytes | None
     ends_by_close: bool
 
 
@@ -122,6 +124,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.drop()
             return
         self._had_bytes = True
+        if self._answer is None:
+            self._head_bytes += len(data)
         reason = ""
         try:
             self._parser.feed_data(data)
@@ -130,6 +134,8 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._is_spoilt = True  # where the answer is whole, there was more than it said
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
+        if self._answer is None and self._head_bytes > MOST_HEAD_BYTES:
+            reason = "a longer head than is passed on"
         self._tell()
         if reason:
             self._break(reason)
@@ -154,11 +160,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are not passed on."""
-        self._head_bytes += len(name) + len(value) + 4
-        if len(self._headers) >= MOST_HEADERS or self._head_bytes > MOST_HEAD_BYTES:
+        self._headers.append((name, value))
+        if len(self._headers) > MOST_HEADERS:
             raise Garbage("more headers than are passed on")
-        if self._answer is None:
-            self._headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head of an answer, or of an interim one that is not passed on."""
@@ -166,14 +170,15 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._headers = []
             return
-        known = {n: v for n, v in self._headers if n in {b"content-length", b"transfer-encoding", b"connection"}}
-        coding, connection = known.get(b"transfer-encoding"), known.get(b"connection")
-        if coding is not None and coding.lower() != b"chunked":
-            raise Garbage("chunked is the only transfer coding")
+        headers = [(name.lower(), value.strip(b" \t")) for name, value in self._headers]
+        if self._head_bytes > MOST_HEAD_BYTES and size_of(headers) > MOST_HEAD_BYTES:
+            raise Garbage("a longer head than is passed on")
+        named = dict(headers)
+        coding = _coding(headers) if b"transfer-encoding" in named else None
         has_body = self._caller is not None and not self._caller.is_head and status not in WITHOUT_BODY
-        length = int(known[b"content-length"]) if b"content-length" in known else None
+        length = int(named[b"content-length"]) if b"content-length" in named else None
         ends_by_close = has_body and length is None and coding is None
-        self._answer = Answer(status, self._headers, length if has_body else 0, connection, ends_by_close)
+        self._answer = Answer(status, headers, named, length if has_body else 0, ends_by_close)
         if not has_body:
             # llhttp expects a body after the head that answers HEAD: such a connection is not used again.
             self._is_whole, self._is_spoilt = True, status not in WITHOUT_BODY
@@ -218,3 +223,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.drop()
         if caller is not None:
             caller.broke(reason, had_bytes=self._had_bytes)
+
+
+def _coding(headers: Headers) -> bytes:
+    """Chunked, said once, is the only transfer coding."""
+    codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings != [b"chunked"]:
+        raise Garbage("chunked is the only transfer coding")
+    return codings[0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from time import monotonic
 
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
+from pipelines.serving.chance import Chance
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1_client import ClientConnection
@@ -56,7 +56,7 @@ class Proxy:
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
         # Assignment must be unpredictable to clients, and independent of what a request holds.
-        self.random = random.SystemRandom().random
+        self.random = Chance().random
         self.open: set[Exchange] = set()
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
@@ -138,16 +138,16 @@ class Exchange:
         self._answer, self._heard_s = answer, monotonic()
         if self._attempt.ticket is not None and answer.status == 200:
             self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
-        if is_event_stream(answer.headers):
+        if is_event_stream(answer.named):
             self._attempt.events = Events()
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
-        lines = end_to_end(answer.headers, answer.connection, dropped)
+        lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
         lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b\r\n" % (self._attempt.arm.encode(), self._id))
         self._client.begin_answer(answer.status, lines, has_length=answer.length is not None)
 
     def _remember(self, answer: Answer, ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
-        headers = dict(answer.headers)
+        headers = answer.named
         predicted = headers.get(b"x-shipway-class")
         if predicted is not None:
             self._proxy.intervals.predicted(ticket, predicted[:LONGEST].decode(errors="replace"))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import orjson
+from collections.abc import Mapping
 
-from pipelines.serving.http1_request import Headers
+import orjson
 
 ENDS = (b"\n\n", b"\n\r\n")
 """An empty line ends an event (WHATWG HTML, 9.2.5)."""
 
 
-def is_event_stream(headers: Headers) -> bool:
-    """Whether an answer is a stream of events that can be read as it is, not compressed."""
-    named = dict(headers)
+def is_event_stream(named: Mapping[bytes, bytes]) -> bool:
+    """Whether an answer is a stream of events that can be read as it is, not compressed, by its headers."""
     kind = named.get(b"content-type", b"").lower()
     return kind.startswith(b"text/event-stream") and named.get(b"content-encoding", b"identity") == b"identity"
 
