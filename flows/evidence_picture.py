@@ -173,5 +173,6 @@ def _title(series: EvidenceSeries) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text from anywhere as what a font has and what is no formula."""
-    return text.encode("ascii", "backslashreplace").decode().replace("$", r"\$")
+    """Text from anywhere as what every font has, and what is no formula."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown.encode("ascii", "backslashreplace").decode().replace("$", r"\$")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pipelines.evidence_series import EvidenceSeries, Line
 
-TITLES = {"harm": "harm (their weighted mean at 1 sends home)", "harmlessness": "harmlessness (1 in every line may promote)"}
+TITLES = {
+    "harm": "harm (their weighted mean at 1 sends home)",
+    "harmlessness": "harmlessness (1 in every line may promote)",
+}
 
 
 def evidence_text(series: EvidenceSeries) -> str:

@@ -69,7 +69,7 @@ class EvidenceSeries:
 
 def evidence_series(release: Release) -> EvidenceSeries:
     """The evidence of each recorded look; a release that no user met has none."""
-    looks = [e for e in release.of_kind("looked") if "progress" in e.data["verdict"]]
+    looks = release.of_kind("looked")
     first = next(iter(release.of_kind("exposed")), None)
     began_s = first.at_s if first else release.started_at_s
     summary = release.summary()
@@ -89,7 +89,7 @@ def evidence_series(release: Release) -> EvidenceSeries:
     )
 
 
-def _lines(looks: list[Event], began_s: float, shares: Mapping[str, float]) -> Iterator[Line]:
+def _lines(looks: tuple[Event, ...], began_s: float, shares: Mapping[str, float]) -> Iterator[Line]:
     """Every metric that some look judged, in the order in which it appeared."""
     names = dict.fromkeys(name for look in looks for name in look.data["verdict"]["progress"])
     for name in names:

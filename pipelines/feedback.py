@@ -85,9 +85,11 @@ class Sent:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._keys = dict.fromkeys(self._read())
+        whole, torn = self._read()
+        self._keys = dict.fromkeys(whole)
         self._untold = set(self._keys)
-        self._write()
+        if torn or len(whole) > MOST_KEYS:
+            self._write()
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -110,21 +112,20 @@ class Sent:
             raise self._unusable(error) from None
         return None
 
-    def _read(self) -> list[str]:
-        """The whole lines; one that was torn by a kill is none."""
+    def _read(self) -> tuple[list[str], str]:
+        """The whole lines, and one that was torn by a kill, which is no key."""
         try:
-            *whole, _ = self._file.read_text(encoding="utf-8").split("\n")
+            *whole, torn = self._file.read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
-            return []
+            return [], ""
         except (OSError, UnicodeDecodeError) as error:
             raise self._unusable(error) from None
-        return whole
+        return whole, torn
 
     def _write(self) -> None:
         self._keys = dict.fromkeys(list(self._keys)[-MOST_KEYS:])
         temp = self._file.with_suffix(".tmp")
         try:
-            self._file.parent.mkdir(mode=0o700, exist_ok=True)
             temp.write_text("".join(f"{key}\n" for key in self._keys), encoding="utf-8")
             temp.replace(self._file)
         except OSError as error:
