@@ -24,7 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 3)), (0, (8, 3)), ":")
 REST_STYLE = {"color": "#a0a0a0", "linestyle": "-", "linewidth": 0.8}
 BAND, INK = "#4b6075", "#333333"
-LOWEST, HIGHEST = -0.6, 2.0
+LOWEST, HIGHEST = -1.0, 2.0
 """Evidence beyond these is drawn at the edge: it changes nothing any more, and would flatten the rest."""
 UNITS_S = {"s": 1.0, "minutes": 60.0, "hours": 3600.0}
 OUTCOMES = {"promoted": "#009E73", "rolled_back": "#D55E00"}
@@ -157,7 +157,7 @@ def _unit(series: EvidenceSeries) -> str:
 
 
 def _name(line: Line) -> str:
-    last = f"{line.last:.2f}" if line.last is not None else "not judged any more"
+    last = "not judged any more" if line.last is None else f"{line.last:.2f}" + (" ↑" if line.last > HIGHEST else "")
     share = f", {100 * line.alpha_share:.0f} % of α" if line.alpha_share is not None else ""
     return f"{_plain(line.metric)[:44]}  ({last}{share})"
 

@@ -13,6 +13,8 @@ from pipelines.errors import DependencyDown
 from pipelines.feedback import EVIDENCE, LATE, UNKNOWN, Fate
 
 TIMEOUT_S = 5.0
+OF_LABELS = ("E_LABEL", "E_BODY", "E_LIMIT")
+"""Beginnings of the codes with which a gateway refuses a label."""
 
 
 class GatewayFeedback:
@@ -43,8 +45,11 @@ class GatewayFeedback:
 
 
 def _fate(said: Any) -> Fate:
+    """KeyError for an answer that says nothing of a label: it comes from something else than a gateway."""
     if "error" not in said:
         return Fate(EVIDENCE if said["evidence"] else LATE)
     error = said["error"]
-    name = UNKNOWN if error["code"] == "E_LABEL_UNKNOWN" else str(error["code"])
-    return Fate(name, f"{error['field']}: {error['reason']}")
+    code = str(error["code"])
+    if not code.startswith(OF_LABELS):
+        raise KeyError(code)
+    return Fate(UNKNOWN if code == "E_LABEL_UNKNOWN" else code, f"{error['field']}: {error['reason']}")

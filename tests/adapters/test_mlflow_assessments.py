@@ -137,6 +137,17 @@ def test_several_names_ask_which_one(judged):
     assert (label.body["request_id"], label.body["score"]) == ("r0", 0.5)
 
 
+def test_an_assessment_that_was_replaced_does_not_count(judged):
+    """Only the one that replaced it."""
+    import mlflow
+
+    trace = judged.trace("r0")
+    first = mlflow.log_feedback(trace_id=trace, name="thumbs", value=True)
+    mlflow.override_feedback(trace_id=trace, assessment_id=first.assessment_id, value=False)
+    (label,) = MlflowAssessments(judged.uri, "ratings").labels(0.0)
+    assert label.body["correct"] is False
+
+
 def test_only_recent_traces_are_read(judged):
     """The others belong to answers that the gateway has forgotten."""
     judged.rate(judged.trace("r0"), True)
@@ -169,9 +180,9 @@ def test_an_mlflow_that_is_down_is_a_dependency():
 
 
 def test_a_gateway_that_is_down_is_a_dependency(bench):
-    """So is something that knows no labels."""
+    """So is something that knows no labels, in words or in JSON: nothing counts as sent."""
     other, _ = bench.upstream("2")
-    for url in (f"http://127.0.0.1:{free_port()}", other.urls[0]):
+    for url in (f"http://127.0.0.1:{free_port()}", other.urls[0], f"http://127.0.0.1:{bench.port}/v2"):
         with pytest.raises(DependencyDown) as caught:
             GatewayFeedback(url).take({"request_id": "r", "score": 1.0})
         assert caught.value.code == "E_ROUTER"
