@@ -67,7 +67,7 @@ def seconds_of(duration: str, field: str) -> float:
     from pydantic import TypeAdapter, ValidationError
 
     from pipelines.errors import BadInput
-    from pipelines.spec import Seconds
+    from pipelines.spec_values import Seconds
 
     try:
         return float(TypeAdapter(Seconds).validate_python(duration))
