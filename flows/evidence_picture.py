@@ -75,7 +75,7 @@ def _figure() -> Any:
 
 def _places(series: EvidenceSeries) -> dict[str, int]:
     """Which metrics have a colour of their own, the same in both panels: those with the most evidence."""
-    by_size = sorted(series.lines, key=lambda line: (" where " in line.metric, -line.largest))
+    by_size = sorted(series.lines, key=lambda line: -line.largest)
     kept = list(dict.fromkeys(line.metric for line in by_size))[: len(COLOURS)]
     return {metric: place for place, metric in enumerate(kept)}
 
@@ -105,11 +105,15 @@ def _draw_panel(axes: Any, series: EvidenceSeries, of: str, unit_s: float, place
 
 
 def _clipped(line: Line) -> list[float]:
-    return [float("nan") if v is None else min(max(v, LOWEST), HIGHEST) for v in line.values]
+    return [float("nan") if v is None else _within(v) for v in line.values]
+
+
+def _within(value: float) -> float:
+    return min(max(value, LOWEST), HIGHEST)
 
 
 def _range(lines: Sequence[Line]) -> tuple[float, float]:
-    seen = [v for line in lines for v in _clipped(line) if v == v]  # noqa: PLR0124  NaN is not itself
+    seen = [_within(v) for line in lines for v in line.values if v is not None]
     return min([-0.1, *seen]) - 0.05, max([1.25, *seen]) + 0.05
 
 

@@ -56,6 +56,13 @@ def test_more_lines_than_colours_are_counted(series):
     assert f"{50 + known - len(COLOURS)} more" in draw(many, "svg").decode()
 
 
+def test_a_guilty_slice_is_named(series):
+    """However many others there are."""
+    others = [replace(series.lines[0], metric=f"m{n}") for n in range(20)]
+    guilty = replace(series.lines[0], metric="errors where country=NZ", largest=1.7)
+    assert "errors where country=NZ" in draw(replace(series, lines=(*others, guilty)), "svg").decode()
+
+
 def test_gaps_and_extremes_are_drawn(series):
     """What was not judged, and what is far beyond the boundary."""
     values = (None, -50.0, 1e6, *series.lines[0].values[3:])
