@@ -48,7 +48,14 @@ def free_port() -> int:
 
 def load(port: int, connections: int, seconds: float) -> Load:
     """Ask a target as fast as it answers."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", f"http://127.0.0.1:{port}/"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(1, round(seconds))}s",
+        "--latency",
+        f"http://127.0.0.1:{port}/",
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     p50, unit = re.findall(r"50%\s+([\d.]+)(us|ms|s)", said)[0]
     failed = sum(int(n) for n in re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", said))

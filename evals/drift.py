@@ -27,10 +27,10 @@ class DriftState:
     """The classes in the order in which they were first seen, and two processes for each: more, and fewer of them."""
 
     classes: tuple[str, ...] = ()
-    bank: Bank = field(default_factory=lambda: Bank.of(OddsRatio(), 0))
+    bank: Bank = field(default_factory=lambda: Bank.of(Drift(1.0).test, 0))
     window: Window = field(default_factory=Window)
     """Stable's recent values, whose tenths the canary's are counted in."""
-    tenths: Bank = field(default_factory=lambda: Bank.of(OddsRatio(), 2 * TENTHS))
+    tenths: Bank = field(default_factory=lambda: Bank.of(Drift(1.0).test, 2 * TENTHS))
     """Two processes for each tenth: more, and fewer values in it."""
 
     @property
@@ -73,7 +73,7 @@ class Drift:
     @property
     def test(self) -> OddsRatio:
         """What judges one class in one direction."""
-        return OddsRatio(ratios=(1.25, 1.6, 2.5, 6.0), prior=(0.25,) * 4, rho0=self.ratio)
+        return OddsRatio((1.0, 1.25, 1.6, 2.5, 6.0), (0.2,) * 5, self.ratio)
 
     def absorb(self, state: DriftState, stratum: Stratum) -> DriftState:
         """The state after one stratum."""

@@ -20,7 +20,7 @@ from evals.processes import Bank, Ints, OddsRatio, Values, absorb, log_mean
 from evals.strata import ArmCounts, Stratum
 
 ERRORS_APART = OddsRatio()
-LABELS_APART = OddsRatio(ratios=(1.25, 1.6, 2.5, 5.0), prior=(0.25,) * 4)
+LABELS_APART = OddsRatio(ratios=(1.0, 1.25, 1.6, 2.5, 5.0), prior=(0.2,) * 5)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RoutedShare:
     """
 
     share: float
-    odds: tuple[float, ...] = (0.5, 0.8, 0.92, 1.08, 1.25, 2.0)
+    odds: tuple[float, ...] = (0.5, 0.8, 0.92, 1.0, 1.08, 1.25, 2.0)
     columns: int = 2
 
     @property

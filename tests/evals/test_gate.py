@@ -150,6 +150,13 @@ def test_a_margin_without_its_comparison_is_an_error():
     assert outcome(both, Measurement("accuracy", 0.8, n=500)) is Outcome.ERROR
 
 
+def test_a_loss_within_the_tolerance_is_no_failure():
+    """Proven, and beyond the margin: a failure, unless so much was declared to be tolerable; then it cannot tell."""
+    loss = paired(60, 10, 1000)
+    assert outcome(Gate("accuracy", margin=0.04), loss) is Outcome.FAIL
+    assert outcome(Gate("accuracy", margin=0.04, tolerance=0.035), loss) is Outcome.INCONCLUSIVE
+
+
 def test_the_worst_answer_decides():
     """FAIL over ERROR over INCONCLUSIVE over PASS; no reason at all is INCONCLUSIVE."""
     reasons = [Reason(o, "g", str(o)) for o in (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.ERROR, Outcome.FAIL)]
