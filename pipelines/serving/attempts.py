@@ -7,6 +7,7 @@ from time import monotonic
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.streams import Events
+from pipelines.serving.users import User
 
 
 class Attempt:
@@ -16,9 +17,12 @@ class Attempt:
     a request whose first one was counted: it serves the user, and is no evidence.
     """
 
-    def __init__(self, intervals: Intervals, counters: GatewayCounters, arm: str, ticket: Ticket | None) -> None:
+    def __init__(
+        self, intervals: Intervals, counters: GatewayCounters, arm: str, ticket: Ticket | None, user: User | None = None
+    ) -> None:
         self._intervals, self._counters = intervals, counters
         self.ticket, self.arm = ticket, arm
+        self._user = user
         self._began_s = monotonic()
         self._client_s = 0.0
         self._client_since_s: float | None = None
@@ -52,6 +56,7 @@ class Attempt:
     def failed(self) -> None:
         """The arm failed. That a stream broke off past the time, when it was counted, is told to people."""
         if self._decide():
+            self._fail_user()
             if self.ticket:
                 self._intervals.failed(self.ticket)
             self._counters.count(self.arm, "error", self.arm_s())
@@ -61,6 +66,7 @@ class Attempt:
     def timed_out(self) -> None:
         """The arm did not answer in time."""
         if self._decide():
+            self._fail_user()
             seconds = self.arm_s()
             if self.ticket:
                 self._intervals.timed_out(self.ticket, seconds * 1000)
@@ -99,6 +105,10 @@ class Attempt:
         if self._client_since_s is not None:
             self._client_s += monotonic() - self._client_since_s
             self._client_since_s = None
+
+    def _fail_user(self) -> None:
+        if self._user is not None and self.ticket is not None:
+            self._user.has_failed = True
 
     def _decide(self) -> bool:
         """Whether this is the first word."""

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -21,7 +22,9 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.serving.assignment import Assignment, Rule
 from pipelines.serving.attributes import Attributes
+from pipelines.serving.chance import Chance
 from pipelines.serving.door import given_door
 from pipelines.serving.feedback import is_feedback, take_feedback
 from pipelines.serving.gateway_admin import Admin
@@ -42,7 +45,7 @@ LABEL_S = 900.0
 DRAIN_S = 10.0
 FAREWELL_S = 0.3
 """So long a gateway that ends says so with each answer, before it closes the connections that nobody uses."""
-EXIT_PORT_TAKEN = 4
+EXIT_INPUT, EXIT_PORT_TAKEN = 2, 4
 LIMITS = Limits()
 ADMIN_LIMITS = Limits(connections=64)
 
@@ -58,6 +61,8 @@ class Gateway:
         slices: Sequence[str] = (),
         label_s: float = LABEL_S,
         limits: Limits = LIMITS,
+        rule: Rule | None = None,
+        token: str = "",
     ) -> None:
         self._snapshot = snapshot
         self.boot = uuid.uuid4().hex[:12]
@@ -73,6 +78,8 @@ class Gateway:
             timeout_s,
             Attributes(slices),
             self.labels,
+            # Chance must be unpredictable to clients, and independent of what a request holds.
+            Assignment(Chance().random, rule, token),
             limits,
             load,
         )
@@ -127,6 +134,7 @@ class Gateway:
             await asyncio.sleep(TICK_S)
             self.intervals.cut(monotonic(), self.store.split)
             self.labels.expire(monotonic())
+            self.proxy.users.expire(self.store.split.routes, monotonic())
             # Asked again at the end: a renewal may arrive while stable is looked at.
             is_overdue = self.store.is_overdue(monotonic()) and not await self._home_is_dead()
             if is_overdue and self.store.is_overdue(monotonic()):
@@ -226,12 +234,35 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     options = _parser().parse_args(argv)
     limits = with_files(LIMITS)
-    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s, options.slices, options.label_s, limits)
+    try:
+        token = token_in(options.override_token) if options.override_token else ""
+    except OSError as error:
+        print(f"E_TOKEN: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_INPUT)
+    gateway = Gateway(
+        options.snapshot,
+        options.interval_s,
+        options.timeout_s,
+        options.slices,
+        options.label_s,
+        limits,
+        options.assign,
+        token,
+    )
     try:
         uvloop.run(serve(gateway, options.host, options.port, options.admin_socket))
     except OSError as error:
         print(f"E_PORT: cannot listen on {options.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_PORT_TAKEN)
+
+
+def token_in(path: Path) -> str:
+    """The token in a file that only its owner may read; a new one where there is none. OSError where others may."""
+    with suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(secrets.token_hex(16))
+    if path.stat().st_mode & 0o077:
+        raise PermissionError(f"{path} can be read by others: chmod 600 is expected")
+    return path.read_text().strip()
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -251,6 +282,10 @@ def _parser() -> argparse.ArgumentParser:
         "--slices", type=_names, default=(), help="headers, or body.PATH, by comma: each value is judged"
     )
     parser.add_argument("--label-s", type=float, default=LABEL_S, help="how long an answer may be labelled")
+    parser.add_argument("--assign", type=Rule.from_text, help="header:NAME or cookie:NAME: users stay at their arm")
+    parser.add_argument(
+        "--override-token", type=Path, help="a file whose token lets smoke tests choose an arm; it is made"
+    )
     return parser
 
 

@@ -36,6 +36,7 @@ class _Arm:
     values: Counter[int] = field(default_factory=Counter)
     slices: dict[str, _Arm] = field(default_factory=dict)
     timings: dict[str, _Arm] = field(default_factory=dict)
+    users: _Arm | None = None
 
     def counts(self) -> ArmCounts:
         """The frozen counts, with latencies as a survival function on the grid."""
@@ -53,7 +54,8 @@ class _Arm:
             dict(self.classes),
             {name: part.counts() for name, part in self.slices.items()},
             {name: part.counts() for name, part in self.timings.items()},
-            values=dict(self.values),
+            self.users.counts() if self.users is not None else None,
+            dict(self.values),
         )
 
 
@@ -178,6 +180,14 @@ class Intervals:
     def scored(self, arm: str, thousandths: int) -> None:
         """A label came now, for a request of any interval."""
         self._open.arms[arm].scores[thousandths] += 1
+
+    def user_over(self, arm: str, *, has_failed: bool, in_control: bool) -> None:
+        """The outcome of a user is closed now, wherever his requests were routed."""
+        for name in (arm, "control") if in_control and arm == "stable" else (arm,):
+            place = self._open.arms[name]
+            place.users = place.users or _Arm()
+            place.users.routed += 1
+            place.users.errors += has_failed
 
     def due(self, cohort: Cohort) -> None:
         """The time of an earlier interval's requests to be labelled is over."""

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
+from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
-from pipelines.serving.chance import Chance
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1_client import ClientConnection
@@ -20,6 +20,7 @@ from pipelines.serving.limits import Limits, Load
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.streams import Events, is_event_stream
+from pipelines.serving.users import User, Users
 
 CUT_AFTER_S = 0.2
 """An answer of known length is cut off this long after its deadline, when it has been counted."""
@@ -27,7 +28,7 @@ CUT_AFTER_S = 0.2
 HALF_CLOSED_S = 0.25
 """A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
 
-NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect"}
+NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect", OVERRIDE, TOKEN}
 NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
 NO_LENGTH = NOT_ANSWERED | {b"content-length"}
 
@@ -35,6 +36,7 @@ RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
 BUSY = Refusal(503, "E_BUSY", "the gateway has as many requests in flight as it may", headers=RETRY)
 DOWN = Refusal(502, "E_STABLE_DOWN", "stable cannot be reached", headers=RETRY)
+CHOSEN_DOWN = Refusal(502, "E_ARM_DOWN", "the chosen arm cannot be reached")
 
 
 class Proxy:
@@ -48,6 +50,7 @@ class Proxy:
         timeout_s: float,
         attributes: Attributes,
         labels: Labels,
+        assignment: Assignment,
         limits: Limits,
         load: Load,
     ) -> None:
@@ -55,8 +58,7 @@ class Proxy:
         self.timeout_s, self.limits, self.load = timeout_s, limits, load
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
-        # Assignment must be unpredictable to clients, and independent of what a request holds.
-        self.random = Chance().random
+        self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
@@ -69,12 +71,20 @@ class Proxy:
         if self.load.in_flight >= self.limits.in_flight:
             client.refuse(BUSY, request_id)
             return None
+        try:
+            assigned = self.assignment.of(request, split)
+        except NotAllowed as error:
+            client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
+            return None
+        arm = split.canary if assigned.arm == "canary" and split.canary is not None else split.stable
         exchange = Exchange(self, client, request, request_id, split.stable)
-        if split.canary is not None and self.random() * 100 < split.canary_pct:
-            exchange.ask("canary", split.canary)
-        else:
-            exchange.ask("stable", split.stable)
+        exchange.ask(assigned, arm, self._user(assigned, split))
         return exchange
+
+    def _user(self, assigned: Assigned, split: TrafficSplit) -> User | None:
+        if assigned.user is None:
+            return None
+        return self.users.met(assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control)
 
     def sweep(self, now_s: float) -> None:
         """Say which answers are overdue."""
@@ -99,6 +109,7 @@ class Exchange:
         "_heard_s",
         "_id",
         "_lines",
+        "_may_be_saved",
         "_proxy",
         "_request",
         "_stable",
@@ -115,15 +126,18 @@ class Exchange:
         proxy.open.add(self)
         proxy.load.in_flight += 1
 
-    def ask(self, arm: str, at: Arm) -> None:
-        """The first try."""
+    def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
+        """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
         proxy, request = self._proxy, self._request
-        slices = proxy.attributes.slices_of(request.headers, request.body)
-        self._try(arm, at, proxy.intervals.routed(arm, slices, in_control=proxy.random() < 0.5))
+        self._may_be_saved, ticket = assigned.is_evidence, None
+        if assigned.is_evidence:
+            slices = proxy.attributes.slices_of(request.headers, request.body)
+            ticket = proxy.intervals.routed(assigned.arm, slices, in_control=assigned.in_control)
+        self._try(assigned.arm, at, ticket, user)
 
-    def _try(self, name: str, arm: Arm, ticket: Ticket | None) -> None:
+    def _try(self, name: str, arm: Arm, ticket: Ticket | None, user: User | None = None) -> None:
         proxy, request = self._proxy, self._request
-        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket)
+        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user)
         self._due_s = monotonic() + proxy.timeout_s
         replica = proxy.replicas.pick(arm.urls, self._tried)
         self._tried.append(replica)
@@ -176,15 +190,15 @@ class Exchange:
         self._attempt.failed()
         if self._answer is not None:
             self._break_off("the model's answer broke off")
-        elif self._attempt.arm == "canary":
+        elif self._attempt.arm == "canary" and self._may_be_saved:
             self._proxy.counters.retried += 1
             self._tried.clear()
             self._try("stable", self._stable, None)
-        elif len(self._tried) < min(2, len(self._stable.urls)):
+        elif self._may_be_saved and len(self._tried) < min(2, len(self._stable.urls)):
             self._try("stable", self._stable, None)
         else:
             self._over()
-            self._client.refuse(DOWN, self._id)
+            self._client.refuse(DOWN if self._may_be_saved else CHOSEN_DOWN, self._id)
 
     def not_asked(self) -> None:
         """The gateway could not ask: the arm never had it."""

@@ -1,0 +1,101 @@
+"""Which arm does a request belong to: by chance, by who asks, or because a smoke test says so?
+
+By chance is the default. With a rule a user stays at his arm: his header or cookie gives him a place in [0, 1), salted
+by the canary, and the canary has the places below its share. So whoever is in the canary at 5 % is in it at 25 %.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from pipelines.serving.http1_request import Request
+from pipelines.serving.split import TrafficSplit
+
+OVERRIDE, TOKEN = b"x-shipway-arm-override", b"x-shipway-override-token"
+ARMS = {b"canary": "canary", b"stable": "stable"}
+
+
+class NotAllowed(Exception):  # what happened, not a programming error
+    """A smoke test without the right token, or for an arm that is not there; with the answer's status and code."""
+
+    def __init__(self, status: int, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who counts as one user: everybody with the same value of a header or a cookie."""
+
+    by: str
+    name: str
+
+    @classmethod
+    def from_text(cls, text: str) -> Rule:
+        """The rule of `header:NAME` or `cookie:NAME`. ValueError for anything else."""
+        by, _, name = text.partition(":")
+        if by not in {"header", "cookie"} or not name.isascii() or not name.isprintable() or not name:
+            raise ValueError(f"header:NAME or cookie:NAME is expected, not {text!r}")
+        return cls(by, name)
+
+    def user_of(self, request: Request) -> bytes | None:
+        """Who asks; None where the request does not say."""
+        wanted = self.name.encode()
+        if self.by == "header":
+            wanted = wanted.lower()
+            return next((value for name, value in request.headers if name == wanted and value), None)
+        for name, value in request.headers:
+            if name == b"cookie":
+                pairs = (pair.strip().partition(b"=") for pair in value.split(b";"))
+                found = next((value for key, _, value in pairs if key == wanted and value), None)
+                if found is not None:
+                    return found
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The arm of a request, whether it belongs to stable's control half, and who asked where users stay."""
+
+    arm: str
+    in_control: bool
+    user: bytes | None = None
+    is_evidence: bool = True
+
+
+class Assignment:
+    """Gives each request its arm. `chance` draws from [0, 1); `token` allows to choose."""
+
+    def __init__(self, chance: Callable[[], float], rule: Rule | None = None, token: str = "") -> None:
+        self._chance, self._rule, self._token = chance, rule, token.encode()
+
+    def of(self, request: Request, split: TrafficSplit) -> Assigned:
+        """The arm of one request. NotAllowed where it chose one and may not."""
+        for name, value in request.headers:
+            if name == OVERRIDE:
+                return self._chosen(request, split, value)
+        user = self._rule.user_of(request) if self._rule is not None and split.canary is not None else None
+        if user is None or split.canary is None:
+            place, half = self._chance(), self._chance()
+        else:
+            user, place, half = _places(user, split.canary.digest)
+        arm = "canary" if split.canary is not None and place * 100 < split.canary_pct else "stable"
+        return Assigned(arm, half < 0.5, user)
+
+    def _chosen(self, request: Request, split: TrafficSplit, wanted: bytes) -> Assigned:
+        said = next((value for name, value in request.headers if name == TOKEN), b"")
+        if not self._token or not hmac.compare_digest(said, self._token):
+            raise NotAllowed(403, "E_OVERRIDE", "choosing an arm needs the token of this gateway")
+        if wanted not in ARMS or (wanted == b"canary" and split.canary is None):
+            raise NotAllowed(409, "E_OVERRIDE", "there is no such arm now")
+        return Assigned(ARMS[wanted], in_control=False, is_evidence=False)
+
+
+def _places(user: bytes, salt: str) -> tuple[bytes, float, float]:
+    """A user's name that says nothing about him, and two places in [0, 1) that are independent of each other."""
+    hashed = blake2b(user, key=blake2b(salt.encode()).digest(), digest_size=16).digest()
+    first, second = int.from_bytes(hashed[:8]), int.from_bytes(hashed[8:])
+    return hashed, (first >> 11) * 2.0**-53, (second >> 11) * 2.0**-53
