@@ -96,8 +96,8 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A gateway counts by the attributes `slices`, and takes labels for `label_s`. A unit that outgrows `memory_mb` is
-    ended. One with an `image` runs as a container, with at most `pids` processes.
+    A gateway counts by the attributes `slices`, takes labels for `label_s`, and keeps users by `assign`. A unit that
+    outgrows `memory_mb` is ended. One with an `image` runs as a container, with at most `pids` processes.
     """
 
     name: str
@@ -115,6 +115,7 @@ class Unit:
     pids: int = 0
     slices: tuple[str, ...] = ()
     label_s: float = 900.0
+    assign: str = ""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:

@@ -86,6 +86,18 @@ def _steps(value: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
     return value
 
 
+class AssignSpec(Part):
+    """Who is one user: everybody with the same value of a header or a cookie stays at his arm."""
+
+    by: Literal["header", "cookie"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+
+    @property
+    def rule(self) -> str:
+        """As a gateway is told."""
+        return f"{self.by}:{self.name}"
+
+
 class RolloutSpec(Part):
     """How users meet the candidate."""
 
@@ -113,6 +125,10 @@ class RolloutSpec(Part):
         Attributes,
         Field(description="request headers, or body.PATH of a JSON body: errors and latency are judged for each value"),
     ] = ()
+    assign: Annotated[
+        AssignSpec | None,
+        Field(description="users stay at their arm, and are counted instead of requests; null: each request by chance"),
+    ] = None
     label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05

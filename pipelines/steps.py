@@ -190,6 +190,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             timeout_s=serve.timeout_s,
             slices=shop.spec.rollout.slices,
             label_s=shop.spec.rollout.label_s,
+            assign=shop.spec.rollout.assign.rule if shop.spec.rollout.assign else "",
             retain_s=shop.spec.retain,
             wanted=True,
         )

@@ -91,6 +91,8 @@ def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
         "--snapshot": home.folder("run") / f"{unit.service}.split",
         "--timeout-s": unit.timeout_s,
         "--label-s": unit.label_s,
+        "--override-token": home.folder("run") / f"{unit.service}.token",
+        **({"--assign": unit.assign} if unit.assign else {}),
         **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
     }
 

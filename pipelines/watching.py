@@ -111,6 +111,8 @@ def canary_plan(plan: RolloutSpec, release: Release | None = None) -> CanaryPlan
         has_slices=bool(plan.slices),
         labels_arrive=bool(declared.data["labels_arrive"]) if declared else True,
         replicas=(1, 1),  # both arms have as many
+        unit="user" if plan.assign is not None else "request",
+        periods=len(plan.steps) + 1,  # the bake is the last step
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipelines.errors import BadInput
 from pipelines.spec import ReleaseSpec
 from pipelines.spec_file import parse_spec, read_spec
+from pipelines.watching import canary_plan
 
 BASE = """\
 model: models:/sentiment/3
@@ -52,6 +53,14 @@ def test_the_margin_on_live_labels_holds_on_the_evaluations_rows_too():
     assert [(g.metric, g.margin) for g in parse_spec(own).offline_gates()] == [("accuracy", 0.01)]
     live_only = BASE + "rollout: {gates: {quality: {margin: 0.03, metric: null}}}\n"
     assert [g.margin for g in parse_spec(live_only).offline_gates()] == [None]
+
+
+def test_users_that_stay_at_their_arm_are_what_is_counted():
+    """Once in each step, the bake included; by default each request counts."""
+    plan = parse_spec(BASE + "rollout: {steps: [5, 25], assign: {by: cookie, name: id}}\n").rollout
+    assert plan.assign is not None
+    assert (plan.assign.rule, canary_plan(plan).unit, canary_plan(plan).periods) == ("cookie:id", "user", 3)
+    assert canary_plan(parse_spec(BASE).rollout).unit == "request"
 
 
 def test_the_former_word_for_margin_is_still_read():
@@ -100,6 +109,13 @@ BAD = {
     "not a mapping": ("- a\n", "E_YAML", "release.yaml", ""),
     "empty": ("", "E_YAML", "release.yaml", ""),
     "steps equal": (BASE + "rollout: {steps: [5, 5]}\n", "E_STEPS", "rollout.steps", ""),
+    "users by address": (BASE + "rollout: {assign: {by: address, name: x}}\n", "E_CONFIG", "rollout.assign.by", ""),
+    "users by two headers": (
+        BASE + 'rollout: {assign: {by: header, name: "a b"}}\n',
+        "E_CONFIG",
+        "rollout.assign.name",
+        "",
+    ),
     "steps empty": (BASE + "rollout: {steps: []}\n", "E_STEPS", "rollout.steps", ""),
     "step of 100": (BASE + "rollout: {steps: [5, 100]}\n", "E_STEPS", "rollout.steps", ""),
     "step below zero": (BASE + "rollout: {steps: [-5, 50]}\n", "E_STEPS", "rollout.steps", ""),
