@@ -6,7 +6,6 @@ import orjson
 
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import Refusal
-from pipelines.serving.http1_client import ClientConnection
 from pipelines.serving.http1_request import Request
 from pipelines.serving.labels import LabelRefused, Labels, label_of
 
@@ -16,16 +15,14 @@ def is_feedback(request: Request) -> bool:
     return request.method == b"POST" and request.target.partition(b"?")[0] == b"/feedback"
 
 
-def take_feedback(client: ClientConnection, request: Request, labels: Labels, counters: GatewayCounters) -> None:
-    """A score from 0 to 1: 200 with whether it is evidence, 4xx where it is none."""
-    own_id = request.known.get(b"x-request-id", b"")
+def answer_of(body: bytes, labels: Labels, counters: GatewayCounters) -> tuple[int, bytes]:
+    """The status and body that answer a label: 200 with whether it is evidence, 4xx where it is none."""
     try:
-        request_id, score, version = label_of(orjson.loads(request.body))
+        request_id, score, version = label_of(orjson.loads(body))
         is_evidence = labels.labelled(request_id, score, version)
     except orjson.JSONDecodeError:
-        client.refuse(Refusal(400, "E_BODY", "the body is not JSON", "body"), own_id)
+        return 400, Refusal(400, "E_BODY", "the body is not JSON", "body").body
     except LabelRefused as error:
-        client.refuse(Refusal(error.status, error.code, str(error), error.field), own_id)
-    else:
-        counters.labelled += 1
-        client.reply(200, orjson.dumps({"request_id": request_id, "evidence": is_evidence}), own_id)
+        return error.status, Refusal(error.status, error.code, str(error), error.field).body
+    counters.labelled += 1
+    return 200, orjson.dumps({"request_id": request_id, "evidence": is_evidence})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -37,6 +38,29 @@ class GatewayCounters:
     def count_late_failure(self, arm: str) -> None:
         """A stream broke off after it had been counted as a slow answer."""
         self._late[arm] += 1
+
+    def plain(self) -> dict[str, Any]:
+        """The counts as plain data, for a process that adds up those of several."""
+        return {
+            "requests": [[*labels, count] for labels, count in self._requests.items()],
+            "buckets": self._buckets,
+            "seconds": self._seconds,
+            "late": self._late,
+            "retried": self.retried,
+            "labelled": self.labelled,
+        }
+
+    def add(self, plain: Mapping[str, Any]) -> None:
+        """Count what another process has counted."""
+        for arm, outcome, count in plain["requests"]:
+            self._requests[arm, outcome] += count
+        for arm, counts in plain["buckets"].items():
+            mine = self._buckets.get(arm, [0] * len(counts))
+            self._buckets[arm] = [a + b for a, b in zip(mine, counts, strict=True)]
+            self._seconds[arm] = [self._seconds.get(arm, [0.0])[0] + plain["seconds"][arm][0]]
+        self._late.update(plain["late"])
+        self.retried += plain["retried"]
+        self.labelled += plain["labelled"]
 
     def text(self) -> bytes:
         """The exposition."""

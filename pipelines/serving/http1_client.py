@@ -35,6 +35,19 @@ class Served(Protocol):
         """It reads again."""
 
 
+class Waiting:
+    """A request whose answer is on its way whatever the client does."""
+
+    def client_left(self) -> None:
+        """It is answered into the void."""
+
+    def client_waits(self) -> None:
+        """The answer is short."""
+
+    def client_reads(self) -> None:
+        """The answer is short."""
+
+
 class Clients:
     """Everybody who is connected, the limits that hold for them, and what is done with a request.
 

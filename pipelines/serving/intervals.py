@@ -101,7 +101,11 @@ class Ticket:
 class Intervals:
     """The intervals of one gateway boot."""
 
-    def __init__(self, boot: str, interval_s: float, now_s: float) -> None:
+    def __init__(
+        self, boot: str, interval_s: float, now_s: float, in_flight: list[int] | memoryview[int] | None = None
+    ) -> None:
+        self.in_flight = in_flight if in_flight is not None else [0, 0]
+        """Undecided requests of stable and of the canary; somebody else may hold the memory, who outlives us."""
         self._boot = boot
         self._interval_s = interval_s
         self._open = Interval(0, now_s, TrafficSplit())
@@ -117,9 +121,13 @@ class Intervals:
         """Close the open interval where its time is over, or the shares or the arms are no longer the same."""
         if split.routes == self._open.split.routes and now_s - self._open.began_s < self._interval_s:
             return
+        self.begin(self._open.number + 1, now_s, split)
+
+    def begin(self, number: int, now_s: float, split: TrafficSplit) -> None:
+        """Close the open interval; the next one has this number."""
         self._open.ended_s = now_s
         self._closed.append(self._open)
-        self._open = Interval(self._open.number + 1, now_s, split)
+        self._open = Interval(number, now_s, split)
         self._hand_out()
 
     def routed(self, arm: str, slices: Sequence[str] = (), *, in_control: bool = False) -> Ticket:
@@ -131,6 +139,7 @@ class Intervals:
         for place in places:
             place.routed += 1
         self._open.undecided += 1
+        self.in_flight[arm == "canary"] += 1
         return Ticket(self._open, arm, tuple(places))
 
     def answered(self, ticket: Ticket, latency_ms: float) -> None:
@@ -199,6 +208,7 @@ class Intervals:
 
     def _decide(self, ticket: Ticket) -> None:
         ticket.interval.undecided -= 1
+        self.in_flight[ticket.arm == "canary"] -= 1
         self._hand_out()
 
     def _hand_out(self) -> None:

@@ -15,6 +15,10 @@ class Refused(Exception):  # what happened, not a programming error
         self.current = current
 
 
+class Held(Exception):  # what happened, not a programming error
+    """A larger share that not everybody who serves has confirmed: the old split holds."""
+
+
 class SplitStore:
     """The split of one service. Times are seconds on this process's monotonic clock."""
 
@@ -55,12 +59,16 @@ class SplitStore:
         """Whether the canary's lease has ended."""
         return self._lease_ends_s is not None and now_s >= self._lease_ends_s
 
+    def lease_left_s(self, now_s: float) -> float | None:
+        """For how long the canary keeps its share if nobody renews it; None without a canary."""
+        return self._lease_ends_s - now_s if self._lease_ends_s is not None else None
+
     def expired(self) -> TrafficSplit:
         """The split after the end of the lease: everything at stable."""
         fence, n = self._split.generation
         return self._split.home((fence, n + 1), "lease_expired")
 
-    def adopt(self, split: TrafficSplit) -> None:
-        """Make the gateway's own decision current."""
+    def adopt(self, split: TrafficSplit, lease_ends_s: float | None = None) -> None:
+        """Make the gateway's own decision current, or in a worker that of its keeper."""
         self._split = split
-        self._lease_ends_s = None
+        self._lease_ends_s = lease_ends_s

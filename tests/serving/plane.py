@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from pipelines.serving.gateway import Gateway
+from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.limits import Limits
 from pipelines.serving.split import Arm, TrafficSplit
 
@@ -44,7 +44,7 @@ class Plane:
     """One gateway; everything is closed afterwards."""
 
     def __init__(self, folder: Path, timeout_s: float = 2.0, limits: Limits | None = None) -> None:
-        self.gateway = Gateway(folder / "split", 60.0, timeout_s, limits=limits or Limits())
+        self.gateway = DataPlane(folder / "split", Serving(60.0, timeout_s, limits=limits or Limits()))
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.serving.assignment import Assignment, NotAllowed, Rule
-from pipelines.serving.gateway import token_in
+from pipelines.serving.gateway_options import TokenRefused, token_in
 from pipelines.serving.http1_request import Request
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.split import Arm, TrafficSplit
@@ -115,7 +115,7 @@ def test_a_token_is_made_private_and_kept(tmp_path):
     token = token_in(path)
     assert (len(token), stat.S_IMODE(path.stat().st_mode), token_in(path)) == (32, 0o600, token)
     path.chmod(0o644)
-    with pytest.raises(PermissionError):
+    with pytest.raises(TokenRefused, match="chmod 600"):
         token_in(path)
 
 

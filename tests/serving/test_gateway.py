@@ -40,6 +40,7 @@ class Bench:
     """A gateway and its upstreams."""
 
     folder: Path
+    workers: int = 1
     port: int = field(default_factory=free_port)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     generation: tuple[int, int] = (0, 0)
@@ -58,6 +59,7 @@ class Bench:
         """Start it, and wait until it answers."""
         options = ["--service", "s", "--port", self.port, "--admin-socket", self.socket, "--interval-s", "0.2"]
         options += ["--snapshot", self.folder / "split", "--timeout-s", "2", "--slices", "x-lang,body.tier"]
+        options += ["--workers", self.workers]
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
         for _ in range(200):
             try:

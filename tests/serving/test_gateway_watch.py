@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 from dataclasses import replace
 
 import pytest
 
-from pipelines.serving import gateway as rooms
-from pipelines.serving.gateway import Gateway, serve
+from pipelines.serving import keeping as rooms
+from pipelines.serving.data_plane import DataPlane, Serving
+from pipelines.serving.gateway import listening, serve
 from pipelines.serving.split import Arm, TrafficSplit
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
@@ -18,9 +18,9 @@ EXPOSED = TrafficSplit((1, 1), STABLE, CANARY, 50.0, 0.01)
 
 
 @pytest.fixture
-def gateway(tmp_path) -> Gateway:
+def gateway(tmp_path) -> DataPlane:
     """A gateway that listens nowhere yet."""
-    return Gateway(tmp_path / "split", 1.0, 10.0)
+    return DataPlane(tmp_path / "split", Serving())
 
 
 def test_a_gateway_whose_watch_broke_ends(gateway, tmp_path, monkeypatch):
@@ -30,11 +30,9 @@ def test_a_gateway_whose_watch_broke_ends(gateway, tmp_path, monkeypatch):
         raise RuntimeError("surprise")
 
     monkeypatch.setattr(gateway, "watch", broken)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    door = listening("127.0.0.1", 0)
     with pytest.raises(RuntimeError, match="surprise"):
-        asyncio.run(asyncio.wait_for(serve(gateway, "127.0.0.1", port, tmp_path / "g.sock"), 10))
+        asyncio.run(asyncio.wait_for(serve(gateway, door, tmp_path / "g.sock"), 10))
 
 
 @pytest.mark.parametrize("is_renewed", [False, True])

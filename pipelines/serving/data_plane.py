@@ -1,0 +1,142 @@
+"""What does a process that serves users consist of?"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from evals.strata import Stratum
+from pipelines.serving.assignment import Assignment, Rule
+from pipelines.serving.attributes import Attributes
+from pipelines.serving.chance import Chance
+from pipelines.serving.feedback import answer_of, is_feedback
+from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.http1_client import ClientConnection, Clients, Served
+from pipelines.serving.http1_request import Request
+from pipelines.serving.intervals import Intervals
+from pipelines.serving.keeping import TICK_S, SplitKeeper
+from pipelines.serving.labels import Labels
+from pipelines.serving.limits import Limits, Load
+from pipelines.serving.proxying import Proxy
+
+TICKS_A_ROUND = 10
+"""Who waits for a client is asked this seldom."""
+BACKLOG = 1024
+LIMITS = Limits()
+DRAIN_S = 10.0
+FAREWELL_S = 0.3
+"""So long a gateway that ends says so with each answer, before it closes the connections that nobody uses."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How users are served. `token` lets smoke tests choose an arm."""
+
+    interval_s: float = 1.0
+    timeout_s: float = 10.0
+    slices: tuple[str, ...] = ()
+    label_s: float = 900.0
+    limits: Limits = LIMITS
+    rule: Rule | None = None
+    token: str = ""
+
+
+class DataPlane(SplitKeeper):
+    """Serves users by a split and counts what the arms do."""
+
+    def __init__(
+        self,
+        snapshot: Path | None,
+        serving: Serving,
+        boot: str = "",
+        in_flight: list[int] | memoryview[int] | None = None,
+    ) -> None:
+        super().__init__(snapshot, boot)
+        load = Load()
+        self.intervals = Intervals(self.boot, serving.interval_s, monotonic(), in_flight)
+        self.counters = GatewayCounters()
+        self.labels = Labels(self.intervals, serving.label_s)
+        self.proxy = Proxy(
+            lambda: self.store.split,
+            self.intervals,
+            self.counters,
+            serving.timeout_s,
+            Attributes(serving.slices),
+            self.labels,
+            # Chance must be unpredictable to clients, and independent of what a request holds.
+            Assignment(Chance().random, serving.rule, serving.token),
+            serving.limits,
+            load,
+        )
+        self.clients = Clients(serving.limits, load, self.serve)
+        self._listening: asyncio.Server | None = None
+
+    async def open(self, door: socket.socket) -> None:
+        """Let users in."""
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(self.clients.protocol, sock=door, backlog=BACKLOG)
+
+    def duties(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What goes on all the time; without any of it the process ends."""
+        return self.watch(), self.sweep()
+
+    def serve(self, client: ClientConnection, request: Request) -> Served | None:
+        """A label, or a question to an arm."""
+        if is_feedback(request):
+            return self.take_feedback(client, request)
+        return self.proxy.serve(client, request)
+
+    def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
+        """A label or a rating of an earlier answer."""
+        status, body = answer_of(request.body, self.labels, self.counters)
+        client.reply(status, body, request.known.get(b"x-request-id", b""))
+        return None
+
+    def tick(self, now_s: float) -> None:
+        """What was to be waited for is over."""
+        self.intervals.cut(now_s, self.store.split)
+        self.labels.expire(now_s)
+        self.proxy.users.expire(self.store.split.routes, now_s)
+
+    def changed(self, now_s: float) -> None:
+        """No interval holds two splits."""
+        self.intervals.cut(now_s, self.store.split)
+        self.counters.share = self.store.split.canary_pct / 100
+
+    def decided_after(self, number: int) -> tuple[Stratum, ...]:
+        """The evidence after an interval."""
+        self.tick(monotonic())
+        return self.intervals.decided_after(number)
+
+    def exposition(self) -> bytes:
+        """What Prometheus is told."""
+        return self.counters.text()
+
+    async def sweep(self) -> None:
+        """End what has waited too long."""
+        for turn in itertools.count():
+            await asyncio.sleep(TICK_S)
+            self.proxy.sweep(monotonic())
+            if turn % TICKS_A_ROUND == 0:
+                self.clients.sweep(monotonic())
+                self.proxy.tidy(monotonic())
+
+    async def farewell(self) -> None:
+        """Finish what is in flight. A client that is told so does not send its next request to a closing connection."""
+        self.clients.is_ending = True
+        if self._listening is not None:
+            self._listening.close()
+        await asyncio.sleep(FAREWELL_S)
+        self.clients.say_goodbye()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self.clients.all_gone.wait()
+        self.clients.cut()
+        self.proxy.replicas.close()

@@ -1,0 +1,85 @@
+"""What is a gateway told when it starts?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipelines.serving.assignment import Rule
+from pipelines.serving.data_plane import Serving
+from pipelines.serving.limits import Limits, with_files
+
+LABEL_S = 900.0
+
+
+class TokenRefused(Exception):  # what happened, not a programming error
+    """A token that others can read, or that cannot be kept."""
+
+
+def options_of(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line."""
+    options = _parser().parse_args(argv)
+    if options.workers > 1 and options.assign is not None:
+        _parser().error(
+            "--assign counts users, and several workers would count one several times: --workers 1 is expected"
+        )
+    return options
+
+
+def serving_of(options: argparse.Namespace) -> Serving:
+    """How users are served by these options. TokenRefused where the token is not private."""
+    token = token_in(options.override_token) if options.override_token else ""
+    limits = with_files(Limits())
+    return Serving(
+        options.interval_s, options.timeout_s, options.slices, options.label_s, limits, options.assign, token
+    )
+
+
+def token_in(path: Path) -> str:
+    """The token in a file that only its owner may read; a new one where there is none."""
+    try:
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out,
+        ):
+            out.write(secrets.token_hex(16))
+        if path.stat().st_mode & 0o077:
+            raise TokenRefused(f"{path} can be read by others: chmod 600 is expected")
+        return path.read_text().strip()
+    except OSError as error:
+        raise TokenRefused(f"{path} cannot be used: {error.strerror}") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _workers(text: str) -> int:
+    if not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError("1 to 64 workers are possible")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.serving.gateway", description=__doc__)
+    parser.add_argument("--service", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="never anything else by default")
+    parser.add_argument("--admin-socket", type=Path, required=True)
+    parser.add_argument("--snapshot", type=Path, required=True, help="where the split outlives this process")
+    parser.add_argument("--interval-s", type=float, default=1.0, help="length of an interval of evidence")
+    parser.add_argument("--timeout-s", type=float, default=10.0, help="time for an answer")
+    parser.add_argument(
+        "--slices", type=_names, default=(), help="headers, or body.PATH, by comma: each value is judged"
+    )
+    parser.add_argument("--label-s", type=float, default=LABEL_S, help="how long an answer may be labelled")
+    parser.add_argument("--assign", type=Rule.from_text, help="header:NAME or cookie:NAME: users stay at their arm")
+    parser.add_argument(
+        "--override-token", type=Path, help="a file whose token lets smoke tests choose an arm; it is made"
+    )
+    parser.add_argument("--workers", type=_workers, default=1, help="processes that serve users")
+    return parser
