@@ -116,6 +116,7 @@ class Unit:
     slices: tuple[str, ...] = ()
     label_s: float = 900.0
     assign: str = ""
+    workers: int = 1
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:

@@ -44,6 +44,7 @@ class Service:
     slices: tuple[str, ...] = ()
     label_s: float = 900.0
     assign: str = ""
+    workers: int = 1
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None

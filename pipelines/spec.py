@@ -64,6 +64,7 @@ class ServeSpec(Part):
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
+    gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = 1
 
 
 class StepSpec(Part):
@@ -181,6 +182,12 @@ class ReleaseSpec(Part):
         quality = self.rollout.gates.quality
         if quality and quality.metric and quality.metric not in self.evaluate.metrics:
             raise SpecProblem("E_CONFIG", f"rollout.gates.quality needs {quality.metric} in evaluate.metrics")
+        return self
+
+    @model_validator(mode="after")
+    def _users_are_counted_once(self) -> ReleaseSpec:
+        if self.rollout.assign is not None and self.serve.gateway_workers > 1:
+            raise SpecProblem("E_CONFIG", "rollout.assign counts users, which needs serve.gateway_workers: 1")
         return self
 
     def digest(self) -> str:

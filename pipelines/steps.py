@@ -188,6 +188,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             cpus=serve.cpus,
             port=serve.port or service.port,
             timeout_s=serve.timeout_s,
+            workers=serve.gateway_workers,
             slices=shop.spec.rollout.slices,
             label_s=shop.spec.rollout.label_s,
             assign=shop.spec.rollout.assign.rule if shop.spec.rollout.assign else "",

@@ -93,6 +93,7 @@ def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
         "--label-s": unit.label_s,
         "--override-token": home.folder("run") / f"{unit.service}.token",
         **({"--assign": unit.assign} if unit.assign else {}),
+        **({"--workers": unit.workers} if unit.workers > 1 else {}),
         **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
     }
 

@@ -284,7 +284,7 @@ def test_the_command_of_a_server_names_its_bytes(home):
 
 def test_the_command_of_a_gateway_names_its_socket_and_snapshot(home):
     """The admin socket that others find, and a snapshot that outlives the process."""
-    gateway = Unit("s-gateway", "gateway", "s", port=20_002, timeout_s=3.0, assign="cookie:id")
+    gateway = Unit("s-gateway", "gateway", "s", port=20_002, timeout_s=3.0, assign="cookie:id", workers=2)
     command = unit_command(home, gateway)
     assert command[3] == "pipelines.serving.gateway"
     assert dict(zip(command[4::2], command[5::2], strict=True)) == {
@@ -295,6 +295,7 @@ def test_the_command_of_a_gateway_names_its_socket_and_snapshot(home):
         "--timeout-s": "3.0",
         "--label-s": "900.0",
         "--assign": "cookie:id",
+        "--workers": "2",
         "--override-token": str(home.root / "run" / "s.token"),
     }
 
