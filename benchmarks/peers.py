@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -104,6 +105,19 @@ def wait_for(port: int) -> None:
 def upstream(folder: Path, port: int) -> list[str]:
     """A server that answers everything with the same few bytes."""
     return _nginx(folder / "upstream.conf", folder, ANSWERING.format(port=port))
+
+
+def server(folder: Path, port: int) -> list[str]:
+    """The same in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    return upstream(folder, port)
+
+
+@contextmanager
+def door(backlog: int) -> Iterator[socket.socket]:
+    """A listening socket that outlives the process behind it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listening:
+        yield listening
 
 
 def nginx(folder: Path, port: int, upstream: int) -> list[str]:
