@@ -28,7 +28,7 @@ from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.merging import Merging
 from pipelines.serving.split import TrafficSplit
-from pipelines.serving.split_store import Held
+from pipelines.serving.split_store import Held, Refused
 from pipelines.serving.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
 
 CONFIRM_S = 1.0
@@ -93,7 +93,6 @@ class Crew(SplitKeeper):
         self._told = self.store.split
         self._hands: dict[int, Hand] = {}
         self._ids = itertools.count()
-        self._changing = asyncio.Lock()
         self._gone = GatewayCounters()
         self._tasks: set[asyncio.Task[None]] = set()
         self._door: socket.socket | None = None
@@ -154,20 +153,25 @@ class Crew(SplitKeeper):
 
     async def change(self, wanted: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
         """Make a split current. Held where it is a larger share that not every worker confirmed."""
-        async with self._changing:
+        async with self.changing:
             before = self.store.split
-            checked = self.prepare(wanted, expected)
+            checked = await asyncio.to_thread(self.prepare, wanted, expected)
             if checked == before:
                 return before
-            unconfirmed = await self._tell(checked, checked.lease_s)
-            if unconfirmed and not _is_no_raise(before, checked):
-                self._write_snapshot(before)
-                await self._tell(before, self.store.lease_left_s(monotonic()))
-                raise Held(
-                    f"{unconfirmed} of {self._wanted} workers did not confirm and are replaced: nothing is raised"
-                )
-            self.store.put(wanted, expected, monotonic())
-            return checked
+            try:
+                self.store.check(wanted, expected)  # the lease may have ended while it was written
+                await self._raise_or_lower(before, checked)
+                return self.store.put(wanted, expected, monotonic())
+            except (Held, Refused):
+                self._write_snapshot(self.store.split)
+                await self._tell(self.store.split, self.store.lease_left_s(monotonic()))
+                raise
+
+    async def _raise_or_lower(self, before: TrafficSplit, checked: TrafficSplit) -> None:
+        """Tell everybody. Held where a larger share is not confirmed; a smaller one holds without those who are mute."""
+        unconfirmed = await self._tell(checked, checked.lease_s)
+        if unconfirmed and not _is_no_raise(before, checked):
+            raise Held(f"{unconfirmed} of {self._wanted} workers did not confirm and are replaced")
 
     async def _tell(self, split: TrafficSplit, lease_left_s: float | None) -> int:
         """Tell everybody, and end who does not confirm: how many that are."""
@@ -206,7 +210,7 @@ class Crew(SplitKeeper):
         except TimeoutError:
             hand.kill()
             return
-        async with self._changing:
+        async with self.changing:
             if await self._give(hand, self._told, self.store.lease_left_s(monotonic())):
                 self._hands[hand.number] = hand
                 self._merging.joins(hand.number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from pipelines.serving.split import Arm, TrafficSplit
-from pipelines.serving.split_store import SplitStore
+from pipelines.serving.split_store import Refused, SplitStore
 
 TICK_S = 0.05
 
@@ -24,6 +25,8 @@ class SplitKeeper:
         self._snapshot = snapshot
         self.boot = boot or uuid.uuid4().hex[:12]
         self.store = SplitStore(_read_snapshot(snapshot), self.boot)
+        self.changing = asyncio.Lock()
+        self._writing = threading.Lock()
         self._write_snapshot(self.store.split)
 
     def tick(self, now_s: float) -> None:
@@ -35,6 +38,9 @@ class SplitKeeper:
     def put(self, wanted: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
         """Make a split current: on the disk first, then in force. OSError where the disk refuses it."""
         self.prepare(wanted, expected)
+        return self._enforce(wanted, expected)
+
+    def _enforce(self, wanted: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
         split = self.store.put(wanted, expected, monotonic())
         self.changed(monotonic())
         return split
@@ -53,8 +59,14 @@ class SplitKeeper:
         return checked
 
     async def change(self, wanted: TrafficSplit, expected: tuple[int, int]) -> TrafficSplit:
-        """What the controller asks for; it waits until everybody who serves has it."""
-        return self.put(wanted, expected)
+        """What the controller asks for, once everybody who serves has it. Users do not wait for the disk meanwhile."""
+        async with self.changing:
+            await asyncio.to_thread(self.prepare, wanted, expected)
+            try:
+                return self._enforce(wanted, expected)
+            except Refused:
+                self._write_snapshot(self.store.split)  # its lease ended meanwhile
+                raise
 
     async def watch(self) -> None:
         """Let time pass, and take traffic home when a lease ends."""
@@ -86,11 +98,12 @@ class SplitKeeper:
         if self._snapshot is None:
             return
         temp = self._snapshot.with_suffix(".tmp")
-        with temp.open("w") as out:
-            json.dump(split.as_dict(), out)
-            out.flush()
-            os.fsync(out.fileno())
-        temp.replace(self._snapshot)
+        with self._writing:
+            with temp.open("w") as out:
+                json.dump(split.as_dict(), out)
+                out.flush()
+                os.fsync(out.fileno())
+            temp.replace(self._snapshot)
 
 
 async def _is_reachable(arm: Arm) -> bool:
