@@ -168,7 +168,7 @@ class Crew(SplitKeeper):
                 raise
 
     async def _raise_or_lower(self, before: TrafficSplit, checked: TrafficSplit) -> None:
-        """Tell everybody. Held where a larger share is not confirmed; a smaller one holds without those who are mute."""
+        """Tell everybody. Held where a larger share is not confirmed; a smaller one goes on without who is mute."""
         unconfirmed = await self._tell(checked, checked.lease_s)
         if unconfirmed and not _is_no_raise(before, checked):
             raise Held(f"{unconfirmed} of {self._wanted} workers did not confirm and are replaced")

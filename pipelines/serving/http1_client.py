@@ -101,7 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self._served: Served | None = None
         self._unsent: list[bytes] = []
         self._since_s = monotonic()
-        self._is_going = self._is_deaf = self._is_chunked = self._keeps = False
+        self._is_going = self._is_paused = self._is_deaf = self._is_chunked = self._keeps = False
         self.closed_its_side_s: float | None = None
         """Since when the client sends nothing more: it may have left, or said all that it had to say."""
 
@@ -139,13 +139,16 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read."""
+        self._is_paused = True
         if self._served is not None:
             self._served.client_waits()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """It reads again; what it asked in advance comes only now."""
+        self._is_paused = False
         if self._served is not None:
             self._served.client_reads()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  gone is gone
         """Nobody is there any more."""
@@ -165,13 +168,18 @@ class ClientConnection(asyncio.Protocol):
             return
         self._is_going = True
         try:
-            while self._request is None and self._reader.whole and self._transport is not None:
+            while self._may_serve and self._reader.whole:
                 self._request = self._reader.whole.popleft()
                 self._served = self._clients.serve(self, self._request)
         finally:
             self._is_going = False
-        if self._request is None and not self._is_deaf:
+        if self._may_serve and not self._is_deaf:
             self._read_on()
+
+    @property
+    def _may_serve(self) -> bool:
+        """Whether the next request may be answered: the last one was, and that answer is on its way."""
+        return self._request is None and not self._is_paused and self._transport is not None
 
     def _read_on(self) -> None:
         """No request is being answered: what is wrong can be said, and what was promised done."""

@@ -163,8 +163,9 @@ class RequestReader:
 
     def forget(self, request: Request) -> None:
         """A request was answered: its body is held no longer."""
-        self._held_bytes -= len(request.body)
-        self._load.body_bytes -= len(request.body)
+        freed = min(len(request.body), self._held_bytes)  # nothing, where the client left before
+        self._held_bytes -= freed
+        self._load.body_bytes -= freed
 
 
 def _known(headers: Headers) -> dict[bytes, bytes]:

@@ -17,6 +17,9 @@ from evals.counting import GRID
 from evals.strata import Cohort
 from pipelines.serving.intervals import Interval, Intervals, Ticket
 
+LONGEST_ID = 200
+"""Characters of a request's id and of a version; an answer to a longer id cannot be labelled."""
+
 MOST_REQUESTS = 100_000
 """Answers that can be labelled at one time; the oldest are forgotten first, of both arms alike."""
 
@@ -61,9 +64,9 @@ class Labels:
 
     def answered(self, request_id: str, ticket: Ticket, version: str) -> None:
         """An arm answered this request. An id that was used before keeps its first answer."""
-        if request_id in self._answers:
+        if request_id in self._answers or len(request_id) > LONGEST_ID:
             return
-        self._answers[request_id] = _Answer(ticket.interval, ticket.arm, sys.intern(version))
+        self._answers[request_id] = _Answer(ticket.interval, ticket.arm, sys.intern(version[:LONGEST_ID]))
         self._of(ticket.interval).answered[ticket.arm] += 1
         if len(self._answers) > MOST_REQUESTS:
             self._answers.popitem(last=False)
@@ -105,7 +108,7 @@ def label_of(raw: Any) -> tuple[str, float, str | None]:
     if not isinstance(raw, dict):
         raise LabelRefused(422, "E_LABEL", "body", "a JSON object is expected")
     request_id, version = raw.get("request_id"), raw.get("model_version")
-    if not isinstance(request_id, str) or not 0 < len(request_id) <= 200:
+    if not isinstance(request_id, str) or not 0 < len(request_id) <= LONGEST_ID:
         raise LabelRefused(422, "E_LABEL", "request_id", "the x-request-id of an answer is expected")
     if version is not None and not isinstance(version, str):
         raise LabelRefused(422, "E_LABEL", "model_version", "the x-shipway-model-version of the answer is expected")

@@ -302,3 +302,37 @@ def test_a_farewell_finishes_what_is_in_flight(tmp_path):
 
     idle, heard = asyncio.run(run())
     assert (idle, body_of(heard), b"connection: close" in heard) == (b"", b"ok", True)
+
+
+def test_answers_asked_in_advance_wait_until_the_client_reads(tmp_path):
+    """Eight big ones of one client do not fill the memory."""
+    big = b"HTTP/1.1 200 OK\r\ncontent-length: 8000000\r\n\r\n" + b"x" * 8_000_000
+
+    async def run():
+        async with Plane(tmp_path, timeout_s=10.0) as plane:
+            await plane.stable(saying(big))
+            reader, writer = await asyncio.open_connection("127.0.0.1", plane.port, limit=65536)
+            writer.write(KEPT * 7 + GET)
+            await asyncio.sleep(0.5)
+            asked = plane.counts("stable")[0]
+            rest = 0
+            while data := await reader.read(1 << 20):
+                rest += len(data)
+            return asked, rest, plane.gateway.proxy.load.in_flight
+
+    asked, rest, in_flight = asyncio.run(run())
+    assert asked < 3
+    assert (rest > 64_000_000, in_flight) == (True, 0)
+
+
+def test_an_id_that_is_too_long_to_be_labelled_is_not_kept(tmp_path):
+    """It comes back all the same."""
+    long = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: %b\r\n\r\n" % (b"a" * 5000)
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(OK))
+            return await plane.say(long), len(plane.gateway.labels._answers)
+
+    heard, kept = asyncio.run(run())
+    assert (b"a" * 5000 in heard, kept) == (True, 0)
