@@ -52,13 +52,15 @@ def wait_for(said, within_s: float = 15.0) -> None:
 def ask(bench: Bench, n: int, path: str = "/") -> Counter[str]:
     """Send requests, each over a connection of its own, so that both workers get some."""
     found: Counter[str] = Counter()
-    for _ in range(n):
-        try:
-            answer = httpx.post(f"http://127.0.0.1:{bench.port}{path}", content=b"x", trust_env=False, timeout=10)
-        except httpx.TransportError:
-            found["lost"] += 1
-        else:
-            found[f"{answer.status_code} {answer.headers.get('x-shipway-model-version', '-')}"] += 1
+    alone = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(trust_env=False, timeout=10, limits=alone) as client:
+        for _ in range(n):
+            try:
+                answer = client.post(f"http://127.0.0.1:{bench.port}{path}", content=b"x")
+            except httpx.TransportError:
+                found["lost"] += 1
+            else:
+                found[f"{answer.status_code} {answer.headers.get('x-shipway-model-version', '-')}"] += 1
     return found
 
 
