@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.peers import GOOD, RULES, WORSE, endings, show, summary, tables
+from benchmarks.peers import GOOD, PEERS, SHIPWAY, WORSE, endings, show, summary, tables
 from evals.simulation import EQUAL, WORLDS
+
+RULES = SHIPWAY | PEERS
 
 
 def test_every_rule_ends_every_release():
     """Half of the canary's requests fail: who does not see it within ten minutes has not decided, or promoted."""
-    ends = endings(replace(EQUAL, canary_errors=0.5, lasts_s=600.0), 3)
+    ends = endings(replace(EQUAL, canary_errors=0.5, lasts_s=600.0), 3, RULES)
     assert set(ends) == set(RULES)
     assert ends["Shipway, errors only"][::2] == ("rollback", 5.0)
     assert {what for what, _, _ in ends.values()} <= {"rollback", "promote", "undecided"}
@@ -19,7 +21,7 @@ def test_every_rule_ends_every_release():
 def test_a_release_can_be_repeated():
     """The same seed, the same endings."""
     world = replace(EQUAL, canary_errors=0.2, lasts_s=180.0)
-    assert endings(world, 4) == endings(world, 4)
+    assert endings(world, 4, RULES) == endings(world, 4, RULES)
 
 
 def test_the_worlds_are_the_simulation_s():
@@ -35,13 +37,13 @@ def test_a_summary_counts_and_spreads():
     assert "rollback_s" not in summary("r", "w", [("promote", 900, 900.0)])
 
 
-def test_both_tables_are_whole(capsys):
+def test_all_tables_are_whole(capsys):
     """A row for each rule, a cell for each world, as text and as Markdown."""
-    ends = [("rollback", 100, 50.0), ("undecided", 900, 900.0)]
+    ends = [("rollback", 1000, 50.0), ("undecided", 9000, 900.0)]
     found = [summary(rule, world, ends) for world in (*GOOD, *WORSE) for rule in RULES]
-    good, worse = tables(found)
-    assert [len(good), len(worse)] == [1 + len(RULES)] * 2
-    assert good[1][1] == "50 % (1.3 – 98.7); 50 % undecided"
-    assert worse[1][1] == "50 % (1.3 – 98.7); 50 s, 50 s"
+    good, worse, late = tables(found)
+    assert [len(table) for table in (good, worse, late)] == [1 + len(RULES)] * 3
+    assert good[1][2] == worse[1][2] == "50 % (1.3 – 98.7); 50 % undecided"
+    assert late[1][2] == "1,000, 1,000; 50, 50 s"
     show(found, as_markdown=True)
-    assert "| Flagger, tutorial | 50 % (1.3 – 98.7)" in capsys.readouterr().out
+    assert "| Flagger, tutorial | 2 | 50 %" in capsys.readouterr().out
