@@ -159,7 +159,7 @@ class Kayenta:
     `runs` is three, as in the documentation (three hours, judged each hour over that hour); in half an hour a run has
     ten points, and not the 50 that are advised, so one run over all of them is the other choice. Metrics: error rate,
     p50 and p99, direction "increase". The baseline is as large as the canary, as advised: so many requests drawn from
-    stable's.
+    stable's. A run must be whole minutes.
 
     Source: spinnaker/kayenta, NetflixACAJudge.scala (`tolerance` 0.25, `confLevel` 0.98), MannWhitneyClassifier.scala,
     MannWhitney.scala, WeightedSumScorer.scala; spinnaker.io, "How canary judgment works" and "Best practices for
