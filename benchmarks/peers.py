@@ -52,7 +52,7 @@ Ending = tuple[str, int, float]
 
 
 def endings(world: World, seed: int, rules: Rules) -> dict[str, Ending]:
-    """How each rule ends one release."""
+    """How each rule ends one release, in the order of the rules."""
     open_rules = {name: make(world.lasts_s) for name, make in rules.items()}
     ended: dict[str, Ending] = {}
     requests = 0
@@ -63,7 +63,7 @@ def endings(world: World, seed: int, rules: Rules) -> dict[str, Ending]:
         open_rules = {name: rule for name, rule in open_rules.items() if name not in ended}
         if not open_rules:
             break
-    return ended | dict.fromkeys(open_rules, ("undecided", requests, world.lasts_s))
+    return {name: ended.get(name, ("undecided", requests, world.lasts_s)) for name in rules}
 
 
 def summary(rule: str, world: str, ends: Sequence[Ending]) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def show(found: list[dict[str, Any]], *, as_markdown: bool) -> None:
     """Print all tables."""
     for heads, *rows in tables(found):
         if as_markdown:
-            lines = [heads, ["---"] * len(heads), *rows]
-            print("\n".join(f"| {' | '.join(line)} |" for line in lines), end="\n\n")
+            lines = [f"| {' | '.join(line)} |" for line in (heads, *rows)]
+            print("\n".join([lines[0], "|" + "---|" * len(heads), *lines[1:]]), end="\n\n")
         else:
             table = Table(*heads)
             for row in rows:

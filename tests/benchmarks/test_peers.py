@@ -13,7 +13,7 @@ RULES = SHIPWAY | PEERS
 def test_every_rule_ends_every_release():
     """Half of the canary's requests fail: who does not see it within ten minutes has not decided, or promoted."""
     ends = endings(replace(EQUAL, canary_errors=0.5, lasts_s=600.0), 3, RULES)
-    assert set(ends) == set(RULES)
+    assert list(ends) == list(RULES)
     assert ends["Shipway, errors only"][::2] == ("rollback", 5.0)
     assert {what for what, _, _ in ends.values()} <= {"rollback", "promote", "undecided"}
 
