@@ -176,6 +176,22 @@ def test_a_late_fault_is_seen():
     assert run(ERRORS, fault, hour).log_e - hour.log_e > math.log(100)
 
 
+@pytest.mark.parametrize("temper", [0.3, 0.6])
+def test_tempered_evidence_is_fair_and_weaker(temper):
+    """Over all outcomes of an equal canary its expectation stays at most 1, and a worse one gains less by it."""
+    cases = [np.array([[8, a, 12, b]]) for a in range(9) for b in range(13)]
+    chances = [
+        math.comb(8, a) * math.comb(12, b) * 0.2 ** (a + b) * 0.8 ** (20 - a - b)
+        for _, a, _, b in (case[0] for case in cases)
+    ]
+    logs = [absorb(ERRORS, Bank.of(ERRORS), case, temper).log_e[0] for case in cases]
+    assert sum(p * math.exp(log) for p, log in zip(chances, logs, strict=True)) <= 1 + 1e-9
+    outage = np.array([[50, 25, 950, 5]])
+    assert (
+        0 < absorb(ERRORS, Bank.of(ERRORS), outage, temper).log_e[0] < absorb(ERRORS, Bank.of(ERRORS), outage).log_e[0]
+    )
+
+
 def test_the_mean_of_e_values_is_weighted():
     """0.25 · e² + 0.75 · e⁰."""
     assert math.exp(log_mean([2.0, 0.0], [0.25, 0.75])) == pytest.approx(0.25 * math.e**2 + 0.75)
