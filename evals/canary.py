@@ -17,6 +17,7 @@ from evals.guards import Guards, absorb_guards
 from evals.latency import LatencyState, LatencyTest
 from evals.processes import Bank, Ints, NonInferiority, OddsRatio
 from evals.processes import absorb as absorb_counts
+from evals.replay import ReplayState
 from evals.scores import MeanScore, ScoreState
 from evals.strata import ArmCounts, Stratum, threshold_ms
 
@@ -53,6 +54,8 @@ class CanaryPlan:
     """Whether attributes of requests are declared: half of each metric's share of α then goes to their values."""
     labels_arrive: bool = True
     """Whether scores are expected; where none come, the share of quality is handed to the others beforehand."""
+    has_replay: bool = False
+    """Whether recorded requests were replayed: half of the evidence on errors, latency and drift is then theirs."""
     replicas: tuple[int, int] | None = None
     """Stable's and the canary's servers, where load may explain a difference."""
     alpha_shares: Mapping[str, float] = field(default_factory=lambda: ALPHA_SHARES)
@@ -133,6 +136,8 @@ class CanaryState:
     quality_harmless: ScoreState = field(default_factory=ScoreState)
     drift: DriftState = field(default_factory=DriftState)
     guards: Guards = field(default_factory=Guards)
+    replay: ReplayState = field(default_factory=ReplayState)
+    """Recorded requests that were asked of both arms before any user was: none of them is in the totals below."""
     slices: tuple[str, ...] = ()
     canary: Totals = Totals()
     stable: Totals = Totals()
@@ -158,7 +163,7 @@ class CanaryState:
 
     def cut(self) -> CanaryState:
         """The state at a new share or a new gateway, where strata that are still too small are given up."""
-        cut = {name: getattr(self, name).cut() for name in _PARTS if name != "drift"}
+        cut = {name: getattr(self, name).cut() for name in _PARTS if name not in {"drift", "replay"}}
         return replace(self, **cut, drift=replace(self.drift, bank=self.drift.bank.cut()))
 
 
@@ -171,6 +176,7 @@ _PARTS: Mapping[str, Any] = {
     "quality_harmless": ScoreState,
     "drift": DriftState,
     "guards": Guards,
+    "replay": ReplayState,
 }
 
 

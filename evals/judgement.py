@@ -89,6 +89,7 @@ def judge_canary(plan: CanaryPlan, state: CanaryState) -> CanaryVerdict:
     is_harmless = min(harmless.values()) >= promote_at and not _labels_mislead(plan, unreliable)
     confounded = _is_load_uneven(plan, state) and any(c.metric == "latency" for c in accused)
     said = void or _sentence(plan, state, harm, accused) + (", or its load" if confounded else "")
+    said += f"; {state.replay.sentence}" if plan.has_replay else ""
     return CanaryVerdict(
         roll_back=roll_back,
         promote=is_harmless and not roll_back and not void,
@@ -113,8 +114,8 @@ def _charges(plan: CanaryPlan, state: CanaryState) -> list[_Charge]:
     """What can send the canary home; the weights sum to one, places of slices that nobody has seen included."""
     shares, whole = plan.shares, 1 - IN_SLICES if plan.has_slices else 1.0
     logs = {
-        "errors": float(state.errors.log_e[0]),
-        "latency": state.latency.log_e,
+        "errors": with_replay(plan, float(state.errors.log_e[0]), state.replay.errors_log_e),
+        "latency": with_replay(plan, state.latency.log_e, state.replay.latency_log_e),
         "quality": state.quality.log_e,
         "timeouts": float(state.timeouts.log_e[0]),
     }
@@ -129,6 +130,11 @@ def _charges(plan: CanaryPlan, state: CanaryState) -> list[_Charge]:
         if parts and len(of_slices) < MOST_SLICES:
             found.append(_Charge(metric, 0.0, each * (MOST_SLICES - len(of_slices)), "nothing was seen"))
     return found
+
+
+def with_replay(plan: CanaryPlan, live: float, replayed: float) -> float:
+    """Log of the mean of live and replayed evidence, where there is both; the latter stays as it was at its end."""
+    return log_mean((live, replayed), (0.5, 0.5)) if plan.has_replay else live
 
 
 def _latency_in_slices(plan: CanaryPlan, state: CanaryState) -> list[float]:
@@ -165,7 +171,8 @@ def _is_load_uneven(plan: CanaryPlan, state: CanaryState) -> bool:
 
 def _harmless(plan: CanaryPlan, state: CanaryState) -> dict[str, float]:
     """Log e-values of what a promotion needs, each of them."""
-    logs = {"errors": float(state.harmless.log_e[0])}
+    replayed = state.replay.harmless_log_e(plan.error_margin)
+    logs = {"errors": with_replay(plan, float(state.harmless.log_e[0]), replayed)}
     if plan.latency_tolerance is not None and plan.latency_margin is not None:
         logs["latency"] = state.latency.harmless_log_e
     if plan.quality_margin is not None:
@@ -181,16 +188,23 @@ def excess_bound(plan: CanaryPlan, state: CanaryState) -> float:
     """
     bound = 1.0
     for margin, log_e in zip(EXCESS, state.harmless.log_e[1:].tolist(), strict=True):
-        if log_e < math.log(1 / plan.alpha_promote):
+        if with_replay(plan, log_e, state.replay.harmless_log_e(margin)) < math.log(1 / plan.alpha_promote):
             break
         bound = margin
     return bound
 
 
 def _shifted(plan: CanaryPlan, state: CanaryState) -> str:
-    if plan.drift_ratio is None or state.drift.log_e < math.log(1 / plan.alpha):
+    if plan.drift_ratio is None:
         return ""
-    evidence = _shown(state.drift.log_e)
+    replayed = state.replay.shifted_log_e(plan.drift_ratio)
+    log_e = with_replay(plan, state.drift.log_e, replayed)
+    if log_e < math.log(1 / plan.alpha):
+        return ""
+    evidence = _shown(log_e)
+    if plan.has_replay and replayed > state.drift.log_e:
+        other, same = state.replay.other_class, state.replay.same_class
+        return f"predictions shifted: {other} of {other + same} replayed requests got another class ({evidence})"
     return (
         f"predictions shifted, most of all {state.drift.worst!r} by more than {plan.drift_ratio:g} times ({evidence})"
     )
@@ -203,7 +217,8 @@ def _progress(
     found = {c.name: round(c.log_e / threshold, 4) for c in charges if not c.slice or c.log_e > 1}
     found |= {f"{name}_noninferior": round(log / promote_at, 4) for name, log in harmless.items()}
     if plan.drift_ratio is not None:
-        found["drift"] = round(state.drift.log_e / threshold, 4)
+        log_e = with_replay(plan, state.drift.log_e, state.replay.shifted_log_e(plan.drift_ratio))
+        found["drift"] = round(log_e / threshold, 4)
     return found
 
 
@@ -242,6 +257,9 @@ def _said_of_slice(state: CanaryState, charge: _Charge) -> str:
 
 
 def _said_of_latency(plan: CanaryPlan, state: CanaryState) -> str:
+    if plan.has_replay and state.replay.latency_log_e > state.latency.log_e:
+        slower, faster = state.replay.slower, state.replay.faster
+        return f"latency: {slower} of {slower + faster} replayed requests took the canary longer, its tolerance aside"
     worst = int(np.argmax(state.latency.quantiles_log_e))
     quantile, tolerance = plan.latency_quantiles[worst], plan.latency_tolerance or 0.0
     is_tail = worst == len(plan.latency_quantiles) - 1
