@@ -13,9 +13,10 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
+from pipelines.spec_replay import Attribute, Part, RecordSpec, ReplaySpec
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 """Names of models, services, aliases: ASCII, 1 to 128 characters, no path or shell characters."""
@@ -106,14 +107,7 @@ ModelUri = Annotated[str, AfterValidator(_model_uri)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Number = Annotated[float, BeforeValidator(_strict_number)]
 Quantile = Annotated[Number, Field(gt=0, lt=1)]
-Attribute = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^(body(\.[A-Za-z0-9_-]+)+|[A-Za-z0-9-]+)$")]
 MetricName = Literal["accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb"]
-
-
-class Part(BaseModel):
-    """A frozen piece of the spec that knows all of its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class GateSpec(Part):
@@ -186,6 +180,7 @@ class ServeSpec(Part):
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
+    record: RecordSpec | None = Field(None, description="keep a sample of the requests, for rollout.replay; null: none")
 
 
 class ErrorsGate(Part):
@@ -272,7 +267,7 @@ class RolloutSpec(Part):
     bake_s: Seconds = 900.0
     deadline_s: Seconds = 7200.0
     warmup_s: Seconds = 5.0
-    min_step_requests: Annotated[int, Field(ge=1)] = 20
+    min_step_requests: Annotated[int, Field(ge=1, description="canary requests of a step; 1 with a replay")] = 20
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
     advance: Annotated[
@@ -289,6 +284,14 @@ class RolloutSpec(Part):
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
     gates: RolloutGates = RolloutGates()
+    replay: ReplaySpec | None = Field(None, description="ask both versions recorded requests before the first users")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replays_need_few(cls, raw: Any) -> Any:
+        """Where a replay decides, a step waits for one live answer, if nobody says another number."""
+        has_replay = isinstance(raw, dict) and raw.get("replay") is not None
+        return {"min_step_requests": 1, **raw} if has_replay else raw
 
     @model_validator(mode="after")
     def _times_fit(self) -> RolloutSpec:

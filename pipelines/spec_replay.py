@@ -1,0 +1,45 @@
+"""What may be asked for about recorded requests: which are kept, and which are asked again before a release's users?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Attribute = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^(body(\.[A-Za-z0-9_-]+)+|[A-Za-z0-9-]+)$")]
+"""A header's name, or `body.` and the dotted path of a field in a JSON body."""
+
+MOST_RECORDED_BYTES = 4 * 1024**3
+
+
+class Part(BaseModel):
+    """A frozen piece of the spec that knows all of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RecordSpec(Part):
+    """Which requests of this service are kept: what clients sent, never an answer, never a credential."""
+
+    share: Annotated[float, Field(gt=0, le=1, description="the part of all inference requests that is kept")] = 0.1
+    keep: Annotated[int, Field(ge=1, le=100_000, description="the newest so many; older ones are removed")] = 1000
+    redact: Annotated[
+        tuple[Attribute, ...],
+        Field(max_length=50, description="headers, and body.PATH of a JSON body, whose values are not kept"),
+    ] = ()
+    max_body_bytes: Annotated[int, Field(ge=1, le=1_048_576, description="larger requests are not kept")] = 65_536
+
+    @model_validator(mode="after")
+    def _fits_the_disk(self) -> RecordSpec:
+        if self.keep * self.max_body_bytes > MOST_RECORDED_BYTES:
+            raise ValueError(f"keep times max_body_bytes is more than {MOST_RECORDED_BYTES} bytes")
+        return self
+
+
+class ReplaySpec(Part):
+    """Recorded requests that are asked of both versions before the first users, and judged pair by pair."""
+
+    requests: Annotated[int, Field(ge=2, le=100_000, description="each is asked once; fewer where fewer are kept")] = (
+        500
+    )
+    concurrency: Annotated[int, Field(ge=1, le=16, description="pairs at one time; stable has its users meanwhile")] = 2
