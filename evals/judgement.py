@@ -258,8 +258,10 @@ def _said_of_slice(state: CanaryState, charge: _Charge) -> str:
 
 def _said_of_latency(plan: CanaryPlan, state: CanaryState) -> str:
     if plan.has_replay and state.replay.latency_log_e > state.latency.log_e:
-        slower, faster = state.replay.slower, state.replay.faster
-        return f"latency: {slower} of {slower + faster} replayed requests took the canary longer, its tolerance aside"
+        timed = state.replay.slower + state.replay.faster
+        return (
+            f"latency: {state.replay.slower} of {timed} replayed requests took the canary longer, its tolerance aside"
+        )
     worst = int(np.argmax(state.latency.quantiles_log_e))
     quantile, tolerance = plan.latency_quantiles[worst], plan.latency_tolerance or 0.0
     is_tail = worst == len(plan.latency_quantiles) - 1

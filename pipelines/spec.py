@@ -180,7 +180,9 @@ class ServeSpec(Part):
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
-    record: RecordSpec | None = Field(None, description="keep a sample of the requests, for rollout.replay; null: none")
+    record: RecordSpec | None = Field(
+        default=None, description="keep a sample of the requests, for rollout.replay; null: none"
+    )
 
 
 class ErrorsGate(Part):
@@ -267,7 +269,11 @@ class RolloutSpec(Part):
     bake_s: Seconds = 900.0
     deadline_s: Seconds = 7200.0
     warmup_s: Seconds = 5.0
-    min_step_requests: Annotated[int, Field(ge=1, description="canary requests of a step; 1 with a replay")] = 20
+    replay: ReplaySpec | None = Field(default=None, description="ask both versions recorded requests before any user")
+    min_step_requests: Annotated[int, Field(ge=1)] = Field(
+        default_factory=lambda said: 1 if said.get("replay") else 20,
+        description="canary requests that a step must have seen: 20, or 1 where recorded requests were replayed",
+    )
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
     advance: Annotated[
@@ -284,14 +290,6 @@ class RolloutSpec(Part):
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
     gates: RolloutGates = RolloutGates()
-    replay: ReplaySpec | None = Field(None, description="ask both versions recorded requests before the first users")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _replays_need_few(cls, raw: Any) -> Any:
-        """Where a replay decides, a step waits for one live answer, if nobody says another number."""
-        has_replay = isinstance(raw, dict) and raw.get("replay") is not None
-        return {"min_step_requests": 1, **raw} if has_replay else raw
 
     @model_validator(mode="after")
     def _times_fit(self) -> RolloutSpec:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.serving.recorder import Recording
+
 Attribute = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^(body(\.[A-Za-z0-9_-]+)+|[A-Za-z0-9-]+)$")]
 """A header's name, or `body.` and the dotted path of a field in a JSON body."""
 
@@ -34,6 +36,10 @@ class RecordSpec(Part):
         if self.keep * self.max_body_bytes > MOST_RECORDED_BYTES:
             raise ValueError(f"keep times max_body_bytes is more than {MOST_RECORDED_BYTES} bytes")
         return self
+
+    def recording(self) -> Recording:
+        """The same for the gateway."""
+        return Recording(self.share, self.keep, self.redact, self.max_body_bytes)
 
 
 class ReplaySpec(Part):

@@ -56,7 +56,7 @@ class Recording:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any] | None) -> Recording | None:
         """The recording of plain JSON data; None where nothing is recorded."""
-        return cls(**{**raw, "redact": tuple(raw["redact"])}) if raw else None
+        return cls(**{**raw, "redact": tuple(raw.get("redact", ()))}) if raw else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Recorder:
                 return
 
     def _taken(self) -> list[Recorded]:
-        batch = []
+        batch: list[Recorded] = []
         with suppress(queue.Empty):
             while len(batch) < MOST_WAITING:
                 batch.append(self._waiting.get_nowait())
@@ -211,7 +211,9 @@ def recorded_numbers(path: Path) -> tuple[int, ...]:
 def recorded_requests(path: Path, numbers: Sequence[int]) -> dict[int, Recorded]:
     """The requests of these numbers, as far as they are still kept."""
     rows = (row for n in numbers for row in _asked(path, "SELECT * FROM requests WHERE n = ?", n))
-    return {row[0]: Recorded(*row[:4], orjson.loads(row[4]), row[5]) for row in rows}
+    return {
+        n: Recorded(n, at_s, method, to, orjson.loads(headers), body) for n, at_s, method, to, headers, body in rows
+    }
 
 
 def _asked(path: Path, query: str, *values: int) -> list[Any]:
