@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from evals.strata import Stratum
 from pipelines.release import Release
+from pipelines.replay_port import NoReplays, Replays
 from pipelines.service import Service
 from pipelines.serving.recorder import Recording
 from pipelines.serving.split import TrafficSplit
@@ -310,3 +311,4 @@ class Ports:
     inbox: Inbox
     lock: Lock
     notifier: Notifier
+    replays: Replays = field(default_factory=NoReplays)

@@ -319,6 +319,12 @@ class ReleaseSpec(Part):
     rollout: RolloutSpec = RolloutSpec()
     retain: Seconds = 86400.0
 
+    @model_validator(mode="after")
+    def _replays_are_recorded(self) -> ReleaseSpec:
+        if self.rollout.replay and not self.serve.record:
+            raise SpecProblem("E_CONFIG", "rollout.replay needs serve.record, which keeps the requests")
+        return self
+
     @property
     def model_name(self) -> str:
         """The registered model's name."""
