@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipelines.serving.recorder import Recording
 
@@ -30,6 +30,13 @@ class RecordSpec(Part):
         Field(max_length=50, description="headers, and body.PATH of a JSON body, whose values are not kept"),
     ] = ()
     max_body_bytes: Annotated[int, Field(ge=1, le=1_048_576, description="larger requests are not kept")] = 65_536
+
+    @field_validator("redact")
+    @classmethod
+    def _names_parts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "body" in value:  # it would be read as a header's name, and redact nothing
+            raise ValueError("'body' is no header: name fields of it, as body.PATH")
+        return value
 
     @model_validator(mode="after")
     def _fits_the_disk(self) -> RecordSpec:
