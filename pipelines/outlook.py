@@ -66,7 +66,10 @@ def _replay(spec: ReleaseSpec, recorded: int) -> str:
         return f"{said}: `shipway release` refuses to begin until serve.record has kept some"
     if pairs < need:
         return f"{said}; {need} without a difference would decide, so live traffic must"
-    live = f"each step waits for {rollout.min_step_requests} live at the canary"
+    shares = [share_of(rollout, step) / 100 for step in range(len(rollout.steps) + 1)]
+    per_hour = 3600 * sum(rollout.min_step_requests / share for share in shares) / rollout.deadline_s
+    rate = f"{per_hour:.2g} requests/h by the deadline"
+    live = f"each step waits for {rollout.min_step_requests} live at the canary ({rate})"
     return f"{said}; {need} without a difference decide on errors, and {live}"
 
 

@@ -50,13 +50,19 @@ def left_to_replay(plan: RolloutSpec, release: Release) -> list[int] | None:
 
 def replayed_so_far(plan: RolloutSpec, release: Release) -> str:
     """How far is the replay, for people? "" where nothing is left of it."""
-    left, begun = left_to_replay(plan, release), release.last("replaying")
-    if left is None or begun is None:
-        return "" if left == [] else "replaying: the recorded requests cannot be read"
-    if not left:
+    left = left_to_replay(plan, release)
+    if left is None:
+        return "replaying: the recorded requests cannot be read"
+    return progress(release) if left else ""
+
+
+def progress(release: Release) -> str:
+    """How many recorded requests were asked; "" where none was chosen."""
+    begun = release.last("replaying")
+    if begun is None:
         return ""
-    of = len(begun.data["numbers"])
-    return f"replaying: {of - len(left)} of {of} recorded requests were asked of both versions"
+    asked = sum(event.data["asked"] for event in release.of_kind("replayed"))
+    return f"replaying: {asked} of {len(begun.data['numbers'])} recorded requests were asked of both versions"
 
 
 def nothing_recorded(service: str) -> BadInput:
@@ -130,10 +136,11 @@ def _part(
     tolerance = plan.gates.latency.tolerance if plan.gates.latency else 0.0
     stable = arm_of(ports, release.service, str((release.champion or {})["digest"]))
     canary = arm_of(ports, release.service, release.sealed.bundle_digest)
+    # Few at first, since one may take its whole time; and even, so that the arms have as many turns.
     found, asked, at_once = ReplayState(), 0, 2 * plan.replay.concurrency
     while asked < len(numbers) and (asked == 0 or clock().mono_s - began_s < plan.look_s):
         some = numbers[asked : asked + at_once]
         query = ReplayQuery(release.service, some, stable, canary, timeout_s, plan.replay.concurrency)
         found = found.plus(ReplayState.of(ports.replays.ask(query), tolerance))
-        asked += len(some)
+        asked, at_once = asked + len(some), 2 * at_once
     return asked, found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.release import Phase, Release
+from pipelines.replaying import progress
 
 _PART = {
     Phase.OPEN: "evaluate",
@@ -67,7 +68,7 @@ def _waiting(release: Release) -> str:
     look = release.last("looked")
     if look is not None and release.phase in {Phase.CANARY, Phase.BAKING}:
         return str(look.data["why"])
-    return ""
+    return progress(release) if release.phase is Phase.QUALIFIED else ""
 
 
 def _verdicts(release: Release) -> list[dict[str, Any]]:
