@@ -38,6 +38,7 @@ bench: setup
 	$(PY) -m benchmarks.release
 
 picture: setup
+	$(PY) docs/evidence_picture.py
 	$(PY) docs/picture.py
 
 clean:

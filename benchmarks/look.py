@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
 from evals.sequential import arm_of
 from evals.strata import ArmCounts, Stratum

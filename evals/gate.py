@@ -27,18 +27,24 @@ WORST_FIRST = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASS)
 
 @dataclass(frozen=True)
 class Gate:
-    """One requirement: an absolute bound, a margin relative to the champion, or both.
+    """One requirement, in the words that hold on the evaluation's rows, on the canary and in the bake alike.
 
-    `max_drop` is how much worse than the champion the candidate may be, in the metric's unit (for metrics where lower
-    is better it is the allowed rise; for latency and size it is a fraction of the champion's value).
+    `min` and `max` bound the value itself. `tolerance` and `margin` compare with the champion, in the metric's unit
+    (for metrics where lower is better it is the rise; for latency and size a fraction of the champion's value): a loss
+    within `tolerance` accuses nobody, and one of `margin` must be disproven before the release goes on. On the same
+    rows that is asked once, by paired intervals (`judge`); on live traffic at every look, by e-processes
+    (`CanaryPlan.of`).
     `slices`: None applies to all rows; a column name applies to each value of that column.
     """
 
     metric: str
     min: float | None = None
     max: float | None = None
-    max_drop: float | None = None
+    margin: float | None = None
     slices: str | None = None
+    tolerance: float = 0.0
+    quantiles: tuple[float, ...] = ()
+    """Where the metric is a latency on live traffic: the quantiles of stable's that it is held against."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def judge(gates: Sequence[Gate], evidence: Evidence, *, has_champion: bool) -> V
 
     - An absolute bound is held against the measured value.
     - A margin to the champion on all rows is a non-inferiority test: PASS where the whole paired interval lies within
-      the margin, FAIL where the loss is beyond the margin and proven (the interval lies above 0).
+      the margin, FAIL where the loss is beyond the margin and proven (the interval lies above the tolerance).
     - A margin on slices is a guard: FAIL where a slice's loss is beyond the margin and proven even after looking at
       all of its sisters (Bonferroni), INCONCLUSIVE where only a look at this slice alone would prove it, else PASS.
       A strict test on every small slice would hold back good models; the gate on all rows is the strict one.
@@ -93,9 +99,9 @@ def _judge_gate(gate: Gate, evidence: Evidence, has_champion: bool) -> list[Reas
     reasons: list[Reason] = []
     if gate.min is not None or gate.max is not None:
         reasons += _bounds(gate, [m for m in evidence.measurements if _concerns(gate, m)])
-    if gate.max_drop is not None and has_champion:
-        reasons += _margins(gate, gate.max_drop, [c for c in evidence.comparisons if _concerns(gate, c)])
-    if gate.max_drop is not None and not has_champion:
+    if gate.margin is not None and has_champion:
+        reasons += _margins(gate, gate.margin, [c for c in evidence.comparisons if _concerns(gate, c)])
+    if gate.margin is not None and not has_champion:
         reasons.append(Reason(Outcome.PASS, gate.metric, f"{gate.metric}: no champion yet, the margin is not judged"))
     return reasons or [Reason(Outcome.ERROR, gate.metric, f"the gate on {gate.metric} requires nothing")]
 
@@ -112,7 +118,7 @@ def _bounds(gate: Gate, measured: Sequence[Measurement]) -> list[Reason]:
 
 def _margins(gate: Gate, allowed: float, compared: Sequence[Comparison]) -> list[Reason]:
     found = [(c, c.drop, c.interval) for c in compared if c.drop is not None and c.interval is not None]
-    known = [_margin(c, drop, interval, allowed, len(found)) for c, drop, interval in found]
+    known = [_margin(gate, c, drop, interval, allowed, len(found)) for c, drop, interval in found]
     missing = [_missing(c, c.missing, alone=not known) for c in compared if c.drop is None or c.interval is None]
     return known + missing or [_unmeasured(gate, "compared with the champion")]
 
@@ -129,15 +135,17 @@ def _bound(gate: Gate, measured: Measurement, value: float) -> Reason:
     return Reason(Outcome.PASS if holds else Outcome.FAIL, name, sentence)
 
 
-def _margin(compared: Comparison, drop: float, interval: tuple[float, float], allowed: float, of_slices: int) -> Reason:
+def _margin(
+    gate: Gate, compared: Comparison, drop: float, interval: tuple[float, float], allowed: float, of_slices: int
+) -> Reason:
     low, high = interval
     name, said = _name(compared), _said(compared, drop, interval, allowed)
     is_slice = column_of(compared.slice) is not None
     if high <= allowed or (is_slice and drop <= allowed):
         return Reason(Outcome.PASS, name, said)
-    if is_slice and low <= 0:
+    if is_slice and low <= gate.tolerance:
         return Reason(Outcome.PASS, name, f"{said}: so few rows do not prove a loss")
-    if drop > allowed and drop - (drop - low) * _bonferroni(compared.confidence, of_slices) > 0:
+    if drop > allowed and drop - (drop - low) * _bonferroni(compared.confidence, of_slices) > gate.tolerance:
         return Reason(Outcome.FAIL, name, said)
     return Reason(Outcome.INCONCLUSIVE, name, f"{said}: these rows cannot tell")
 

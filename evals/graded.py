@@ -62,7 +62,7 @@ class GradedOdds:
 
 
 TAIL = GradedOdds(
-    ratios=((1.2, 1.4), (1.5, 2.5), (1.9, 6.0), (2.5, 12.0), (5.0, 25.0)),
-    prior=(0.1, 0.25, 0.35, 0.2, 0.1),
+    ratios=((1.0, 1.0), (1.2, 1.4), (1.5, 2.5), (1.9, 6.0), (2.5, 12.0), (5.0, 25.0)),
+    prior=(0.06, 0.1, 0.24, 0.32, 0.19, 0.09),
 )
 """Most weight where a tail is stretched by a third to two thirds; a shift of everything is between the first two."""

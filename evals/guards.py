@@ -20,7 +20,7 @@ from evals.processes import Bank, Ints, OddsRatio, Values, absorb, log_mean
 from evals.strata import ArmCounts, Stratum
 
 ERRORS_APART = OddsRatio()
-LABELS_APART = OddsRatio(ratios=(1.25, 1.6, 2.5, 5.0), prior=(0.25,) * 4)
+LABELS_APART = OddsRatio(ratios=(1.0, 1.25, 1.6, 2.5, 5.0), prior=(0.2,) * 5)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RoutedShare:
     """
 
     share: float
-    odds: tuple[float, ...] = (0.5, 0.8, 0.92, 1.08, 1.25, 2.0)
+    odds: tuple[float, ...] = (0.5, 0.8, 0.92, 1.0, 1.08, 1.25, 2.0)
     columns: int = 2
 
     @property
@@ -58,14 +58,14 @@ class Guards:
     labels_pct: float = 0.0
     """The share at which the last labelled requests were routed."""
 
-    def unreliable(self, alpha: float) -> tuple[str, ...]:
-        """Metrics that cannot be trusted: their control, or the arrival of their labels, shows a difference."""
-        apart = {"errors": self.errors, "latency": self.latency, "quality": self.labels}
-        return tuple(name for name, bank in apart.items() if _has_fired(bank, alpha))
-
-    def is_share_wrong(self, alpha: float) -> bool:
-        """Whether the router does not give the canary the share that was ordered."""
-        return _has_fired(self.share, alpha)
+    @property
+    def logs(self) -> dict[str, float]:
+        """Log evidence against the comparison of each metric, and against the shares themselves."""
+        apart = {"errors": self.errors, "latency": self.latency, "quality": self.labels, "share": self.share}
+        return {
+            name: log_mean(bank.log_e, np.full(bank.rows, 1 / max(bank.rows, 1))) if bank.rows else 0.0
+            for name, bank in apart.items()
+        }
 
     def cut(self) -> Guards:
         """The guards without the counts that wait; labels are of earlier requests, which know their own share."""
@@ -82,10 +82,6 @@ class Guards:
 
 
 _BANKS = ("errors", "latency", "share", "labels")
-
-
-def _has_fired(bank: Bank, alpha: float) -> bool:
-    return bank.rows > 0 and log_mean(bank.log_e, np.full(bank.rows, 1 / bank.rows)) >= math.log(1 / alpha)
 
 
 def absorb_guards(guards: Guards, stratum: Stratum, steps: Sequence[int], shift: int) -> Guards:

@@ -16,44 +16,12 @@ import numpy as np
 from evals.graded import TAIL
 from evals.processes import Bank, OddsRatio, Values, absorb, log_mean
 from evals.strata import GRID_RATIO, ArmCounts, Stratum
-
-WINDOW_S, CHUNK_S = 300.0, 30.0
-MIN_SEEN = 50
-"""Stable requests that must have been seen before its quantiles mean anything."""
+from evals.window import Window
 
 EXCEEDANCE = OddsRatio(ratios=(1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0), prior=(0.1, *[0.15] * 6))
 
 HARMLESS = OddsRatio(ratios=(1 / 1.2, 1 / 1.5, 1 / 2.0, 1 / 3.0), prior=(0.25,) * 4)
 """Ratios below one turn the null over: it says that the canary exceeds the threshold at least as often as stable."""
-
-Histogram = Mapping[int, int]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Stable's latencies of the last minutes: chunks of (start, requests by grid step), in one gateway boot."""
-
-    boot: str = ""
-    chunks: tuple[tuple[float, Histogram], ...] = ()
-
-    def after(self, stratum: Stratum) -> Window:
-        """The window with one more stratum, and without what is too old."""
-        chunks = self.chunks if stratum.boot == self.boot else ()
-        chunks = tuple(c for c in chunks if stratum.routed_from_s - c[0] <= WINDOW_S)
-        fresh = histogram(stratum.stable)
-        if chunks and stratum.routed_from_s - chunks[-1][0] < CHUNK_S:
-            chunks = (*chunks[:-1], (chunks[-1][0], _sum(chunks[-1][1], fresh)))
-        else:
-            chunks = (*chunks, (stratum.routed_from_s, fresh))
-        return Window(stratum.boot, chunks)
-
-    def quantile_steps(self, quantiles: tuple[float, ...]) -> tuple[int, ...]:
-        """The grid steps of stable's quantiles; () while too little has been seen."""
-        total: dict[int, int] = {}
-        for _, counts in self.chunks:
-            total = _sum(total, counts)
-        seen = sum(total.values())
-        return tuple(_step_of(total, q * seen) for q in quantiles) if seen >= MIN_SEEN else ()
 
 
 @dataclass(frozen=True)
@@ -90,14 +58,12 @@ class LatencyState:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        chunks = [[start, sorted(map(list, counts.items()))] for start, counts in self.window.chunks]
-        return {"boot": self.window.boot, "chunks": chunks, **{name: getattr(self, name).as_dict() for name in _BANKS}}
+        return {"window": self.window.as_dict(), **{name: getattr(self, name).as_dict() for name in _BANKS}}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LatencyState:
         """The state of `as_dict`."""
-        chunks = tuple((float(start), {int(s): int(n) for s, n in counts}) for start, counts in raw["chunks"])
-        return cls(Window(raw["boot"], chunks), **{name: Bank.from_dict(raw[name]) for name in _BANKS})
+        return cls(Window.from_dict(raw["window"]), **{name: Bank.from_dict(raw[name]) for name in _BANKS})
 
 
 _BANKS = ("body", "tail", "slices", "harmless")
@@ -120,7 +86,8 @@ class LatencyTest:
 
     def absorb(self, state: LatencyState, stratum: Stratum, slices: Sequence[str] = ()) -> LatencyState:
         """The state after one stratum: judged at the old thresholds first, then part of the window."""
-        steps, after = self.steps(state.window), replace(state, window=state.window.after(stratum))
+        window = state.window.after(stratum, histogram(stratum.stable))
+        steps, after = self.steps(state.window), replace(state, window=window)
         if not steps:
             return after
         *quantiles, beyond = steps
@@ -182,16 +149,3 @@ def histogram(arm: ArmCounts) -> dict[int, int]:
     if arm.over and left:
         found[step + 1] = left  # slower than the last threshold that was counted
     return found
-
-
-def _sum(a: Histogram, b: Histogram) -> dict[int, int]:
-    return {step: a.get(step, 0) + b.get(step, 0) for step in {*a, *b}}
-
-
-def _step_of(counts: Histogram, rank: float) -> int:
-    seen = 0
-    for step in sorted(counts):
-        seen += counts[step]
-        if seen >= rank:
-            return step
-    return max(counts)

@@ -11,7 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.judgement import CanaryVerdict, judge_canary
 from evals.scores import histogram_of
 from evals.strata import GRID_RATIO, ArmCounts, Stratum

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +30,10 @@ class ArmCounts:
     fast is not a fast answer); steps at which the number does not change are left out. `scores` maps thousandths to the
     number of quality scores that arrived in this interval, for requests of any interval. `classes` counts what was
     predicted, one class for each request; `by_slice` holds the same counts for requests with one value of a declared
-    attribute (`attribute=value`), which have no slices of their own.
+    attribute (`attribute=value`), which have no slices of their own. `timings` counts streamed answers by what is timed
+    in them (`first_token`, and the mean time `between_tokens`). `users` counts users instead of requests where they
+    stay at an arm: each once in a step of the plan, in the interval in which his outcome was closed. `values` counts
+    what was predicted where that is a number, or how sure the model was, by `evals.drift.step_of_value`.
     """
 
     routed: int = 0
@@ -40,6 +43,9 @@ class ArmCounts:
     scores: Mapping[int, int] = field(default_factory=dict)
     classes: Mapping[str, int] = field(default_factory=dict)
     by_slice: Mapping[str, ArmCounts] = field(default_factory=dict)
+    timings: Mapping[str, ArmCounts] = field(default_factory=dict)
+    users: ArmCounts | None = None
+    values: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def timed(self) -> int:
@@ -85,6 +91,18 @@ class Stratum:
     cohorts: tuple[Cohort, ...] = ()
     """Earlier intervals whose time to be labelled ended in this one."""
 
+    @property
+    def of_users(self) -> Stratum:
+        """The same with users instead of requests; empty arms where none were counted."""
+        control = (self.control.users or ArmCounts()) if self.control is not None else None
+        stable, canary = self.stable.users or ArmCounts(), self.canary.users or ArmCounts()
+        return replace(self, stable=stable, canary=canary, control=control)
+
+    def of_streams(self, name: str) -> Stratum:
+        """The same with one timing of the streamed answers instead of requests."""
+        stable, canary = (arm.timings.get(name, ArmCounts()) for arm in (self.stable, self.canary))
+        return replace(self, stable=stable, canary=canary, control=None)
+
     def as_dict(self) -> dict[str, Any]:
         """The wire form of the design (`exceed` is keyed by the threshold in ms)."""
         return {
@@ -125,6 +143,8 @@ class Stratum:
 
 
 def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
+    timings = {"timings": {name: _arm_dict(part) for name, part in arm.timings.items()}} if arm.timings else {}
+    users = {"users": _arm_dict(arm.users)} if arm.users is not None else {}
     return {
         "routed": arm.routed,
         "errors": arm.errors,
@@ -133,6 +153,9 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         "scores": sorted(map(list, arm.scores.items())),
         "classes": dict(arm.classes),
         "by_slice": {name: _arm_dict(part) for name, part in arm.by_slice.items()},
+        **({"values": sorted(map(list, arm.values.items()))} if arm.values else {}),
+        **timings,
+        **users,
     }
 
 
@@ -142,13 +165,18 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     scores = {_count(step): _count(count) for step, count in raw.get("scores", ())}
     classes = {str(name): _count(count) for name, count in raw.get("classes", {}).items()}
     parts = {str(name): _arm_counts(part) for name, part in raw["by_slice"].items()}
-    arm = ArmCounts(*counts, over, scores, classes, parts)
+    timings = {str(name): _arm_counts(part) for name, part in raw.get("timings", {}).items()}
+    users = _arm_counts(raw["users"]) if raw.get("users") is not None else None
+    values = {_whole(step): _count(count) for step, count in raw.get("values", ())}
+    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values)
     if arm.errors > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
     if any(step > 1000 for step in scores):
         raise ValueError("a score is a number of thousandths")
     if sum(classes.values()) > arm.routed or not all(_is_part(part, arm) for part in parts.values()):
         raise ValueError("more requests in a class or a slice than in the arm")
+    if any(part.routed > arm.routed for part in timings.values()) or sum(values.values()) > arm.routed:
+        raise ValueError("more streams or predicted values than requests")
     falling = [arm.timed, *(over[step] for step in sorted(over))]
     if any(later > earlier for earlier, later in pairwise(falling)):
         raise ValueError("more requests above a higher latency threshold than above a lower one")

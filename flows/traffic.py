@@ -108,7 +108,7 @@ def run_traffic_command(
     as_json: bool,
 ) -> None:
     """Send until the time is over or a signal comes; then print and write what was counted."""
-    _check_loopback(url)
+    check_loopback(url)
     count = asyncio.run(_send_all(f"{url}/v2/models/{service}/infer", texts, rps, duration_s))
     counted = count.report()
     if report is not None:
@@ -117,8 +117,8 @@ def run_traffic_command(
     print(json.dumps(shown, indent=2) if as_json else _sentence(count))  # noqa: T201  the command's output
 
 
-def _check_loopback(url: str) -> None:
-    """Nobody else's server is loaded by mistake."""
+def check_loopback(url: str) -> None:
+    """Nobody else's server is loaded by mistake. BadInput E_URL."""
     try:
         is_ours = urlsplit(url).hostname in LOOPBACK and urlsplit(url).scheme == "http"
     except ValueError:  # an address that cannot be read

@@ -57,6 +57,18 @@ def read_rows(
     return Rows(texts, labels, columns, "sha256:" + hashlib.sha256(data).hexdigest())
 
 
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without a mark and without NUL. Raises BadInput E_DATASET or E_LIMIT."""
+    return _text_of(path, _read(path))
+
+
+def _text_of(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(f"{_row_at(data, error.start, path)}: byte {error.start} is not UTF-8", path) from None
+
+
 def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
@@ -81,18 +93,21 @@ def _row_at(data: bytes, offset: int, path: Path) -> str:
 
 
 def _records(path: Path, data: bytes, needed: Sequence[str]) -> Iterator[dict[str, str]]:
-    try:
-        content = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _wrong(f"{_row_at(data, error.start, path)}: byte {error.start} is not UTF-8", path) from None
-    if path.suffix in {".jsonl", ".ndjson"}:
+    content = _text_of(path, data)
+    if is_json_lines(path):
         return _jsonl(content, path, needed)
-    if path.suffix == ".csv":
-        return _csv(content, path, needed)
-    raise _wrong(f"the kind {path.suffix or 'without an ending'!r} is not known", path, "a .csv or .jsonl file")
+    return csv_records(content, path, needed)
 
 
-def _csv(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+def is_json_lines(path: Path) -> bool:
+    """Whether a file holds JSON lines, and not CSV. BadInput E_DATASET for anything else."""
+    if path.suffix not in {".csv", ".jsonl", ".ndjson"}:
+        raise _wrong(f"the kind {path.suffix or 'without an ending'!r} is not known", path, "a .csv or .jsonl file")
+    return path.suffix != ".csv"
+
+
+def csv_records(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The rows by column. Raises BadInput E_DATASET."""
     lines = csv.reader(io.StringIO(content, newline=""), strict=True)
     number = -1
     try:
@@ -109,6 +124,13 @@ def _csv(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, 
 
 
 def _jsonl(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
+    for number, record in json_objects(content, path):
+        _require(list(record), needed, path, f"row {number}: ")
+        yield {name: _text(record[name], number, name, path) for name in needed}
+
+
+def json_objects(content: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSON lines, each with its row's number. Raises BadInput E_DATASET."""
     # Not splitlines: JSON text may hold U+2028 and other characters that Python takes for line ends.
     for number, line in enumerate(content.removesuffix("\n").split("\n") if content else [], start=1):
         try:
@@ -117,8 +139,7 @@ def _jsonl(content: str, path: Path, needed: Sequence[str]) -> Iterator[dict[str
             raise _wrong(f"row {number} is not JSON", path) from None
         if not isinstance(record, dict):
             raise _wrong(f"row {number} is not an object", path)
-        _require(list(record), needed, path, f"row {number}: ")
-        yield {name: _text(record[name], number, name, path) for name in needed}
+        yield number, record
 
 
 def _text(value: Any, number: int, name: str, path: Path) -> str:

@@ -106,7 +106,7 @@ def judge_model(
     base = _answers(suite, champion, clock, progress)[0] if champion else None
     size = champion.size_mb if champion else None
     evidence = measure(suite, answers, subject.name, subject.size_mb, base, size)
-    verdict = judge([g.gate() for g in spec.evaluate.gates], evidence, has_champion=champion is not None)
+    verdict = judge(spec.offline_gates(), evidence, has_champion=champion is not None)
     return Judged(verdict, evidence, golden)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from evals.gate import Gate
 from evals.replay import pairs_to_promote
 from pipelines.intake import Intake
 from pipelines.rollout import share_of
-from pipelines.spec import GateSpec, ReleaseSpec
+from pipelines.spec import ReleaseSpec
 
 
 def outlook(spec: ReleaseSpec, intake: Intake, recorded: int = 0) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def outlook(spec: ReleaseSpec, intake: Intake, recorded: int = 0) -> dict[str, A
         "service": spec.service,
         "artifact_digest": intake.candidate.artifact_digest,
         "champion": f"v{stable.version} {stable.digest[:19]}" if stable else None,
-        "gates": [_gate(g) for g in spec.evaluate.gates],
+        "gates": [_gate(g) for g in spec.offline_gates()],
         "steps": _steps(spec, shares, recorded, first=stable is None),
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
         "needs": _needs(spec, shares, first=stable is None),
@@ -87,8 +88,8 @@ def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
     )
 
 
-def _gate(gate: GateSpec) -> str:
-    bounds = {"at least": gate.min, "at most": gate.max, "at most this much worse than the champion:": gate.max_drop}
+def _gate(gate: Gate) -> str:
+    bounds = {"at least": gate.min, "at most": gate.max, "worse than the champion by less than": gate.margin}
     where = f" on each {gate.slices}" if gate.slices else ""
     return f"{gate.metric}{where}: " + ", ".join(
         f"{words} {value:g}" for words, value in bounds.items() if value is not None

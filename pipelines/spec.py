@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -16,123 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
-from pipelines.spec_replay import Attribute, Part, RecordSpec, ReplaySpec
-
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-"""Names of models, services, aliases: ASCII, 1 to 128 characters, no path or shell characters."""
-
-_MODEL_URI = re.compile(
-    rf"models:/(?P<name>{NAME.pattern})(?:/(?P<version>[1-9][0-9]{{0,9}})|@(?P<alias>{NAME.pattern}))"
-)
-_IMAGE_REF = re.compile(
-    r"(?=.{1,255}$)([a-z0-9]+([.-][a-z0-9]+)*(:\d{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
-    r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-MOST_ATTRIBUTES = 5
-MAX_DURATION_S = 30 * 86400.0
-
-
-class SpecProblem(ValueError):
-    """A field's value is wrong: carries the stable code that the command line prints."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-def _name(value: str) -> str:
-    if not NAME.fullmatch(value) or ".." in value:
-        raise SpecProblem("E_NAME", f"{value[:60]!r} is not a name: 1-128 of A-Z a-z 0-9 . _ - without '..'")
-    return value
-
-
-def _model_uri(value: str) -> str:
-    match = _MODEL_URI.fullmatch(value)
-    if match is None or ".." in value:
-        raise SpecProblem(_uri_code(value), f"{value[:80]!r} is not models:/NAME/VERSION or models:/NAME@ALIAS")
-    return value
-
-
-def _uri_code(value: str) -> str:
-    name, _, rest = value.removeprefix("models:/").partition("/")
-    if value.startswith("models:/") and NAME.fullmatch(name) and rest:
-        return "E_VERSION"
-    name, at, _ = value.removeprefix("models:/").partition("@")
-    return "E_ALIAS" if at and NAME.fullmatch(name) else "E_NAME"
-
-
-def _image_ref(value: str) -> str:
-    if not _IMAGE_REF.fullmatch(value):
-        raise SpecProblem(
-            "E_IMAGE", f"{value[:80]!r} is not an image: [HOST[:PORT]/]name[:tag][@sha256:64 hex digits], in lower case"
-        )
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    """Durations are numbers of seconds, or text with a unit."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        if match is None:
-            raise SpecProblem("E_DURATION", f"{value[:40]!r} is not a duration such as 90s, 5m, 2h or 1d")
-        value = float(match[1]) * _UNIT_S[match[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_DURATION_S:
-        raise SpecProblem("E_DURATION", f"{value!r} is not a duration between 0 and 30 days")
-    return float(value)
-
-
-def _strict_number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SpecProblem("E_THRESHOLD", f"{value!r} is not a finite number")
-    return value
-
-
-def _rising_quantiles(value: tuple[float, ...]) -> tuple[float, ...]:
-    if not value or not all(a < b for a, b in pairwise(value)):
-        raise SpecProblem("E_THRESHOLD", f"quantiles {list(value)} must rise strictly within (0, 1)")
-    return value
-
-
-def _attributes(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(value) > MOST_ATTRIBUTES or len(set(value)) < len(value):
-        raise SpecProblem("E_CONFIG", f"slices {list(value)[:10]} must be different, and at most {MOST_ATTRIBUTES}")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-ImageRef = Annotated[str, AfterValidator(_image_ref)]
-ModelUri = Annotated[str, AfterValidator(_model_uri)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
-Number = Annotated[float, BeforeValidator(_strict_number)]
-Quantile = Annotated[Number, Field(gt=0, lt=1)]
-MetricName = Literal["accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb"]
-
-
-class GateSpec(Part):
-    """One offline gate: an absolute bound (`min`, `max`), a margin to the champion (`max_drop`), or both."""
-
-    metric: MetricName
-    min: Number | None = None
-    max: Number | None = None
-    max_drop: Number | None = None
-    slices: str | None = Field(None, description="a column named in evaluate.slices: the gate holds for each value")
-
-    @model_validator(mode="after")
-    def _says_something(self) -> GateSpec:
-        if self.min is None and self.max is None and self.max_drop is None:
-            raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} needs min, max or max_drop")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} has min {self.min} above max {self.max}")
-        for name in ("min", "max", "max_drop"):
-            if (bound := getattr(self, name)) is not None and bound < 0:
-                raise SpecProblem("E_THRESHOLD", f"{name} {bound} of {self.metric} is negative")
-        return self
-
-    def gate(self) -> Gate:
-        """The same for `evals`."""
-        return Gate(self.metric, self.min, self.max, self.max_drop, self.slices)
+from pipelines.spec_gates import GateSpec, RolloutGates
+from pipelines.spec_replay import RecordSpec, ReplaySpec
+from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
 
 
 class EvaluateSpec(Part):
@@ -185,55 +70,6 @@ class ServeSpec(Part):
     )
 
 
-class ErrorsGate(Part):
-    """How much worse than stable the canary's error rate may be to be promoted, as a fraction of requests."""
-
-    margin: Annotated[Number, Field(gt=0, lt=1)] = 0.01
-
-
-class QualityGate(Part):
-    """How much lower than stable's the canary's scores may be, in [0, 1]: labels and ratings sent to `/feedback`."""
-
-    margin: Annotated[Number, Field(gt=0, lt=1, description="promote only when a loss of this much is disproven")] = (
-        0.02
-    )
-
-
-class DriftGate(Part):
-    """How much the canary may predict other classes than stable."""
-
-    max_ratio: Annotated[Number, Field(gt=1, le=100, description="the odds of each class may change this much")] = 2.0
-    action: Annotated[
-        Literal["hold", "warn"], Field(description="hold: wait for `shipway approve`; nobody is accused")
-    ] = "hold"
-
-
-class LatencyGate(Part):
-    """How much slower than stable the canary may be, as fractions: `tolerance` is allowed, `margin` is not."""
-
-    tolerance: Annotated[Number, Field(ge=0, le=10, description="slower by more than this sends home")] = 0.05
-    margin: Annotated[Number, Field(gt=0, le=10)] | None = Field(
-        default=None,
-        description="promote only when slower by this much is disproven at every quantile; null: not asked",
-    )
-    quantiles: Annotated[tuple[Quantile, ...], AfterValidator(_rising_quantiles)] = (0.5, 0.9, 0.99)
-
-    @model_validator(mode="after")
-    def _margin_above_tolerance(self) -> LatencyGate:
-        if self.margin is not None and self.margin <= self.tolerance:
-            raise SpecProblem("E_THRESHOLD", f"margin {self.margin:g} must exceed the tolerance of {self.tolerance:g}")
-        return self
-
-
-class RolloutGates(Part):
-    """What is judged on live traffic."""
-
-    errors: ErrorsGate = ErrorsGate()
-    latency: LatencyGate | None = LatencyGate()
-    quality: QualityGate | None = None
-    drift: DriftGate | None = DriftGate()
-
-
 class StepSpec(Part):
     """One step of the plan: a share, and whether a person must approve it first."""
 
@@ -282,8 +118,7 @@ class RolloutSpec(Part):
     ] = "timetable"
     harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 50
     slices: Annotated[
-        tuple[Attribute, ...],
-        AfterValidator(_attributes),
+        Attributes,
         Field(description="request headers, or body.PATH of a JSON body: errors and latency are judged for each value"),
     ] = ()
     label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
@@ -329,6 +164,22 @@ class ReleaseSpec(Part):
     def model_name(self) -> str:
         """The registered model's name."""
         return re.split("[/@]", self.model.removeprefix("models:/"))[0]
+
+    def offline_gates(self) -> tuple[Gate, ...]:
+        """What must hold on the evaluation's rows: its own gates, and the one on quality that live labels meet, too."""
+        own = tuple(gate.gate() for gate in self.evaluate.gates)
+        quality = self.rollout.gates.quality
+        said = {gate.metric for gate in own if gate.margin is not None and gate.slices is None}
+        if quality is None or quality.metric is None or quality.metric in said:
+            return own
+        return (*own, Gate(quality.metric, margin=quality.margin))
+
+    @model_validator(mode="after")
+    def _quality_is_measured(self) -> ReleaseSpec:
+        quality = self.rollout.gates.quality
+        if quality and quality.metric and quality.metric not in self.evaluate.metrics:
+            raise SpecProblem("E_CONFIG", f"rollout.gates.quality needs {quality.metric} in evaluate.metrics")
+        return self
 
     def digest(self) -> str:
         """What identifies this spec: changes with every value that is not a default."""

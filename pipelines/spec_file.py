@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import BadInput
-from pipelines.spec import ReleaseSpec, SpecProblem
+from pipelines.spec import ReleaseSpec
+from pipelines.spec_values import SpecProblem
 
 MAX_BYTES = 256 * 1024
 

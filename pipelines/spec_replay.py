@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.serving.recorder import Recording
-
-Attribute = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^(body(\.[A-Za-z0-9_-]+)+|[A-Za-z0-9-]+)$")]
-"""A header's name, or `body.` and the dotted path of a field in a JSON body."""
+from pipelines.spec_values import Attribute, Part
 
 MOST_RECORDED_BYTES = 4 * 1024**3
-
-
-class Part(BaseModel):
-    """A frozen piece of the spec that knows all of its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class RecordSpec(Part):

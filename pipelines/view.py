@@ -20,13 +20,29 @@ _PART = {
 }
 """What is being done in each phase that is not an end."""
 
+_DOING = {
+    Phase.OPEN: "it is evaluated",
+    Phase.EVALUATED: "smaller variants of it are tried",
+    Phase.COMPRESSED: "its bundle is built",
+    Phase.BUILT: "its server is started",
+    Phase.STAGED: "its server is questioned",
+    Phase.QUALIFIED: "it waits for its first users",
+    Phase.CANARY: "advanced to {pct:g} %",
+    Phase.BAKING: "advanced to {pct:g} %, its bake",
+    Phase.PROMOTING: "it is being promoted",
+}
+"""The same in words, for a person."""
+
+_WATCHED = frozenset({Phase.QUALIFIED, Phase.CANARY, Phase.BAKING})
+"""Phases in which the reason for waiting is that of the last look."""
+
 
 def release_view(release: Release) -> dict[str, Any]:
     """The release as plain data: what `status --json` and the API give."""
     candidate, champion = release.candidate, release.champion
     return {
         **release.summary(),
-        "reason": release.reason or _waiting(release),
+        "reason": why(release),
         "label": release.label,
         "step": release.step,
         "share_pct": release.confirmed_pct,
@@ -63,12 +79,20 @@ def canary_counts(release: Release) -> dict[str, int]:
     return counts
 
 
-def _waiting(release: Release) -> str:
-    """Why a running release is where it is: the last look's words."""
+def why(release: Release) -> str:
+    """In one sentence: why does it wait, or why did it advance, was it promoted, or did it go home?"""
+    if release.is_ended:
+        return release.reason
+    if release.paused:
+        return f"paused by a person at {release.confirmed_pct:g} %"
     look = release.last("looked")
-    if look is not None and release.phase in {Phase.CANARY, Phase.BAKING}:
-        return str(look.data["why"])
-    return progress(release) if release.phase is Phase.QUALIFIED else ""
+    entered = release.last("entered")
+    if release.phase in _WATCHED and look and (entered is None or look.seq > entered.seq):
+        return f"waits at {release.confirmed_pct:g} %: {look.data['why']}"
+    if release.phase is Phase.QUALIFIED and release.last("replayed"):
+        return progress(release)
+    doing = _DOING[release.phase].format(pct=release.confirmed_pct)
+    return f"{doing}: {release.reason}" if release.reason else doing
 
 
 def _verdicts(release: Release) -> list[dict[str, Any]]:

@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.replay import ReplayState
 from evals.strata import Stratum
 from pipelines.release import Release
-from pipelines.spec import LatencyGate, RolloutSpec
+from pipelines.spec import RolloutSpec
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,12 @@ class Watch:
 
 def canary_plan(plan: RolloutSpec, release: Release | None = None) -> CanaryPlan:
     """The judge's plan of a spec, with what was declared when the release met its first users."""
-    latency, quality, drift = plan.gates.latency, plan.gates.quality, plan.gates.drift
+    drift = plan.gates.drift
     declared = release.last("judging") if release else None
-    return CanaryPlan(
+    return CanaryPlan.of(
+        plan.gates.gates(),
         alpha=plan.alpha,
         alpha_promote=plan.alpha_promote,
-        error_margin=plan.gates.errors.margin,
-        latency_tolerance=latency.tolerance if latency else None,
-        latency_margin=latency.margin if latency else None,
-        latency_quantiles=latency.quantiles if latency else LatencyGate().quantiles,
-        quality_margin=quality.margin if quality else None,
         drift_ratio=drift.max_ratio if drift else None,
         has_slices=bool(plan.slices),
         labels_arrive=bool(declared.data["labels_arrive"]) if declared else True,

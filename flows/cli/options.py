@@ -50,6 +50,31 @@ def find_release(ports: Ports, release_id: str | None) -> Release:
     return ports.ledger.load(newest.id)
 
 
+def gateway_url(service: str) -> str:
+    """Where a service's gateway listens. DependencyDown where it does not run."""
+    from pipelines.errors import DependencyDown
+    from pipelines.units import gateway_name
+
+    _, ports = open_ports()
+    url = ports.runtime.status(gateway_name(ports.services.load(service).name)).url
+    if not url:
+        raise DependencyDown(f"the gateway of {service} does not run", code="E_NOT_READY", hint="shipway up")
+    return url
+
+
+def seconds_of(duration: str, field: str) -> float:
+    """How many seconds are `90s`, `5m`, `2h` or `1d`? BadInput E_DURATION."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from pipelines.errors import BadInput
+    from pipelines.spec_values import Seconds
+
+    try:
+        return float(TypeAdapter(Seconds).validate_python(duration))
+    except ValidationError as error:
+        raise BadInput(str(error.errors()[0]["ctx"]["error"]), code="E_DURATION", field=field) from None
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     typer.echo(json.dumps(value, indent=2, default=str))

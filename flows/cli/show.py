@@ -1,4 +1,4 @@
-"""`shipway status | list | verify`: what serves which share right now and why, and is the record true?"""
+"""`shipway status | list | evidence | verify`: what serves which share and why, what speaks for it, is it true?"""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(status)
     app.command("list")(list_releases)
+    app.command()(evidence)
     app.command()(verify)
 
 
@@ -55,6 +56,26 @@ def list_releases(as_json: AsJson = False) -> None:
         )
     if not found:
         typer.echo("no release yet: shipway release release.yaml")
+
+
+def evidence(
+    release_id: ReleaseId = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it, too: a file that ends in .svg or .png.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the evidence on a canary against its boundaries: now, at its largest, and when it crossed."""
+    from flows.evidence_text import evidence_text
+    from pipelines.evidence_series import evidence_series
+
+    _, ports = open_ports()
+    series = evidence_series(find_release(ports, release_id))
+    if plot is not None:
+        from flows.evidence_picture import write_picture
+
+        write_picture(series, plot)
+    print_json(series.as_dict()) if as_json else typer.echo(evidence_text(series))
 
 
 def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.options import AsJson, open_home, open_ports
+from flows.cli.options import AsJson, gateway_url, open_home
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def traffic(
     from flows.traffic import read_texts, run_traffic_command
 
     run_traffic_command(
-        url or _gateway_url(service), service, read_texts(data, text), rps, duration_s, report, as_json=as_json
+        url or gateway_url(service), service, read_texts(data, text), rps, duration_s, report, as_json=as_json
     )
 
 
@@ -41,14 +41,3 @@ def demo(as_json: AsJson = False) -> None:
     from flows.demo.story import run_demo
 
     raise typer.Exit(run_demo(open_home().root, json_out=as_json))
-
-
-def _gateway_url(service: str) -> str:
-    from pipelines.errors import DependencyDown
-    from pipelines.units import gateway_name
-
-    _, ports = open_ports()
-    url = ports.runtime.status(gateway_name(ports.services.load(service).name)).url
-    if not url:
-        raise DependencyDown(f"the gateway of {service} does not run", code="E_NOT_READY", hint="shipway up")
-    return url

@@ -1,4 +1,4 @@
-"""The read-only JSON API of `shipway up`, on loopback: services, releases, and metrics for Prometheus."""
+"""The read-only JSON API of `shipway up`, on loopback: services, releases, evidence, and metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from flows.evidence_picture import draw
 from flows.web.release_metrics import metrics_text
 from pipelines.errors import BadInput, NotFound, ShipwayError
+from pipelines.evidence_series import EvidenceSeries, evidence_series
 from pipelines.ports import Now, Ports
 from pipelines.units import gateway_name, replicas_of
 from pipelines.view import release_view
@@ -33,6 +35,13 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
     async def release(request: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(_release, ports, request.match_info["id"]))
 
+    async def evidence(request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(lambda: _evidence(ports, request.match_info["id"]).as_dict()))
+
+    async def picture(request: web.Request) -> web.Response:
+        svg = await asyncio.to_thread(lambda: draw(_evidence(ports, request.match_info["id"]), "svg"))
+        return web.Response(body=svg, content_type="image/svg+xml")
+
     async def metrics(_: web.Request) -> web.Response:
         text = await asyncio.to_thread(metrics_text, ports)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -45,6 +54,8 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
     app.router.add_get("/api/services", services)
     app.router.add_get("/api/releases", releases)
     app.router.add_get("/api/releases/{id}", release)
+    app.router.add_get("/api/releases/{id}/evidence", evidence)
+    app.router.add_get("/api/releases/{id}/evidence.svg", picture)
     app.router.add_get("/metrics", metrics)
     return app
 
@@ -93,6 +104,10 @@ def _service(ports: Ports, name: str, now: Now) -> dict[str, Any]:
 def _release(ports: Ports, release_id: str) -> dict[str, Any]:
     release = ports.ledger.load(release_id)
     return {**release_view(release), "events": [vars(e) for e in release.events]}
+
+
+def _evidence(ports: Ports, release_id: str) -> EvidenceSeries:
+    return evidence_series(ports.ledger.load(release_id))
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

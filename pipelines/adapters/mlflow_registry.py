@@ -6,8 +6,6 @@ without history, so `mark` reads, checks, writes and reads back, under the lock 
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.alias_moves import BUNDLE_TAG, alias_moved, check_expected
+from pipelines.adapters.mlflow_client import SQLITE, open_client
 from pipelines.adapters.mlflow_errors import is_absent, is_race, mapped
 from pipelines.adapters.model_uri import ModelRef, check_alias, check_model_name, no_such_version, parse_model_uri
 from pipelines.ports import RegisteredVersion
@@ -23,18 +22,6 @@ from pipelines.ports import RegisteredVersion
 EXPERIMENT = "shipway"
 ARTIFACT_PATH = "bundle"
 TRIES = 4
-
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
-"""Read by MLflow when it is imported or used; what the user has set wins. A server that is down is told in seconds."""
-
-_SQLITE = "sqlite:///"
 
 
 class MlflowRegistry:
@@ -114,16 +101,7 @@ class MlflowRegistry:
     @cached_property
     def _client(self) -> Any:
         """MLflow's client; the first one migrates a new database, which takes seconds."""
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
-        os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"
-        for noisy in ("alembic", "urllib3.connectionpool"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        if self._uri.startswith(_SQLITE):
-            Path(self._uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        return open_client(self._uri)
 
     def _find(self, name: str, number: int) -> RegisteredVersion | None:
         from mlflow.exceptions import MlflowException
@@ -169,7 +147,7 @@ class MlflowRegistry:
         known = self._client.get_experiment_by_name(EXPERIMENT)
         if known is not None:
             return str(known.experiment_id)
-        root = self._artifact_root if self._uri.startswith(_SQLITE) else None
+        root = self._artifact_root if self._uri.startswith(SQLITE) else None
         location = (root / EXPERIMENT).absolute().as_uri() if root else None
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from evals.canary import MOST_SLICES
+from evals.canary_plan import MOST_SLICES
 
 IN_BODY = "body."
 LONGEST = 64

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from evals.drift import step_of_value
 from evals.strata import GRID_RATIO, ArmCounts, Cohort, Stratum
 from pipelines.serving.split import TrafficSplit
 
@@ -31,6 +33,7 @@ class _Arm:
     steps: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
+    values: Counter[int] = field(default_factory=Counter)
     slices: dict[str, _Arm] = field(default_factory=dict)
 
     def counts(self) -> ArmCounts:
@@ -40,9 +43,16 @@ class _Arm:
         for step in sorted(self.steps):
             left -= self.steps[step]
             over[step] = left
-        slices = {name: part.counts() for name, part in self.slices.items()}
-        counts = (self.routed, self.errors, self.timeouts)
-        return ArmCounts(*counts, over, dict(self.scores), dict(self.classes), slices)
+        return ArmCounts(
+            self.routed,
+            self.errors,
+            self.timeouts,
+            over,
+            dict(self.scores),
+            dict(self.classes),
+            {name: part.counts() for name, part in self.slices.items()},
+            values=dict(self.values),
+        )
 
 
 @dataclass
@@ -129,6 +139,11 @@ class Intervals:
         """What the arm answered, as one class; rare ones of an interval are gathered."""
         classes = ticket.interval.arms[ticket.arm].classes
         classes[name if name in classes or len(classes) < MOST_CLASSES else OTHER] += 1
+
+    def valued(self, ticket: Ticket, text: str) -> None:
+        """What the arm answered, or how sure it was, as a number; anything else is not counted."""
+        with suppress(ValueError):
+            ticket.interval.arms[ticket.arm].values[step_of_value(float(text))] += 1
 
     def failed(self, ticket: Ticket) -> None:
         """The arm failed fast: an error without a latency."""

@@ -8,7 +8,6 @@ labelled (a cohort), so that the judge sees where one arm's labels are missing.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,6 +119,6 @@ def _score(name: str, value: Any) -> float:
             raise LabelRefused(422, "E_LABEL", "correct", "true or false is expected")
         return float(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= 1:
+    if not is_number or not 0 <= value <= 1:
         raise LabelRefused(422, "E_LABEL", "score", "a number from 0 to 1 is expected")
     return float(value)

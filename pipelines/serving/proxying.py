@@ -172,6 +172,7 @@ class Proxy:
         predicted = upstream.headers.get("x-shipway-class")
         if predicted is not None:
             self._intervals.predicted(ticket, predicted[:LONGEST])
+        self._intervals.valued(ticket, upstream.headers.get("x-shipway-value", ""))
         self._labels.answered(request_id, ticket, upstream.headers.get("x-shipway-model-version", ""))
 
     async def _send(self, arm: Arm, asked: _Asked) -> aiohttp.ClientResponse:

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary import ERRORS, CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import ERRORS, CanaryState
 from evals.graded import TAIL
 from evals.judgement import judge_canary
 from evals.latency import EXCEEDANCE, LatencyState, histogram

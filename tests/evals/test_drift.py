@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 
-from evals.canary import CanaryPlan, CanaryState, absorb
-from evals.drift import MOST_CLASSES, OTHER, Drift, DriftState
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
+from evals.drift import MOST_CLASSES, OTHER, Drift, DriftState, step_of_value
 from evals.judgement import judge_canary
 from evals.strata import ArmCounts, Stratum
 
@@ -56,3 +58,43 @@ def test_rare_classes_share_a_place():
         state = test.absorb(state, stratum(number, classes, classes))
     assert (len(state.classes), state.classes[-1], state.bank.rows) == (MOST_CLASSES + 1, OTHER, 2 * (MOST_CLASSES + 1))
     assert DriftState.from_dict(json.loads(json.dumps(state.as_dict()))) == state
+
+
+def sure(rng, number, canary, stable):
+    """How sure both arms are of what they say: beta-distributed around these means."""
+
+    def arm(n, mean):
+        values = np.rint(1000 * rng.beta(20 * mean, 20 - 20 * mean, n)).astype(int)
+        steps, counts = np.unique(values, return_counts=True)
+        return ArmCounts(n, values=dict(zip(steps.tolist(), counts.tolist(), strict=True)))
+
+    arms = arm(200, stable), arm(50, canary)
+    return Stratum(number, "boot", 5.0 * number, 5.0 * number + 5, 20.0, *arms)
+
+
+def test_a_canary_that_is_less_sure_waits():
+    """The same classes, but values from other tenths of stable's."""
+    rng, state = np.random.default_rng(3), CanaryState()
+    for number in range(60):
+        state = absorb(PLAN, state, sure(rng, number, 0.7, 0.85))
+    verdict = judge_canary(PLAN, state)
+    assert (verdict.roll_back, "stable's tenth" in verdict.shifted) == (False, True)
+    assert CanaryState.from_dict(json.loads(json.dumps(state.as_dict()))) == state
+
+
+def test_equal_values_do_not_shift():
+    """Of 20 releases none waits, while stable itself becomes less and less sure."""
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        state = CanaryState()
+        for number in range(60):
+            state = absorb(PLAN, state, sure(rng, number, 0.85 - number / 400, 0.85 - number / 400))
+        assert judge_canary(PLAN, state).shifted == ""
+
+
+def test_numbers_of_any_size_have_a_step():
+    """Small ones by thousandths, large ones by a percent, in order."""
+    values = [-1e300, -70.0, -1.0, -0.25, 0.0, 0.0004, 0.25, 1.0, 1.02, 70.0, 1e300]
+    steps = [step_of_value(value) for value in values]
+    assert steps == sorted(steps)
+    assert (step_of_value(0.25), step_of_value(1.0), step_of_value(-1.0)) == (250, 1000, -1000)

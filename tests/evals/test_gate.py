@@ -12,8 +12,8 @@ from evals.gate import Gate, Outcome, Reason, Verdict, judge
 from evals.paired import mean_difference
 from evals.slices import too_few
 
-MARGIN = Gate("accuracy", max_drop=0.02)
-GUARD = Gate("accuracy", max_drop=0.05, slices="topic")
+MARGIN = Gate("accuracy", margin=0.02)
+GUARD = Gate("accuracy", margin=0.05, slices="topic")
 
 
 def evidence(*found):
@@ -137,17 +137,24 @@ def test_slices_of_other_columns_do_not_count():
 def test_without_a_champion_margins_are_not_judged():
     """A first release passes its margins with a note; its absolute bounds hold."""
     measured = Measurement("accuracy", 0.8, n=500)
-    both = Gate("accuracy", min=0.7, max_drop=0.02)
+    both = Gate("accuracy", min=0.7, margin=0.02)
     verdict = judge([both], evidence(measured), has_champion=False)
     assert verdict.outcome is Outcome.PASS
     assert "no champion yet, the margin is not judged" in verdict.because()
-    assert outcome(Gate("accuracy", min=0.9, max_drop=0.02), measured, has_champion=False) is Outcome.FAIL
+    assert outcome(Gate("accuracy", min=0.9, margin=0.02), measured, has_champion=False) is Outcome.FAIL
 
 
 def test_a_margin_without_its_comparison_is_an_error():
     """A champion that was not compared does not pass silently, even where the absolute bound holds."""
-    both = Gate("accuracy", min=0.7, max_drop=0.02)
+    both = Gate("accuracy", min=0.7, margin=0.02)
     assert outcome(both, Measurement("accuracy", 0.8, n=500)) is Outcome.ERROR
+
+
+def test_a_loss_within_the_tolerance_is_no_failure():
+    """Proven, and beyond the margin: a failure, unless so much was declared to be tolerable; then it cannot tell."""
+    loss = paired(60, 10, 1000)
+    assert outcome(Gate("accuracy", margin=0.04), loss) is Outcome.FAIL
+    assert outcome(Gate("accuracy", margin=0.04, tolerance=0.035), loss) is Outcome.INCONCLUSIVE
 
 
 def test_the_worst_answer_decides():

@@ -10,7 +10,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evals.canary import CanaryPlan, CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.guards import RoutedShare, without
 from evals.judgement import judge_canary
 from evals.strata import ArmCounts, Cohort, Stratum
@@ -38,7 +40,7 @@ def test_the_ordered_share_gives_an_expectation_of_one(share):
     bets = RoutedShare(share)
     factors = np.exp(bets.log_factors(np.zeros((13, 2), int), np.array([(n, 12 - n) for n in range(13)])))
     chances = np.array([math.comb(12, n) * share**n * (1 - share) ** (12 - n) for n in range(13)])
-    assert chances @ factors == pytest.approx(np.ones(6))
+    assert chances @ factors == pytest.approx(np.ones(7))
 
 
 def test_a_router_that_misroutes_voids_the_rest():

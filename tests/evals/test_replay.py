@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary import CanaryPlan, CanaryState
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
 from evals.replay import Pair, ReplayState, allowed_disagreement, pairs_to_promote, sign_log_e
 

@@ -123,8 +123,8 @@ def test_the_same_model_passes_every_margin():
     suite = suite_of()
     same = answers_of(suite, answering(range(50, 90)))
     evidence = measure(suite, same, "candidate", 10.0, same, 10.0)
-    gates = [Gate(metric, max_drop=0.02) for metric in METRICS]
-    gates += [Gate(metric, max_drop=0.02, slices="topic") for metric in METRICS[:3]]
+    gates = [Gate(metric, margin=0.02) for metric in METRICS]
+    gates += [Gate(metric, margin=0.02, slices="topic") for metric in METRICS[:3]]
     assert judge(gates, evidence, has_champion=True).outcome is Outcome.PASS
 
 
@@ -134,7 +134,7 @@ def test_a_model_that_is_broken_on_one_topic_fails_there():
     rail = [i for i, topic in enumerate(suite.columns["topic"]) if topic == "rail"]
     champion, candidate = answers_of(suite, answering()), answers_of(suite, answering(rail[:40]))
     evidence = measure(suite, candidate, "candidate", 10.0, champion, 10.0)
-    verdict = judge([Gate("accuracy", max_drop=0.05, slices="topic")], evidence, has_champion=True)
+    verdict = judge([Gate("accuracy", margin=0.05, slices="topic")], evidence, has_champion=True)
     assert verdict.outcome is Outcome.FAIL
     assert "accuracy on topic=rail is worse than the champion by" in verdict.because()
 

@@ -160,7 +160,7 @@ ODD = (
     gzip.compress(b"x" * 100_000_000, 9),
 )
 PATHS = st.sampled_from(
-    ["/v2/models/m/infer", "/invocations", "/v2/models/other/infer", "/%2e%2e/x", "/ping", "//", "/v2"]
+    ["/v2/models/m/infer", "/invocations", "/feedback", "/v2/models/other/infer", "/%2e%2e/x", "/ping", "//", "/v2"]
 )
 HEADERS = st.sampled_from(
     [
@@ -185,11 +185,36 @@ def target(request: pytest.FixtureRequest) -> Target:
     return request.getfixturevalue(request.param)
 
 
-@API.parametrize()
+@API.exclude(path="/feedback").parametrize()
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case, target):
     """By `docs/openapi.yaml`: status, kind of content and form of whatever is answered to right and wrong requests."""
     case.call_and_validate(base_url=str(target.client.base_url), checks=DESCRIBED)
+
+
+@API.include(path="/feedback").parametrize()
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_word_on_a_label_is_as_described(case, gateway):
+    """Only the gateway knows labels; whatever is sent as one."""
+    case.call_and_validate(base_url=str(gateway.client.base_url), checks=DESCRIBED)
+
+
+@pytest.mark.parametrize(
+    ("more", "statuses"),
+    [
+        ({"score": 0.5}, [200, 409]),
+        ({"correct": True, "model_version": "none"}, [409, 409]),
+        ({"score": 0.5, "correct": True}, [422, 422]),
+    ],
+)
+def test_a_label_of_an_answer_is_answered_as_described(gateway, more, statuses):
+    """The first and the second one of a request that was answered."""
+    answer = gateway.client.post("/v2/models/m/infer", json=GOOD)
+    body = {"request_id": answer.headers["x-request-id"], **more}
+    said = [gateway.client.post("/feedback", json=body) for _ in range(2)]
+    for one in said:
+        API["/feedback"]["POST"].validate_response(one)
+    assert [one.status_code for one in said] == statuses
 
 
 def test_any_body_is_answered_below_500(target):

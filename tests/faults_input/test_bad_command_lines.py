@@ -49,6 +49,7 @@ FILES: dict[str, str | bytes] = {
     "binary.yaml": b"\xff\xfe\x00",
     "backup.db": "not a ledger",
     "rows.csv": "text,label\n",
+    "labels.csv": "request_id,score\nr1,1\n",
 }
 
 ROWS: dict[str, tuple[tuple[str | bytes, ...], str]] = {
@@ -81,6 +82,15 @@ ROWS: dict[str, tuple[tuple[str | bytes, ...], str]] = {
     "down without a service": (("down", "nothing"), "E_NOT_FOUND"),
     "backup over a file": (("backup", "backup.db"), "E_PATH"),
     "restore into a used home": (("restore", "backup.db"), "E_HOME_USED"),
+    "labels from nowhere": (("feedback", "alone"), "E_OPTION"),
+    "a file to follow": (("feedback", "alone", "--data", "labels.csv", "--follow"), "E_OPTION"),
+    "labels of odd times": (("feedback", "alone", "--mlflow", "x", "--since", "5"), "E_DURATION"),
+    "labels for elsewhere": (("feedback", "alone", "--data", "labels.csv", "--url", "http://10.0.0.1"), "E_URL"),
+    "labels of nothing": (("feedback", "alone", "--data", "rows.csv", "--url", "http://127.0.0.1:9"), "E_DATASET"),
+    "labels for an unknown service": (("feedback", "none", "--data", "labels.csv"), "E_NOT_FOUND"),
+    "another kind of picture": (("evidence", "ended", "--plot", "x.pdf"), "E_PLOT"),
+    "a picture of nothing": (("evidence", "ended", "--plot", "x.svg"), "E_NO_EVIDENCE"),
+    "evidence of an unknown release": (("evidence", "x"), "E_NOT_FOUND"),
     "rows without a row": (("traffic", "alone", "--data", "rows.csv"), "E_NOT_READY|E_DATASET"),
 }
 NO_INPUT = {"rows without a row"}

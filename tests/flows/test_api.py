@@ -22,11 +22,13 @@ from pipelines.adapters.memory import (
 from pipelines.adapters.memory_registry import MemoryRegistry
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import DependencyDown
+from pipelines.evidence_series import evidence_series
 from pipelines.ports import Now, Ports
 from pipelines.reconcile import reconcile
 from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
 from pipelines.view import phase_seconds, release_view
+from tests.pipelines.test_tick import World
 
 CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")
 NOW = Now(500.0, 5.0)
@@ -166,6 +168,25 @@ def test_a_release_is_its_view_and_its_events(ports):
     assert found == json.loads(json.dumps(release_view(in_canary())))
 
 
+def test_the_evidence_is_the_series_and_its_picture(ports):
+    """What `shipway evidence` shows."""
+    world = World()
+    world.look_until(Phase.PROMOTED)
+    ports.ledger.chains["r1"] = list(world.release.events)
+    assert get(ports, "/api/releases/r1/evidence") == json.loads(json.dumps(evidence_series(world.release).as_dict()))
+    status, kind, body = ask(ports, "/api/releases/r1/evidence.svg")
+    assert (status, kind, "<svg" in body) == (200, "image/svg+xml", True)
+
+
+def test_no_evidence_is_no_picture(ports):
+    """Of an unknown release, and of one that no user met."""
+    ports.ledger.chains["r1"] = list(World().release.events)
+    assert get(ports, "/api/releases/r1/evidence")["lines"] == []
+    assert error(ports, "/api/releases/r1/evidence.svg") == (422, "E_NO_EVIDENCE")
+    for path in ("/api/releases/r9/evidence", "/api/releases/r9/evidence.svg"):
+        assert error(ports, path) == (404, "E_NOT_FOUND")
+
+
 @pytest.mark.parametrize("path", ["/api/releases/r9", "/api/releases/..%2f..%2fetc", "/api/releases/r1'--"])
 def test_an_unknown_release_is_a_404(ports, path):
     """In JSON, with the stable code."""
@@ -238,7 +259,7 @@ def test_metrics_of_an_empty_ledger(ports):
 def test_a_view_of_a_running_release():
     """Where it is, why, what was judged, and who saw it."""
     view = release_view(in_canary())
-    assert (view["phase"], view["share_pct"], view["reason"]) == ("canary", 5, "22 requests are too few")
+    assert (view["phase"], view["share_pct"], view["reason"]) == ("canary", 5, "waits at 5 %: 22 requests are too few")
     assert (view["candidate"]["bundle_digest"], view["champion"]) == ("sha256:b", {"version": 2})
     assert view["verdicts"][0]["reasons"][0]["sentence"] == "0.91 ≥ 0.9"
     assert view["steps"] == [{"pct": 5, "at": 121.0}]

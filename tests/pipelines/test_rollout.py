@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pipelines.ports import Command
 from pipelines.release import EXPOSED, MOVES, Candidate, Phase, Release
 from pipelines.rollout import Advance, Hold, Promote, RollBack, Situation, decide, share_of
-from pipelines.spec import DriftGate, RolloutGates, RolloutSpec, StepSpec
+from pipelines.spec import RolloutSpec, StepSpec
+from pipelines.spec_gates import DriftGate, RolloutGates
 
 PLAN = RolloutSpec(
     steps=(StepSpec(pct=5), StepSpec(pct=50)), hold_s=10.0, bake_s=20.0, look_s=1.0, lease_s=10.0, deadline_s=100.0

@@ -41,7 +41,44 @@ def test_the_command_line_replaces_the_model():
     assert parse_spec(BASE, model="models:/sentiment@challenger").model == "models:/sentiment@challenger"
 
 
+def test_the_margin_on_live_labels_holds_on_the_evaluations_rows_too():
+    """One gate, twice asked; a stricter one of the evaluation's own stands in its place."""
+    quality = "rollout: {gates: {quality: {margin: 0.03}}}\n"
+    assert [(g.metric, g.margin) for g in parse_spec(BASE + quality).offline_gates()] == [
+        ("accuracy", None),
+        ("accuracy", 0.03),
+    ]
+    own = BASE.replace("min: 0.5", "margin: 0.01") + quality
+    assert [(g.metric, g.margin) for g in parse_spec(own).offline_gates()] == [("accuracy", 0.01)]
+    live_only = BASE + "rollout: {gates: {quality: {margin: 0.03, metric: null}}}\n"
+    assert [g.margin for g in parse_spec(live_only).offline_gates()] == [None]
+
+
+def test_the_former_word_for_margin_is_still_read():
+    """Records of earlier releases say max_drop."""
+    assert parse_spec(BASE.replace("min: 0.5", "max_drop: 0.02")).evaluate.gates[0].margin == 0.02
+
+
 BAD = {
+    "quality is not measured": (
+        BASE.replace("  data:", "  metrics: [macro_f1]\n  data:").replace("metric: accuracy", "metric: macro_f1")
+        + "rollout: {gates: {quality: {}}}\n",
+        "E_CONFIG",
+        "",
+        "",
+    ),
+    "tolerance above margin": (
+        BASE.replace("min: 0.5", "margin: 0.02, tolerance: 0.03"),
+        "E_THRESHOLD",
+        "evaluate.gates.0",
+        "",
+    ),
+    "margin of one": (
+        BASE + "rollout: {gates: {errors: {margin: 1}}}\n",
+        "E_THRESHOLD",
+        "rollout.gates.errors.margin",
+        "",
+    ),
     "unknown key": (BASE + "rolout: {}\n", "E_CONFIG", "rolout", "rollout"),
     "unknown nested key": (BASE + "rollout: {holds: 3}\n", "E_CONFIG", "rollout.holds", "hold_s"),
     "path in the name": (BASE.replace("models:/sentiment/3", "models:/../x/3"), "E_NAME", "model", ""),

@@ -95,3 +95,16 @@ def test_a_step_is_the_first_threshold_that_is_not_exceeded(ms):
     """The grid covers every latency."""
     step = step_of(ms)
     assert threshold_ms(step - 1) * (1 - 1e-6) <= ms <= threshold_ms(step) * (1 + 1e-6)
+
+
+def test_predicted_numbers_are_counted_by_their_step():
+    """What is no number is left out."""
+    intervals = Intervals("b", 1.0, 0.0)
+    for text in ("0.75", "0.75", "-3e9", "", "nan", "inf", "sure"):
+        ticket = intervals.routed("stable")
+        intervals.valued(ticket, text)
+        intervals.answered(ticket, 5.0)
+    intervals.cut(1.0, HOME)
+    (found,) = intervals.decided_after(-1)
+    assert (found.stable.values[750], sum(found.stable.values.values())) == (2, 3)
+    assert Stratum.from_dict(found.as_dict()) == found

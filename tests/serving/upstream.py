@@ -34,6 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.send_header("x-shipway-model-version", sys.argv[2])
         self.send_header("x-shipway-class", f"class-{sys.argv[2]}")
+        self.send_header("x-shipway-value", "0.75")
         self.end_headers()
         self.wfile.write(body)
 

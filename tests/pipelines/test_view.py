@@ -1,0 +1,74 @@
+"""Does a person read in one sentence why a release waits, advanced, was promoted or went home?"""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.ports import Command
+from pipelines.release import ENDS, MOVES, Phase, Release
+from pipelines.view import why
+from tests.pipelines.test_tick import World
+
+
+def test_a_canary_says_why_it_advanced_and_then_why_it_waits():
+    """The last look's words, once there is one in this step."""
+    world = World()
+    world.look()
+    assert why(world.release) == "advanced to 10 %: the first users"
+    world.look()
+    assert why(world.release).startswith("waits at 10 %: ")
+    world.look_until(Phase.BAKING)
+    assert why(world.release).startswith("advanced to 90 %, its bake: ")
+
+
+def test_a_paused_canary_says_that_a_person_wanted_it():
+    """Until somebody lets it go on."""
+    world = World()
+    world.look()
+    for verb, said in (("pause", "paused by a person at 10 %"), ("resume", "waits at 10 %: ")):
+        world.ports.inbox.send(Command(verb, "r1", verb, "me", ""))
+        world.look()
+        assert why(world.release).startswith(said)
+
+
+def test_a_promoted_release_says_what_was_proven():
+    """With the counts."""
+    world = World()
+    world.look_until(Phase.PROMOTED)
+    assert why(world.release).startswith("canary 0 of ")
+
+
+def test_a_release_that_went_home_says_what_was_wrong():
+    """With the counts of both arms."""
+    world = World()
+    world.look()
+    world.look_until(Phase.ROLLED_BACK, errors=10)
+    assert why(world.release).startswith("errors: canary ")
+
+
+def test_an_abort_names_who_wanted_it():
+    """And why."""
+    world = World()
+    world.look()
+    world.ports.inbox.send(Command("c", "r1", "abort", "me", "lunch"))
+    world.look()
+    assert why(world.release) == "abort by me: lunch"
+
+
+@pytest.mark.parametrize("phase", [p for p in Phase if p not in ENDS])
+def test_every_phase_has_a_sentence(phase):
+    """Also where nothing was said when it was entered."""
+    release = Release().record(0.0, "opened", id="r", service="s", spec={}, spec_digest="")
+    for step in path_to(phase):
+        release = release.enter(step, 1.0)
+    assert why(release)
+
+
+def path_to(phase: Phase) -> list[Phase]:
+    """The moves from the beginning to a phase, one of the shortest."""
+    paths: dict[Phase, list[Phase]] = {Phase.OPEN: []}
+    for _ in Phase:
+        for known, path in list(paths.items()):
+            for move in MOVES[known]:
+                paths.setdefault(move, [*path, move])
+    return paths[phase]
