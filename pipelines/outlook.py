@@ -83,7 +83,8 @@ def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
     shared_s = sum(share / 100 * rollout.hold_s for share in shares[:-1]) + shares[-1] / 100 * rollout.bake_s
     planned_s = len(rollout.steps) * rollout.hold_s + rollout.bake_s
     return (
-        f"about {requests} canary requests without errors; {requests / shared_s:.2g} requests/s decide within the "
+        f"{'without its replay ' if rollout.replay else ''}about {requests} canary requests without errors; "
+        f"{requests / shared_s:.2g} requests/s decide within the "
         f"planned {planned_s:g} s, and {requests * 100 / shares[-1] / rollout.deadline_s:.2g} by the deadline"
     )
 
