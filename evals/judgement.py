@@ -83,7 +83,7 @@ def judge_canary(plan: CanaryPlan, state: CanaryState) -> CanaryVerdict:
         promote=is_harmless and not roll_back and not void,
         guilty=tuple(c.name for c in guilty),
         sentence=said + doubts(unreliable),
-        progress=_progress(plan, found, charges),
+        progress={"together": round(harm / threshold, 4), **_progress(plan, found, charges)},
         canary_requests=state.canary.requests,
         canary_errors=state.canary.errors,
         stable_requests=state.stable.requests,
