@@ -18,6 +18,7 @@ from pipelines.home import Home
 from pipelines.intake import Intake, take_in
 from pipelines.ports import Ports
 from pipelines.release import Release
+from pipelines.replaying import nothing_recorded
 from pipelines.spec import ReleaseSpec, RolloutSpec, ServeSpec
 
 
@@ -42,6 +43,8 @@ def opened(
         return
     with tempfile.TemporaryDirectory(prefix="shipway-") as temp:
         intake = take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(temp), force=force)
+        if spec.rollout.replay and intake.facts()["champion"] and not ports.replays.recorded(spec.service):
+            raise nothing_recorded(spec.service)
         with hold(ports, spec.service, who) as held:
             if ports.ledger.releases(unfinished=True, service=spec.service):
                 raise busy(ports, ports.ledger.releases(unfinished=True, service=spec.service)[0])

@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 from evals.gate import Gate
+from evals.replay import pairs_to_promote
 from pipelines.intake import Intake
 from pipelines.rollout import share_of
 from pipelines.spec import ReleaseSpec
 
 
-def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
-    """The plan as plain data: versions, gates, steps, and what traffic it needs."""
+def outlook(spec: ReleaseSpec, intake: Intake, recorded: int = 0) -> dict[str, Any]:
+    """The plan as plain data: versions, gates, steps, and what traffic it needs, `recorded` requests being at hand."""
     rollout = spec.rollout
     stable = intake.service.stable if intake.service else None
     shares = [share_of(rollout, step) for step in range(len(rollout.steps) + 1)]
@@ -23,7 +24,7 @@ def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
         "artifact_digest": intake.candidate.artifact_digest,
         "champion": f"v{stable.version} {stable.digest[:19]}" if stable else None,
         "gates": [_gate(g) for g in spec.offline_gates()],
-        "steps": _steps(spec, shares, first=stable is None),
+        "steps": _steps(spec, shares, recorded, first=stable is None),
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
         "needs": _needs(spec, shares, first=stable is None),
         "left_behind": list(intake.left_behind),
@@ -38,7 +39,7 @@ def requests_to_promote(alpha_promote: float, margin: float) -> int:
     return math.ceil(math.log(1 / alpha_promote) / math.log1p(0.9 * margin))
 
 
-def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[str, str]]:
+def _steps(spec: ReleaseSpec, shares: list[float], recorded: int, *, first: bool) -> list[dict[str, str]]:
     rollout = spec.rollout
     before = [
         {"name": "evaluate", "what": f"{', '.join(spec.evaluate.metrics)} on {spec.evaluate.data}"},
@@ -47,8 +48,30 @@ def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[
     ]
     if first:
         return [*before, {"name": "promote", "what": "at once: a first release has nothing to be compared with"}]
+    if rollout.replay:
+        before.append({"name": "replay", "what": _replay(spec, recorded)})
     canary = [{"name": "canary", "what": f"{share:g} % for {rollout.hold_s:g} s"} for share in shares[:-1]]
     return [*before, *canary, {"name": "bake", "what": f"{shares[-1]:g} % for {rollout.bake_s:g} s"}]
+
+
+def _replay(spec: ReleaseSpec, recorded: int) -> str:
+    """What will recorded requests decide, and are there enough of them?"""
+    rollout = spec.rollout
+    assert rollout.replay is not None  # noqa: S101  asked for it only
+    pairs, need = (
+        min(recorded, rollout.replay.requests),
+        pairs_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
+    )
+    said = f"{pairs} of {recorded} recorded requests on both versions"
+    if recorded == 0:
+        return f"{said}: `shipway release` refuses to begin until serve.record has kept some"
+    if pairs < need:
+        return f"{said}; {need} without a difference would decide, so live traffic must"
+    shares = [share_of(rollout, step) / 100 for step in range(len(rollout.steps) + 1)]
+    per_hour = 3600 * sum(rollout.min_step_requests / share for share in shares) / rollout.deadline_s
+    rate = f"{per_hour:.2g} requests/h by the deadline"
+    live = f"each step waits for {rollout.min_step_requests} live at the canary ({rate})"
+    return f"{said}; {need} without a difference decide on errors, and {live}"
 
 
 def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
@@ -60,7 +83,8 @@ def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
     shared_s = sum(share / 100 * rollout.hold_s for share in shares[:-1]) + shares[-1] / 100 * rollout.bake_s
     planned_s = len(rollout.steps) * rollout.hold_s + rollout.bake_s
     return (
-        f"about {requests} canary requests without errors; {requests / shared_s:.2g} requests/s decide within the "
+        f"{'without its replay ' if rollout.replay else ''}about {requests} canary requests without errors; "
+        f"{requests / shared_s:.2g} requests/s decide within the "
         f"planned {planned_s:g} s, and {requests * 100 / shares[-1] / rollout.deadline_s:.2g} by the deadline"
     )
 

@@ -4,8 +4,8 @@ This is the heart of Shipway: one pure function from what was asked, what has ha
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
 The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline,
-silence, a pause, a beginning or an interruption, and only then whether enough has been seen to go on. One rule stands
-over all of them: traffic never moves to a dead arm.
+silence, a pause, a replay, a beginning or an interruption, and only then whether enough has been seen to go on. One
+rule stands over all of them: traffic never moves to a dead arm.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Situation:
     url: str = ""
     requests_per_s: float = 0.0
     """The traffic of both arms in this step."""
+    replaying: str = ""
+    """How far the replay of recorded requests is, or "" where there is none left."""
     silent_s: float = 0.0
     """For how long no evidence has come that should have come."""
 
@@ -125,6 +127,7 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _the_deadline(plan, release, seen)
         or _silence(plan, seen)
         or _a_pause(plan, release, seen)
+        or _a_replay(plan, release, seen)
         or _a_beginning(plan, release, seen)
         or _doubts(plan, release, seen)
         or _the_next_step(plan, release, seen)
@@ -209,6 +212,15 @@ def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision |
     asked = seen.command.verb if seen.command else ""
     paused = asked == "pause" or (release.paused and asked != "resume")
     return Hold(seen.now_s + plan.look_s, "paused by a person") if paused else None
+
+
+def _a_replay(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
+    """No user meets the canary while recorded requests can still speak against it."""
+    if not seen.replaying:
+        return None
+    if seen.now_s > release.phase_since_s + plan.deadline_s:
+        return RollBack(f"the replay did not end within {plan.deadline_s:g} s: {seen.replaying}", Phase.HELD)
+    return Hold(seen.now_s + plan.look_s, seen.replaying)
 
 
 def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
 from pipelines.spec_gates import GateSpec, RolloutGates
+from pipelines.spec_replay import RecordSpec, ReplaySpec
 from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
 
 
@@ -64,6 +65,9 @@ class ServeSpec(Part):
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
+    record: RecordSpec | None = Field(
+        default=None, description="keep a sample of the requests, for rollout.replay; null: none"
+    )
 
 
 class StepSpec(Part):
@@ -101,7 +105,11 @@ class RolloutSpec(Part):
     bake_s: Seconds = 900.0
     deadline_s: Seconds = 7200.0
     warmup_s: Seconds = 5.0
-    min_step_requests: Annotated[int, Field(ge=1)] = 20
+    replay: ReplaySpec | None = Field(default=None, description="ask both versions recorded requests before any user")
+    min_step_requests: Annotated[int, Field(ge=1)] = Field(
+        default_factory=lambda said: 1 if said.get("replay") else 20,
+        description="canary requests that a step must have seen: 20, or 1 where recorded requests were replayed",
+    )
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
     advance: Annotated[
@@ -145,6 +153,12 @@ class ReleaseSpec(Part):
     serve: ServeSpec = ServeSpec()
     rollout: RolloutSpec = RolloutSpec()
     retain: Seconds = 86400.0
+
+    @model_validator(mode="after")
+    def _replays_are_recorded(self) -> ReleaseSpec:
+        if self.rollout.replay and not self.serve.record:
+            raise SpecProblem("E_CONFIG", "rollout.replay needs serve.record, which keeps the requests")
+        return self
 
     @property
     def model_name(self) -> str:

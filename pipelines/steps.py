@@ -190,6 +190,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             timeout_s=serve.timeout_s,
             slices=shop.spec.rollout.slices,
             label_s=shop.spec.rollout.label_s,
+            record=serve.record.recording() if serve.record else None,
             retain_s=shop.spec.retain,
             wanted=True,
         )

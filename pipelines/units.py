@@ -31,6 +31,7 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
         timeout_s=service.timeout_s,
         slices=service.slices,
         label_s=service.label_s,
+        record=service.record,
     )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 

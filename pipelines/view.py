@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.release import Phase, Release
+from pipelines.replaying import progress
 
 _PART = {
     Phase.OPEN: "evaluate",
@@ -88,6 +89,8 @@ def why(release: Release) -> str:
     entered = release.last("entered")
     if release.phase in _WATCHED and look and (entered is None or look.seq > entered.seq):
         return f"waits at {release.confirmed_pct:g} %: {look.data['why']}"
+    if release.phase is Phase.QUALIFIED and release.last("replayed"):
+        return progress(release)
     doing = _DOING[release.phase].format(pct=release.confirmed_pct)
     return f"{doing}: {release.reason}" if release.reason else doing
 

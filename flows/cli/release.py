@@ -46,7 +46,7 @@ def plan(spec: Spec, model: Model = None, as_json: AsJson = False) -> None:
     except AlreadyLive as live:
         _say_live(live, as_json)
         return
-    facts = outlook(asked, intake)
+    facts = outlook(asked, intake, len(ports.replays.recorded(asked.service)) if asked.rollout.replay else 0)
     print_json(facts) if as_json else typer.echo(_plan_text(facts))
 
 

@@ -29,6 +29,7 @@ from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.labels import LabelRefused, Labels, label_of
 from pipelines.serving.proxying import MAX_BODY_BYTES, Proxy, refusal
+from pipelines.serving.recorder import Recorder, Recording
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.split_store import Refused, SplitStore
 
@@ -44,7 +45,13 @@ class Gateway:
     """The split, its snapshot, and the evidence of one service."""
 
     def __init__(
-        self, snapshot: Path, interval_s: float, timeout_s: float, slices: Sequence[str] = (), label_s: float = LABEL_S
+        self,
+        snapshot: Path,
+        interval_s: float,
+        timeout_s: float,
+        slices: Sequence[str] = (),
+        label_s: float = LABEL_S,
+        record: tuple[Path, Recording] | None = None,
     ) -> None:
         self._snapshot = snapshot
         self.boot = uuid.uuid4().hex[:12]
@@ -52,8 +59,15 @@ class Gateway:
         self.intervals = Intervals(self.boot, interval_s, monotonic())
         self.counters = GatewayCounters()
         self.labels = Labels(self.intervals, label_s)
+        self.recorder = Recorder(*record, self.counters.kept) if record else None
         self.proxy = Proxy(
-            lambda: self.store.split, self.intervals, self.counters, timeout_s, Attributes(slices), self.labels
+            lambda: self.store.split,
+            self.intervals,
+            self.counters,
+            timeout_s,
+            Attributes(slices),
+            self.labels,
+            self.recorder,
         )
         self.is_ending = False
         self._write_snapshot(self.store.split)
@@ -264,6 +278,8 @@ async def serve(gateway: Gateway, host: str, port: int, admin_socket: Path) -> N
     await data.cleanup()
     await admin.cleanup()
     await gateway.proxy.close()
+    if gateway.recorder is not None:
+        gateway.recorder.close()
     if broken is not None:
         raise broken
 
@@ -285,7 +301,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     import uvloop
 
     options = _parser().parse_args(argv)
-    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s, options.slices, options.label_s)
+    record = (options.record, options.recording) if options.record else None
+    gateway = Gateway(options.snapshot, options.interval_s, options.timeout_s, options.slices, options.label_s, record)
     try:
         uvloop.run(serve(gateway, options.host, options.port, options.admin_socket))
     except OSError as error:
@@ -295,6 +312,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _recording(text: str) -> Recording:
+    return Recording.from_dict(json.loads(text)) or Recording()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -310,6 +331,8 @@ def _parser() -> argparse.ArgumentParser:
         "--slices", type=_names, default=(), help="headers, or body.PATH, by comma: each value is judged"
     )
     parser.add_argument("--label-s", type=float, default=LABEL_S, help="how long an answer may be labelled")
+    parser.add_argument("--record", type=Path, default=None, help="where a sample of the requests is kept")
+    parser.add_argument("--recording", type=_recording, default=Recording(), help="which requests are kept, as JSON")
     return parser
 
 

@@ -17,12 +17,19 @@ class GatewayCounters:
         )
         self.retried = Counter("shipway_gateway_retries", "Canary failures saved by stable", registry=self.registry)
         self.labelled = Counter("shipway_gateway_labels", "Labels of earlier answers", registry=self.registry)
+        self._kept = Counter(
+            "shipway_gateway_record_requests", "Sampled requests by outcome", ["outcome"], registry=self.registry
+        )
         self.share = Gauge("shipway_gateway_canary_share_ratio", "The canary's share", registry=self.registry)
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:
         """One attempt at one arm."""
         self._requests.labels(arm, outcome).inc()
         self._seconds.labels(arm).observe(seconds)
+
+    def kept(self, outcome: str) -> None:
+        """One request that was sampled for the record."""
+        self._kept.labels(outcome).inc()
 
     def text(self) -> bytes:
         """The exposition."""

@@ -20,6 +20,7 @@ from pipelines.serving.attributes import LONGEST, Attributes
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
+from pipelines.serving.recorder import Recorder
 from pipelines.serving.split import Arm, TrafficSplit
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -75,8 +76,10 @@ class Proxy:
         timeout_s: float,
         attributes: Attributes,
         labels: Labels,
+        recorder: Recorder | None = None,
     ) -> None:
         self._split = split
+        self._recorder = recorder
         self._intervals = intervals
         self._counters = counters
         self._timeout_s = timeout_s
@@ -113,6 +116,8 @@ class Proxy:
         if not request.raw_path.startswith("/"):
             return refusal(400, "E_REQUEST", "the request's target must be a path", request_id, {})
         body = await request.read()
+        if self._recorder is not None:
+            self._recorder.saw(request.method, request.raw_path, request.headers, body)
         asked = _Asked(request, body, request_id, self._attributes.slices_of(request.headers, body))
         if split.canary is not None and self._random() * 100 < split.canary_pct:
             try:

@@ -59,6 +59,22 @@ def ordered(verb: str) -> Command:
 
 TABLE = [
     ("it begins at the first step", Phase.QUALIFIED, {"confirmed": 0.0}, {"observed_pct": 0.0}, Advance, 5.0),
+    (
+        "no user meets it while recorded requests are replayed",
+        Phase.QUALIFIED,
+        {"confirmed": 0.0},
+        {"observed_pct": 0.0, "replaying": "50 of 400"},
+        Hold,
+        None,
+    ),
+    (
+        "a replay that never ends is held",
+        Phase.QUALIFIED,
+        {"confirmed": 0.0},
+        {"observed_pct": 0.0, "replaying": "50 of 400", "now_s": 1e6},
+        RollBack,
+        Phase.HELD,
+    ),
     ("a step is held for its time", Phase.CANARY, {}, {}, Hold, None),
     ("after its time comes the next step", Phase.CANARY, {}, {"now_s": 1010.0}, Advance, 50.0),
     ("after the last step comes the bake", Phase.CANARY, {"step": 1}, {"now_s": 1010.0}, Advance, 95.0),
@@ -305,6 +321,7 @@ situations = st.builds(
     canary_down=st.sampled_from(["", "exited"]),
     stable_down=st.sampled_from(["", "exited"]),
     silent_s=st.sampled_from([0.0, 11.0, 51.0]),
+    replaying=st.sampled_from(["", "50 of 400"]),
     command=st.sampled_from([None, *(ordered(v) for v in ("abort", "rollback", "promote", "pause", "approve"))]),
 )
 releases = st.builds(

@@ -120,6 +120,38 @@ BAD = {
         "rollout.gates.latency",
         "",
     ),
+    "a share of nothing": (BASE + "serve: {record: {share: 0.0}}\n", "E_CONFIG", "serve.record.share", ""),
+    "a share above all": (BASE + "serve: {record: {share: 1.5}}\n", "E_CONFIG", "serve.record.share", ""),
+    "keeping nothing": (BASE + "serve: {record: {keep: 0}}\n", "E_CONFIG", "serve.record.keep", ""),
+    "a record larger than a disk": (
+        BASE + "serve: {record: {keep: 100000, max_body_bytes: 1048576}}\n",
+        "E_CONFIG",
+        "serve.record",
+        "",
+    ),
+    **{
+        f"redacting {path!r}": (
+            BASE + f"serve: {{record: {{redact: ['{path}']}}}}\n",
+            "E_CONFIG",
+            "serve.record.redact.0",
+            "",
+        )
+        for path in ("", "body.", "body..a", "body.a[0]", "$.a", "a header", "body.a,b", "x" * 101)
+    },
+    "redacting the body": (BASE + "serve: {record: {redact: [body]}}\n", "E_CONFIG", "serve.record.redact", ""),
+    "a replay without a record": (BASE + "rollout: {replay: {}}\n", "E_CONFIG", "", ""),
+    "a replay of one": (
+        BASE + "serve: {record: {}}\nrollout: {replay: {requests: 1}}\n",
+        "E_CONFIG",
+        "rollout.replay.requests",
+        "",
+    ),
+    "a replay by nobody": (
+        BASE + "serve: {record: {}}\nrollout: {replay: {concurrency: 0}}\n",
+        "E_CONFIG",
+        "rollout.replay.concurrency",
+        "",
+    ),
     "alpha of one": (BASE + "rollout: {alpha: 1}\n", "E_CONFIG", "rollout.alpha", ""),
 }
 
@@ -131,6 +163,16 @@ def test_a_wrong_spec_names_code_and_field(text, code, field, hint):
         parse_spec(text)
     assert (caught.value.code, caught.value.field) == (code, field)
     assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "expected"), [("{}", 20), ("{replay: {}}", 1), ("{replay: {}, min_step_requests: 7}", 7)]
+)
+def test_a_step_waits_for_few_live_requests_where_others_were_replayed(rollout, expected):
+    """One, if nobody says another number; and so it stays when it is read back."""
+    spec = parse_spec(BASE + f"serve: {{record: {{}}}}\nrollout: {rollout}\n")
+    assert spec.rollout.min_step_requests == expected
+    assert ReleaseSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_a_missing_file_is_named(tmp_path):
