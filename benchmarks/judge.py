@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import beta
 
 from benchmarks.many_releases import first_alarms
+from evals.intervals import clopper_pearson
 from evals.sequential import SequentialTest, default_test
 from evals.simulation import EQUAL, WORLDS, World, play
 
@@ -84,9 +84,8 @@ def _against_bound(world: World, requests: Sequence[float] | None) -> dict[str, 
 
 def share_and_interval(hits: int, of: int) -> list[float]:
     """The share and its 95 % interval."""
-    low = beta.ppf(0.025, hits, of - hits + 1) if hits else 0.0
-    high = beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1.0
-    return [round(hits / of, 4), round(float(low), 4), round(float(high), 4)]
+    low, high = clopper_pearson(hits, of)
+    return [round(hits / of, 4), round(low, 4), round(high, 4)]
 
 
 def _spread(values: Sequence[float]) -> list[float]:
