@@ -64,7 +64,7 @@ def _good(equal: World, planned_s: float) -> tuple[Scenario, ...]:
     hit = replace(equal, incident=(planned_s / 3, planned_s / 2, INCIDENT_ERRORS))
     return (
         Scenario("aa", "the same version twice", equal),
-        Scenario("incident", f"{INCIDENT_ERRORS:.0%} errors on both arms for a sixth of the plan", hit),
+        Scenario("incident", f"{INCIDENT_ERRORS:.0%} fail on both arms for a sixth of the plan", hit),
         Scenario("low-traffic", f"the same version twice at {few:g} requests/s", replace(equal, requests_per_s=few)),
         Scenario("load", "each arm slows down with its own load", replace(equal, busy=BUSY)),
     )
@@ -72,7 +72,7 @@ def _good(equal: World, planned_s: float) -> tuple[Scenario, ...]:
 
 def _errors(plan: RolloutSpec, equal: World) -> Scenario:
     rate = min(1.0, equal.stable_errors + 2 * plan.gates.errors.margin)
-    says = f"errors {equal.stable_errors:.2%} → {rate:.2%}"
+    says = f"{equal.stable_errors:.2%} → {rate:.2%} of the requests fail"
     return Scenario("errors", says, replace(equal, canary_errors=rate), "errors")
 
 
@@ -100,5 +100,5 @@ def _slice(plan: RolloutSpec, equal: World) -> Scenario:
     attribute = plan.slices[0] if plan.slices else "attribute"
     usual = [Slice(f"{attribute}={value}", (1 - BAD_SLICE) / 4) for value in "abcd"]
     world = replace(equal, slices=(Slice(f"{attribute}=e", BAD_SLICE, BAD_SLICE_ERRORS), *usual))
-    says = f"{BAD_SLICE_ERRORS:.0%} errors where {attribute}=e, {BAD_SLICE:.0%} of the requests"
+    says = f"{BAD_SLICE_ERRORS:.0%} fail where {attribute}=e, {BAD_SLICE:.0%} of the requests"
     return Scenario("slice", says, world, "errors", is_judged=bool(plan.slices))

@@ -1,0 +1,58 @@
+"""Plays a spec's plan many times, on all cores, and says how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+
+from pipelines.errors import BadInput
+from pipelines.rehearsal import Played, rehearse
+from pipelines.scenarios import Scenario
+from pipelines.spec import RolloutSpec
+
+FORMATS = (".svg", ".png")
+
+
+def play_all(
+    plan: RolloutSpec,
+    scenarios: Sequence[Scenario],
+    releases: int,
+    seed: int,
+    jobs: int,
+    on_played: Callable[[str], None] = lambda _: None,
+) -> dict[str, list[Played]]:
+    """`releases` of each scenario by its name, in the order of their seeds; `on_played` hears of each."""
+    played: dict[str, list[Played]] = {scenario.name: [] for scenario in scenarios}
+    todo = [(scenario, seed + number) for scenario in scenarios for number in range(releases)]
+    if jobs == 1:
+        for scenario, number in todo:
+            played[scenario.name].append(rehearse(plan, scenario.world, number))
+            on_played(scenario.name)
+        return played
+    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(rehearse, plan, scenario.world, number): scenario for scenario, number in todo}
+        for done in as_completed(waiting):
+            on_played(waiting[done].name)
+        for ended, scenario in waiting.items():
+            played[scenario.name].append(ended.result())
+    return played
+
+
+def refuse_unplayable(plot: Path | None) -> None:
+    """BadInput before anything is played: a library that is missing, a picture that could not be written."""
+    if find_spec("scipy") is None:
+        raise BadInput("scipy is not installed", code="E_EXTRA", hint="pip install 'shipway[release]'")
+    if plot is None:
+        return
+    if plot.suffix not in FORMATS:
+        expected = f"a file that ends in {' or '.join(FORMATS)}"
+        raise BadInput(f"{plot.name} is no picture", code="E_PATH", field="--plot", expected=expected)
+    if not plot.absolute().parent.is_dir() or plot.is_dir():
+        expected = "a file in a folder that exists"
+        raise BadInput(f"{plot} cannot be written", code="E_PATH", field="--plot", expected=expected)
+    if find_spec("matplotlib") is None:
+        hint = "pip install 'shipway[release]'"
+        raise BadInput("matplotlib is not installed", code="E_EXTRA", field="--plot", hint=hint)
