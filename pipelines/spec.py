@@ -279,7 +279,7 @@ class RolloutSpec(Part):
         Literal["timetable", "earned"],
         Field(description="timetable: after hold_s · earned: as soon as the next share's harm is affordable"),
     ] = "timetable"
-    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 50
+    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 20
     slices: Annotated[
         tuple[Attribute, ...],
         AfterValidator(_attributes),

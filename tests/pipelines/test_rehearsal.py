@@ -85,6 +85,13 @@ def test_a_seed_is_a_release():
     assert first.harm != other.harm
 
 
+def test_earned_steps_come_before_the_timetables():
+    """The same equal canary reaches full traffic sooner where its evidence is asked."""
+    slow = SHORT.model_copy(update={"hold_s": 300.0, "deadline_s": 6000.0, "gates": RolloutGates(latency=None)})
+    earned = slow.model_copy(update={"advance": "earned"})
+    assert (played(earned, "aa").full_s or 1e9) < (played(slow, "aa").full_s or 0) == 600.0
+
+
 def test_an_unknown_scenario_is_refused_with_the_known_ones():
     """By its code, before anything is played."""
     with pytest.raises(BadInput) as refused:
