@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from evals.usual import Usual
+from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
 from pipelines.rollout import share_of
 from pipelines.spec import GateSpec, ReleaseSpec
 
 
-def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
-    """The plan as plain data: versions, gates, steps, and what traffic it needs."""
+def outlook(
+    spec: ReleaseSpec,
+    intake: Intake,
+    measured: tuple[Usual, str] | None = None,
+    requests_per_s: float | None = None,
+) -> dict[str, Any]:
+    """The plan as plain data: versions, gates, steps, and what traffic it needs; a given rate is believed."""
     rollout = spec.rollout
     stable = intake.service.stable if intake.service else None
+    told = forecast(rollout, measured, requests_per_s) if stable else None
     shares = [share_of(rollout, step) for step in range(len(rollout.steps) + 1)]
     return {
         "model": intake.candidate.model,
@@ -24,8 +32,10 @@ def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
         "gates": [_gate(g) for g in spec.evaluate.gates],
         "steps": _steps(spec, shares, first=stable is None),
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
-        "needs": _needs(spec, shares, first=stable is None),
+        "needs": _needs(told),
         "left_behind": list(intake.left_behind),
+        "on_undecidable": rollout.on_undecidable,
+        **(told.as_dict() if told else {"traffic": None, "gates_needed": [], "undecidable": "", "helps": []}),
     }
 
 
@@ -50,18 +60,13 @@ def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[
     return [*before, *canary, {"name": "bake", "what": f"{shares[-1]:g} % for {rollout.bake_s:g} s"}]
 
 
-def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
-    """Which request rate lets the plan decide in the time it has?"""
-    if first:
+def _needs(told: Forecast | None) -> str:
+    """Can it decide, in one line?"""
+    if told is None:
         return "no traffic"
-    rollout = spec.rollout
-    requests = requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin)
-    shared_s = sum(share / 100 * rollout.hold_s for share in shares[:-1]) + shares[-1] / 100 * rollout.bake_s
-    planned_s = len(rollout.steps) * rollout.hold_s + rollout.bake_s
-    return (
-        f"about {requests} canary requests without errors; {requests / shared_s:.2g} requests/s decide within the "
-        f"planned {planned_s:g} s, and {requests * 100 / shares[-1] / rollout.deadline_s:.2g} by the deadline"
-    )
+    if told.usual.requests_per_s is None:
+        return "traffic that nobody has measured yet: --rps N says how much there is"
+    return told.undecidable or f"the {told.usual.requests_per_s:.3g} requests/s that there are; it can decide in time"
 
 
 def _gate(gate: GateSpec) -> str:

@@ -275,6 +275,10 @@ class RolloutSpec(Part):
     min_step_requests: Annotated[int, Field(ge=1)] = 20
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
+    on_undecidable: Annotated[
+        Literal["warn", "refuse"],
+        Field(description="what happens where the service's traffic is too little to decide before the deadline"),
+    ] = "warn"
     advance: Annotated[
         Literal["timetable", "earned"],
         Field(description="timetable: after hold_s · earned: as soon as the next share's harm is affordable"),
