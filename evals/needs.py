@@ -113,7 +113,7 @@ def _errors(plan: CanaryPlan, usual: Usual, pace: Pace) -> Need:
     promote = play(harmless, _coins(p, p), pace, -math.log(plan.alpha_promote))
     caught_at = -math.log(plan.alpha * plan.shares["errors"] * whole)
     catch = play(ERRORS, _coins(min(1.0, p + margin), p), pace, caught_at)
-    return Need("errors", f"{margin:.2%} more of the requests fail", promote, catch)
+    return Need("errors", f"{100 * margin:g} pp more failed requests", promote, catch)
 
 
 def _latency(plan: CanaryPlan, usual: Usual, pace: Pace) -> Iterator[Need]:
@@ -137,7 +137,7 @@ def _latency(plan: CanaryPlan, usual: Usual, pace: Pace) -> Iterator[Need]:
         if margin is not None:
             coins = _coins(usual.slower_than(step + LatencyTest.shift(margin)), usual.slower_than(step))
             promote = play(HARMLESS, coins, pace, -math.log(plan.alpha_promote))
-        yield Need(f"latency p{100 * quantile:g}", f"slower by {harm:.0%}", promote, catch)
+        yield Need(f"latency p{100 * quantile:g}", f"latency higher by {harm:.0%}", promote, catch)
 
 
 def _quality(plan: CanaryPlan, usual: Usual, pace: Pace) -> Need:
@@ -154,7 +154,12 @@ def _slice(plan: CanaryPlan, usual: Usual, pace: Pace, attribute: str) -> Need:
     harm, p = min(0.5, SLICE_HARM * plan.error_margin), usual.error_rate
     caught_at = -math.log(plan.alpha * plan.shares["errors"] * IN_SLICES / MOST_SLICES)
     catch = play(ERRORS, _coins(min(1.0, p + harm), p), part, caught_at)
-    return Need(f"errors in one {attribute}", f"{harm:.0%} more fail in {SLICE_PART:.0%} of the traffic", None, catch)
+    return Need(
+        f"errors in one {attribute}",
+        f"{100 * harm:g} pp more failed requests in {SLICE_PART:.0%} of the traffic",
+        None,
+        catch,
+    )
 
 
 def play(bets: Bets, draw: Draw, pace: Pace, log_proof: float) -> Reached:

@@ -23,14 +23,14 @@ def plan_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _gates(rows: list[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
-        promote = f"{_amount(row['promote'])} to promote; " if row["promote"] else ""
+        promote = f"{_amount(row['promote'])} to promote, " if row["promote"] else ""
         yield f"  {'':<9} {row['gate']}: {promote}{_amount(row['catch'])} to catch {row['harm']}"
 
 
 def _amount(reached: Mapping[str, float | None]) -> str:
     requests, minutes = reached["canary_requests"], reached["minutes"]
     if requests is None:
-        return "far more canary requests than there will be"
+        return "more canary requests than there will be"
     return f"{requests:,.0f} canary requests" + ("" if minutes is None else f" ({minutes:.1f} min)")
 
 

@@ -48,7 +48,7 @@ def test_a_plan_says_what_its_gates_need(intake):
     text = said(facts)
     assert "traffic   50 requests/s (measured at the running gateway); 0.50% of the requests fail" in text
     assert "canary requests (" in text
-    assert "to catch 1.00% more of the requests fail" in text
+    assert "to catch 1 pp more failed requests" in text
     assert "not measured, so taken from the simulated releases: errors, latency, scores" in text
     assert facts["needs"] == "the 50 requests/s that there are; it can decide in time"
     assert facts["canary_requests_to_promote"] == 335
