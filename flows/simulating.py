@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,6 +16,9 @@ from pipelines.scenarios import Scenario
 from pipelines.spec import RolloutSpec
 
 FORMATS = (".svg", ".png")
+
+DRAWN = 12
+"""Releases of a scenario whose evidence is drawn; more would be a cloud."""
 
 
 def play_all(
@@ -26,19 +31,33 @@ def play_all(
 ) -> dict[str, list[Played]]:
     """`releases` of each scenario by its name, in the order of their seeds; `on_played` hears of each."""
     played: dict[str, list[Played]] = {scenario.name: [] for scenario in scenarios}
-    todo = [(scenario, seed + number) for scenario in scenarios for number in range(releases)]
+    todo = [(scenario, number) for scenario in scenarios for number in range(releases)]
     if jobs == 1:
         for scenario, number in todo:
-            played[scenario.name].append(rehearse(plan, scenario.world, number))
+            played[scenario.name].append(_play(plan, scenario, seed, number))
             on_played(scenario.name)
         return played
-    with ProcessPoolExecutor(min(jobs, len(todo)), mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(rehearse, plan, scenario.world, number): scenario for scenario, number in todo}
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), get_context("spawn"), initializer=_leave_signals)
+    waiting = {pool.submit(_play, plan, scenario, seed, number): scenario for scenario, number in todo}
+    try:
         for done in as_completed(waiting):
             on_played(waiting[done].name)
         for ended, scenario in waiting.items():
             played[scenario.name].append(ended.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
     return played
+
+
+def _play(plan: RolloutSpec, scenario: Scenario, seed: int, number: int) -> Played:
+    """Only the first ones keep what was seen at each look: nobody looks at more, and it is large."""
+    ended = rehearse(plan, scenario.world, seed + number)
+    return ended if number < DRAWN else replace(ended, glances=())
+
+
+def _leave_signals() -> None:
+    """Ctrl-C is the command's; its workers are told when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def refuse_unplayable(plot: Path | None) -> None:

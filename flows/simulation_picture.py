@@ -11,8 +11,6 @@ from pipelines.rehearsal import Played
 
 COLOURS = {"rolled_back": "#c53030", "promoted": "#2f855a", "held": "#a0aec0"}
 HARM, HARMLESS, PROOF = "#c53030", "#2b6cb0", 1.0
-MOST_LINES = 12
-"""Releases whose evidence is drawn; more would be a cloud."""
 
 
 def draw(rows: Sequence[Mapping[str, Any]], played: Mapping[str, Sequence[Played]], target: Path) -> None:
@@ -56,7 +54,7 @@ def _draw_outcomes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _draw_evidence(axes: Any, row: Mapping[str, Any], played: Sequence[Played]) -> None:
     """As a fraction of what is a proof: 1 sends home, or promotes after the bake."""
-    for number, release in enumerate(played[:MOST_LINES]):
+    for number, release in enumerate(p for p in played if p.glances):
         minutes = [glance.at_s / 60 for glance in release.glances]
         for name, colour, values in (
             ("of harm", HARM, [g.harm for g in release.glances]),
