@@ -83,8 +83,7 @@ def forecast(plan: RolloutSpec, measured: tuple[Usual, str] | None, requests_per
     if requests_per_s is not None:
         usual, source = replace(usual, requests_per_s=requests_per_s), "given"
     pace = _pace(plan, usual.requests_per_s or ASSUMED_RATE)
-    judged = replace(canary_plan(plan), labels_arrive=usual.labelled > 0)
-    found = needs(judged, usual, pace, plan.slices)
+    found = needs(canary_plan(plan), usual, pace, plan.slices)
     planned_s = sum(lasts_s for _, lasts_s in pace.stages[:-1]) + plan.bake_s
     told = Forecast(usual, source, found, planned_s, plan.deadline_s)
     if usual.requests_per_s is None:
@@ -129,6 +128,8 @@ def _undecidable(told: Forecast) -> str:
     )
     if not rate:
         return f"{cannot}: the service has no traffic"
+    if _is_unlabelled(told):
+        return f"{cannot}: the gate on quality waits for scores, and none arrive at this service"
     if told.planned_s > told.deadline_s:
         return f"{cannot}: at {rate:.3g} requests/s its steps alone take {_shown(told.planned_s)}"
     slowest = _slowest(told.needs)
@@ -138,14 +139,19 @@ def _undecidable(told: Forecast) -> str:
     return f"{cannot}: at {rate:.3g} requests/s the proof that {slowest.gate} is harmless {takes}"
 
 
+def _is_unlabelled(told: Forecast) -> bool:
+    return told.usual.labelled == 0 and any(need.gate == "quality" for need in told.needs)
+
+
 def _helps(plan: RolloutSpec, told: Forecast) -> tuple[str, ...]:
     """What would let it decide, in nine of ten releases."""
     rate = told.usual.requests_per_s
     if not rate:
         return ("send it requests first",)
-    judged = replace(canary_plan(plan), labels_arrive=told.usual.labelled > 0)
+    if _is_unlabelled(told):
+        return ("send labels to /feedback, or leave out gates.quality",)
     halved = replace(_pace(plan, rate), stages=((0.5, plan.deadline_s),))
-    even_s = _proven_s(_slowest(needs(judged, told.usual, halved)), 0.9)
+    even_s = _proven_s(_slowest(needs(canary_plan(plan), told.usual, halved)), 0.9)
     longer_s = max(_proven_s(_slowest(told.needs), 0.9), told.planned_s)
     found = []
     if even_s + plan.bake_s <= MAX_DURATION_S:

@@ -11,6 +11,16 @@ from pipelines.intake import Intake
 from pipelines.rollout import share_of
 from pipelines.spec import GateSpec, ReleaseSpec
 
+NOTHING_NEEDED: dict[str, Any] = {
+    "traffic": None,
+    "gates_needed": [],
+    "planned_minutes": None,
+    "assumes": [],
+    "undecidable": "",
+    "helps": [],
+}
+"""The forecast of a first release."""
+
 
 def outlook(
     spec: ReleaseSpec,
@@ -35,7 +45,7 @@ def outlook(
         "needs": _needs(told),
         "left_behind": list(intake.left_behind),
         "on_undecidable": rollout.on_undecidable,
-        **(told.as_dict() if told else {"traffic": None, "gates_needed": [], "undecidable": "", "helps": []}),
+        **(told.as_dict() if told else NOTHING_NEEDED),
     }
 
 
@@ -56,7 +66,8 @@ def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[
     ]
     if first:
         return [*before, {"name": "promote", "what": "at once: a first release has nothing to be compared with"}]
-    canary = [{"name": "canary", "what": f"{share:g} % for {rollout.hold_s:g} s"} for share in shares[:-1]]
+    lasts = f"for {rollout.hold_s:g} s" if rollout.advance == "timetable" else "until the next share is earned"
+    canary = [{"name": "canary", "what": f"{share:g} % {lasts}"} for share in shares[:-1]]
     return [*before, *canary, {"name": "bake", "what": f"{shares[-1]:g} % for {rollout.bake_s:g} s"}]
 
 

@@ -24,7 +24,7 @@ from pipelines.forecast import Forecast, forecast, refuse_undecidable
 from pipelines.measured import measured
 from pipelines.ports import Now, Ports
 from pipelines.release import Release
-from pipelines.spec import LatencyGate, RolloutGates, RolloutSpec
+from pipelines.spec import LatencyGate, QualityGate, RolloutGates, RolloutSpec
 
 PLAN = RolloutSpec(gates=RolloutGates(latency=None))
 STRICT = RolloutSpec(gates=RolloutGates(latency=LatencyGate(margin=0.15)))
@@ -73,6 +73,14 @@ def test_no_traffic_decides_nothing():
     assert told.undecidable.endswith("the service has no traffic")
     assert told.helps == ("send it requests first",)
     assert told.as_dict()["gates_needed"][0]["promote"]["minutes"] is None
+
+
+def test_scores_that_never_come_decide_nothing():
+    """A gate on quality stands in the way of every promotion where nobody sends labels."""
+    plan = PLAN.model_copy(update={"gates": RolloutGates(latency=None, quality=QualityGate())})
+    told = forecast(plan, (Usual(50.0, labelled=0.0), "measured"))
+    assert told.undecidable.endswith("waits for scores, and none arrive at this service")
+    assert told.helps == ("send labels to /feedback, or leave out gates.quality",)
 
 
 def test_traffic_that_nobody_knows_is_not_held_against_a_plan():
