@@ -136,7 +136,7 @@ def _undecidable(told: Forecast) -> str:
     if slowest.promote is None or slowest.promote.share_by(told.deadline_s) >= TYPICAL:
         return ""
     takes = f"takes about {_shown(_proven_s(slowest, 0.5))}"
-    return f"{cannot}: at {rate:.3g} requests/s the proof that {slowest.gate} is harmless {takes}"
+    return f"{cannot}: at {rate:.3g} requests/s the proof of harmlessness in {slowest.gate} {takes}"
 
 
 def _is_unlabelled(told: Forecast) -> bool:
@@ -155,9 +155,7 @@ def _helps(plan: RolloutSpec, told: Forecast) -> tuple[str, ...]:
     longer_s = max(_proven_s(_slowest(told.needs), 0.9), told.planned_s)
     found = []
     if even_s + plan.bake_s <= MAX_DURATION_S:
-        found.append(
-            f"a larger first step: steps: [50], hold_s: {_shown(even_s)}, deadline_s: beyond that and the bake"
-        )
+        found.append(f"a larger first step: steps: [50], hold_s: {_shown(even_s)}, and a later deadline_s")
     if longer_s <= MAX_DURATION_S:
         found.append(f"more time: deadline_s: {_shown(longer_s)}")
     if "replay" in RolloutSpec.model_fields:

@@ -30,7 +30,7 @@ def _gates(rows: list[Mapping[str, Any]]) -> Iterator[str]:
 def _amount(reached: Mapping[str, float | None]) -> str:
     requests, minutes = reached["canary_requests"], reached["minutes"]
     if requests is None:
-        return "more canary requests than there will be"
+        return "far too many canary requests"
     return f"{requests:,.0f} canary requests" + ("" if minutes is None else f" ({minutes:.1f} min)")
 
 

@@ -55,7 +55,9 @@ def slow() -> Forecast:
 
 def test_a_plan_without_enough_traffic_says_so_in_one_line(slow):
     """The gate, the rate, how long it would take, and what would help."""
-    begins = "this plan cannot decide before its deadline of 120m: at 1 requests/s the proof that latency p99 is"
+    begins = (
+        "this plan cannot decide before its deadline of 120m: at 1 requests/s the proof of harmlessness in latency p99"
+    )
     assert slow.undecidable.startswith(begins)
     assert "\n" not in slow.undecidable
     assert [line.partition(":")[0] for line in slow.helps][:2] == ["a larger first step", "more time"]
