@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import beta
 
 from benchmarks.many_releases import first_alarms
+from evals.information import requests_to_tell
+from evals.intervals import clopper_pearson
 from evals.sequential import SequentialTest, default_test
 from evals.simulation import EQUAL, WORLDS, World, play
 
@@ -65,28 +65,17 @@ def on_errors(world: World, releases: int, seed: int) -> dict[str, Any]:
     return found | _against_bound(world, found["rollback_requests"])
 
 
-def two_sample_bound(p_s: float, p_c: float, share: float) -> float:
-    """Canary requests until a test of level α can have decided, by the divergences from the pooled rate."""
-    pooled = share * p_c + (1 - share) * p_s
-    return math.log(1 / ALPHA) / (_divergence(p_c, pooled) + (1 - share) / share * _divergence(p_s, pooled))
-
-
-def _divergence(p: float, q: float) -> float:
-    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-
-
 def _against_bound(world: World, requests: Sequence[float] | None) -> dict[str, Any]:
     if requests is None or world.canary_errors <= world.stable_errors:
         return {}
-    bound = two_sample_bound(world.stable_errors, world.canary_errors, world.shares[0])
+    bound = requests_to_tell(world.stable_errors, world.canary_errors, world.shares[0], ALPHA)
     return {"bound": round(bound, 1), "ratio_to_bound": [round(value / bound, 2) for value in requests]}
 
 
 def share_and_interval(hits: int, of: int) -> list[float]:
     """The share and its 95 % interval."""
-    low = beta.ppf(0.025, hits, of - hits + 1) if hits else 0.0
-    high = beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1.0
-    return [round(hits / of, 4), round(float(low), 4), round(float(high), 4)]
+    low, high = clopper_pearson(hits, of)
+    return [round(hits / of, 4), round(low, 4), round(high, 4)]
 
 
 def _spread(values: Sequence[float]) -> list[float]:

@@ -7,15 +7,37 @@ from typing import Any
 
 from evals.gate import Gate
 from evals.replay import pairs_to_promote
+from evals.usual import Usual
+from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
 from pipelines.rollout import share_of
 from pipelines.spec import ReleaseSpec
 
+NOTHING_NEEDED: dict[str, Any] = {
+    "traffic": None,
+    "gates_needed": [],
+    "planned_minutes": None,
+    "assumes": [],
+    "undecidable": "",
+    "helps": [],
+}
+"""The forecast of a first release."""
 
-def outlook(spec: ReleaseSpec, intake: Intake, recorded: int = 0) -> dict[str, Any]:
-    """The plan as plain data: versions, gates, steps, and what traffic it needs, `recorded` requests being at hand."""
+
+def outlook(
+    spec: ReleaseSpec,
+    intake: Intake,
+    measured: tuple[Usual, str] | None = None,
+    requests_per_s: float | None = None,
+    recorded: int = 0,
+) -> dict[str, Any]:
+    """The plan as plain data: versions, gates, steps, and what traffic it needs; a given rate is believed.
+
+    `recorded` requests are at hand for a replay.
+    """
     rollout = spec.rollout
     stable = intake.service.stable if intake.service else None
+    told = forecast(rollout, measured, requests_per_s, recorded) if stable else None
     shares = [share_of(rollout, step) for step in range(len(rollout.steps) + 1)]
     return {
         "model": intake.candidate.model,
@@ -26,8 +48,10 @@ def outlook(spec: ReleaseSpec, intake: Intake, recorded: int = 0) -> dict[str, A
         "gates": [_gate(g) for g in spec.offline_gates()],
         "steps": _steps(spec, shares, recorded, first=stable is None),
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
-        "needs": _needs(spec, shares, first=stable is None),
+        "needs": _needs(told),
         "left_behind": list(intake.left_behind),
+        "on_undecidable": rollout.on_undecidable,
+        **(told.as_dict() if told else NOTHING_NEEDED),
     }
 
 
@@ -50,7 +74,8 @@ def _steps(spec: ReleaseSpec, shares: list[float], recorded: int, *, first: bool
         return [*before, {"name": "promote", "what": "at once: a first release has nothing to be compared with"}]
     if rollout.replay:
         before.append({"name": "replay", "what": _replay(spec, recorded)})
-    canary = [{"name": "canary", "what": f"{share:g} % for {rollout.hold_s:g} s"} for share in shares[:-1]]
+    lasts = f"for {rollout.hold_s:g} s" if rollout.advance == "timetable" else "until the next share is earned"
+    canary = [{"name": "canary", "what": f"{share:g} % {lasts}"} for share in shares[:-1]]
     return [*before, *canary, {"name": "bake", "what": f"{shares[-1]:g} % for {rollout.bake_s:g} s"}]
 
 
@@ -74,19 +99,13 @@ def _replay(spec: ReleaseSpec, recorded: int) -> str:
     return f"{said}; {need} without a difference decide on errors, and {live}"
 
 
-def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
-    """Which request rate lets the plan decide in the time it has?"""
-    if first:
+def _needs(told: Forecast | None) -> str:
+    """Can it decide, in one line?"""
+    if told is None:
         return "no traffic"
-    rollout = spec.rollout
-    requests = requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin)
-    shared_s = sum(share / 100 * rollout.hold_s for share in shares[:-1]) + shares[-1] / 100 * rollout.bake_s
-    planned_s = len(rollout.steps) * rollout.hold_s + rollout.bake_s
-    return (
-        f"{'without its replay ' if rollout.replay else ''}about {requests} canary requests without errors; "
-        f"{requests / shared_s:.2g} requests/s decide within the "
-        f"planned {planned_s:g} s, and {requests * 100 / shares[-1] / rollout.deadline_s:.2g} by the deadline"
-    )
+    if told.usual.requests_per_s is None:
+        return "traffic that nobody has measured yet: --rps N says how much there is"
+    return told.undecidable or f"the {told.usual.requests_per_s:.3g} requests/s that there are; it can decide in time"
 
 
 def _gate(gate: Gate) -> str:

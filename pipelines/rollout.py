@@ -36,11 +36,6 @@ class Judged(Counted, Protocol):
         ...
 
     @property
-    def promote(self) -> bool:
-        """Whether harmlessness is proven."""
-        ...
-
-    @property
     def sentence(self) -> str:
         """Why, with numbers."""
         ...
@@ -267,7 +262,8 @@ def _advance(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         return Hold(seen.now_s + plan.look_s, f"step {step + 1} waits for approval: shipway approve {release.id}")
     if plan.advance == "timetable":
         return Advance(share_of(plan, step), step, f"held for {plan.hold_s:g} s: {seen.verdict.sentence}")
-    why_not = unearned(plan, seen.verdict, share_of(plan, step), seen.requests_per_s)
+    lasts_s = plan.hold_s if step < len(plan.steps) else plan.bake_s
+    why_not = unearned(plan, seen.verdict, share_of(plan, step), seen.requests_per_s, lasts_s)
     if why_not:
         return Hold(seen.now_s + plan.look_s, why_not)
     return Advance(share_of(plan, step), step, f"earned: {seen.verdict.sentence}")

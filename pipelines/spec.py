@@ -112,11 +112,15 @@ class RolloutSpec(Part):
     )
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
+    on_undecidable: Annotated[
+        Literal["warn", "refuse"],
+        Field(description="what happens where the service's traffic is too little to decide before the deadline"),
+    ] = "warn"
     advance: Annotated[
         Literal["timetable", "earned"],
         Field(description="timetable: after hold_s · earned: as soon as the next share's harm is affordable"),
     ] = "timetable"
-    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 50
+    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 20
     slices: Annotated[
         Attributes,
         Field(description="request headers, or body.PATH of a JSON body: errors and latency are judged for each value"),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evals.information import requests_to_tell
 from evals.processes import Bank, NonInferiority, OddsRatio, absorb, log_mean
 
 ERRORS = OddsRatio()
@@ -225,21 +226,11 @@ def test_good_canaries_stay():
 
 
 def test_an_error_jump_is_found_near_the_bound():
-    """0.5 % to 5 % at 5 % weight: all found; the median within 1.3 times the two-sample information bound (84)."""
+    """0.5 % to 5 % at 5 % weight: all found; the median within 1.3 times the two-sample information bound (74)."""
     rng = np.random.default_rng(8)
     found = requests_until(ERRORS, releases(rng, 200, 200, 0.05, 0.005, 0.05), math.log(100))
     assert not np.isnan(found).any()
-    assert np.median(found) <= 1.3 * two_sample_bound(0.005, 0.05, 0.05)
-
-
-def two_sample_bound(p0, p1, w):
-    """Canary requests that every valid test needs: log 100 over the information of both arms."""
-
-    def kl(p, q):
-        return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-
-    m = w * p1 + (1 - w) * p0
-    return math.log(100) / (kl(p1, m) + (1 - w) / w * kl(p0, m))
+    assert np.median(found) <= 1.3 * requests_to_tell(0.005, 0.05, 0.05, alpha=0.01)
 
 
 def test_half_broken_is_found_at_once():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,7 @@ class Verdict:
     canary_errors: int = 0
     stable_requests: int = 90
     stable_errors: int = 0
+    progress: Mapping[str, float] = field(default_factory=dict)
 
 
 def release_in(
@@ -280,27 +282,56 @@ EARNED = PLAN.model_copy(update={"advance": "earned", "harm_budget": 20})
 @pytest.mark.parametrize(
     ("excess", "requests_per_s", "failed", "expected"),
     [
-        (1.0, 10.0, 0, Hold),  # 1.0 · 50 % · 10/s · 10 s = 50 requests
-        (0.3, 10.0, 0, Advance),  # 15
-        (0.3, 10.0, 8, Hold),  # 15, and 12 are left
-        (0.01, 300.0, 0, Advance),  # 15
-        (0.02, 300.0, 0, Hold),  # 30
+        (1.0, 10.0, 0, Advance),  # found after about fourteen requests, ten of them between two looks
+        (1.0, 100.0, 0, Hold),  # a hundred fail before anybody looks
+        (0.2, 100.0, 0, Hold),  # 28
+        (0.05, 100.0, 0, Advance),  # 16
+        (0.05, 100.0, 8, Hold),  # 12 are left
+        (0.02, 1000.0, 0, Hold),  # 36
+        (0.01, 1000.0, 0, Advance),  # within the margin: the spec would promote it
     ],
 )
 def test_a_share_is_earned_by_what_it_may_cost(excess, requests_per_s, failed, expected):
-    """The next step's possible failures fit into what is left of the budget, long before its time or never."""
-    verdict = Verdict(excess_bound=excess, canary_requests=200, canary_errors=failed)
+    """What may fail at the next share until it is found there fits into what is left of the budget, or it waits."""
+    counts = {"canary_requests": 200, "canary_errors": failed, "stable_requests": 900, "stable_errors": 0}
+    verdict = Verdict(excess_bound=excess, **counts)
     looked = seen(now_s=1001.0, verdict=verdict, requests_per_s=requests_per_s)
     assert type(decide(EARNED, release_in(Phase.CANARY), looked)) is expected
 
 
 def test_what_is_not_earned_says_why():
     """In requests."""
-    looked = seen(verdict=Verdict(), requests_per_s=10.0)
+    looked = seen(verdict=Verdict(), requests_per_s=100.0)
+    why = decide(EARNED, release_in(Phase.CANARY), looked).why
+    assert "up to 104 more requests might fail before that is found, and 20 of harm_budget 20" in why
+
+
+def test_no_share_is_raised_while_the_evidence_leans_to_harm():
+    """Long before it would convict; what is proven harmless can afford any share."""
+    leaning = seen(verdict=Verdict(excess_bound=0.01, progress={"errors": 0.2, "errors_noninferior": 0.9}))
     assert (
-        "up to 50 more requests might fail in 10 s, and 20 of harm_budget 20"
-        in decide(EARNED, release_in(Phase.CANARY), looked).why
+        "while the evidence on errors leans to harm (20% of the way"
+        in decide(EARNED, release_in(Phase.CANARY), leaning).why
     )
+    proven = seen(verdict=Verdict(promote=True), requests_per_s=1000.0)
+    assert isinstance(decide(EARNED, release_in(Phase.CANARY), proven), Advance)
+
+
+@given(st.floats(0.01, 1.0), st.floats(1.0, 1000.0), st.integers(1, 1000))
+def test_less_to_fear_earns_no_less(excess, requests_per_s, budget):
+    """A step that is granted is granted as well at less traffic, with a larger budget, and with a smaller bound."""
+    plan = PLAN.model_copy(update={"advance": "earned", "harm_budget": budget})
+
+    def granted(**changed):
+        facts = {"excess": excess, "rps": requests_per_s, "more": 0} | changed
+        looked = seen(verdict=Verdict(excess_bound=facts["excess"]), requests_per_s=facts["rps"])
+        larger = plan.model_copy(update={"harm_budget": budget + facts["more"]})
+        return isinstance(decide(larger, release_in(Phase.CANARY), looked), Advance)
+
+    if granted():
+        assert granted(excess=excess / 2)
+        assert granted(rps=requests_per_s / 2)
+        assert granted(more=10)
 
 
 def test_a_step_waits_for_approval():
