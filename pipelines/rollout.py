@@ -41,6 +41,11 @@ class Judged(Counted, Protocol):
         ...
 
     @property
+    def confounded(self) -> bool:
+        """Whether load may explain the harm."""
+        ...
+
+    @property
     def void(self) -> str:
         """Why nothing can be concluded, or ""."""
         ...
@@ -176,7 +181,10 @@ def _while_home_is_dead(plan: RolloutSpec, seen: Situation, decision: Decision) 
 
 
 def _proven_harm(seen: Situation) -> Decision | None:
-    return RollBack(seen.verdict.sentence) if seen.verdict.roll_back else None
+    """Traffic goes home in any case; where load may be the reason, nobody is accused."""
+    if not seen.verdict.roll_back:
+        return None
+    return RollBack(seen.verdict.sentence, convicts=not seen.verdict.confounded)
 
 
 def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:

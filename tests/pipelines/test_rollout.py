@@ -29,6 +29,7 @@ class Verdict:
     sentence: str = "errors: canary 0 of 10, stable 0 of 90"
     void: str = ""
     shifted: str = ""
+    confounded: bool = False
     excess_bound: float = 1.0
     canary_requests: int = 10
     canary_errors: int = 0
@@ -60,6 +61,14 @@ def ordered(verb: str) -> Command:
 
 
 TABLE = [
+    (
+        "what load may explain goes home",
+        Phase.CANARY,
+        {},
+        {"verdict": Verdict(roll_back=True, confounded=True)},
+        RollBack,
+        Phase.ROLLED_BACK,
+    ),
     ("it begins at the first step", Phase.QUALIFIED, {"confirmed": 0.0}, {"observed_pct": 0.0}, Advance, 5.0),
     (
         "no user meets it while recorded requests are replayed",
@@ -391,3 +400,11 @@ def test_harm_is_never_held(release, situation):
     harmed = replace(situation, verdict=Verdict(roll_back=True), stable_down="", command=None)
     assert isinstance(decide(PLAN, release, harmed), RollBack)
     assert release.phase not in EXPOSED or decide(PLAN, release, harmed).end is Phase.ROLLED_BACK
+
+
+@pytest.mark.parametrize("confounded", [False, True])
+def test_what_load_may_explain_accuses_nobody(confounded):
+    """Traffic goes home either way; the bytes are convicted only where nothing else may be the reason."""
+    verdict = Verdict(roll_back=True, confounded=confounded)
+    decision = decide(PLAN, release_in(Phase.CANARY), seen(verdict=verdict))
+    assert decision == RollBack(verdict.sentence, convicts=not confounded)
