@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
-from pipelines.spec_gates import GateSpec, RolloutGates
+from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec_replay import RecordSpec, ReplaySpec
 from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
 
@@ -128,6 +128,7 @@ class RolloutSpec(Part):
     label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
+    alpha_shares: AlphaShares = AlphaShares()
     gates: RolloutGates = RolloutGates()
 
     @model_validator(mode="after")

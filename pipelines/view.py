@@ -51,9 +51,16 @@ def release_view(release: Release) -> dict[str, Any]:
         "champion": dict(champion) if champion else None,
         "phase_seconds": phase_seconds(release),
         "verdicts": _verdicts(release),
+        "needs": _needs(release),
         "steps": [{"pct": e.data["pct"], "at": e.at_s} for e in release.of_kind("exposed")],
         **canary_counts(release),
     }
+
+
+def _needs(release: Release) -> dict[str, Any]:
+    """What each metric still needed for a promotion at the last look."""
+    look = release.last("looked")
+    return dict(look.data["verdict"].get("needs", {})) if look is not None else {}
 
 
 def phase_seconds(release: Release) -> dict[str, float]:

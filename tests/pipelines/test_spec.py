@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evals.canary_plan import ALPHA_SHARES
 from pipelines.errors import BadInput
 from pipelines.spec import ReleaseSpec
 from pipelines.spec_file import parse_spec, read_spec
+from pipelines.watching import canary_plan
 
 BASE = """\
 model: models:/sentiment/3
@@ -24,6 +26,7 @@ def test_the_smallest_spec_has_sensible_defaults():
     spec = parse_spec(BASE)
     assert [step.pct for step in spec.rollout.steps] == [5, 25, 50]
     assert spec.rollout.alpha == 0.01
+    assert canary_plan(spec.rollout).alpha_shares == {**ALPHA_SHARES, "timeouts": 0.0}
     assert spec.model_name == "sentiment"
 
 
@@ -59,7 +62,26 @@ def test_the_former_word_for_margin_is_still_read():
     assert parse_spec(BASE.replace("min: 0.5", "max_drop: 0.02")).evaluate.gates[0].margin == 0.02
 
 
+def test_alpha_is_shared_as_the_spec_says():
+    """Timeouts can have a part of their own; what is not judged hands its part on."""
+    spec = parse_spec(BASE + "rollout: {alpha_shares: {errors: 0.5, timeouts: 0.25, latency: 0}}\n")
+    shares = canary_plan(spec.rollout).shares
+    assert {name: round(share, 4) for name, share in shares.items()} == {"errors": 0.6667, "timeouts": 0.3333}
+
+
 BAD = {
+    "nothing of alpha for errors": (
+        BASE + "rollout: {alpha_shares: {errors: 0}}\n",
+        "E_CONFIG",
+        "rollout.alpha_shares.errors",
+        "",
+    ),
+    "an unknown metric of alpha": (
+        BASE + "rollout: {alpha_shares: {errors: 0.5, speed: 0.5}}\n",
+        "E_CONFIG",
+        "rollout.alpha_shares.speed",
+        "",
+    ),
     "quality is not measured": (
         BASE.replace("  data:", "  metrics: [macro_f1]\n  data:").replace("metric: accuracy", "metric: macro_f1")
         + "rollout: {gates: {quality: {}}}\n",
