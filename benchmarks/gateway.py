@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import peers
+from benchmarks import proxies
 
 CONNECTIONS = 32
 UNITS_US = {"us": 1.0, "ms": 1000.0, "s": 1_000_000.0}
@@ -88,14 +88,14 @@ def measure(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, direct = Path(name), free_port()
         folder.chmod(0o755)  # nginx' worker is another user
-        stack.enter_context(peers.started(peers.upstream(folder, direct), direct, folder / "upstream.out"))
+        stack.enter_context(proxies.started(proxies.upstream(folder, direct), direct, folder / "upstream.out"))
         running = {}
-        for peer, command in peers.PEERS.items():
-            if peers.is_here(peer):
+        for peer, command in proxies.PEERS.items():
+            if proxies.is_here(peer):
                 port = free_port()
                 log = folder / f"{peer}.out"
-                running[peer] = (port, stack.enter_context(peers.started(command(folder, port, direct), port, log)))
-        peers.give_arms(folder, direct)
+                running[peer] = (port, stack.enter_context(proxies.started(command(folder, port, direct), port, log)))
+        proxies.give_arms(folder, direct)
         for _ in range(rounds):
             alone = load(direct, 1, seconds / 2).p50_us
             found["rps"]["direct"].append(load(direct, CONNECTIONS, seconds).rps)

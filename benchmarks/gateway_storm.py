@@ -24,7 +24,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks import peers
+from benchmarks import proxies
 from benchmarks.gateway import free_port
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
@@ -56,7 +56,7 @@ class Storm:
 
     def start_gateway(self) -> subprocess.Popen[bytes]:
         """At the door that stays open."""
-        command = [*peers.shipway(self.folder, self.door.getsockname()[1], 0), "--interval-s", "0.5"]
+        command = [*proxies.shipway(self.folder, self.door.getsockname()[1], 0), "--interval-s", "0.5"]
         started = subprocess.Popen(command, env={**os.environ, **lent(self.door)}, pass_fds=(self.door.fileno(),))
         while True:
             with suppress(DependencyDown):
@@ -67,7 +67,7 @@ class Storm:
 
     def start_canary(self) -> subprocess.Popen[bytes]:
         """A server of its own."""
-        config = peers.server(self.folder / "canary", self.canary)
+        config = proxies.server(self.folder / "canary", self.canary)
         return subprocess.Popen(config, start_new_session=True)
 
     def kill_canary(self) -> None:
@@ -114,8 +114,8 @@ def run(seconds: float, kills: int, handovers: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, stable = Path(name), free_port()
         folder.chmod(0o755)
-        stack.enter_context(peers.started(peers.upstream(folder, stable), stable, folder / "stable.out"))
-        door = stack.enter_context(peers.door(BACKLOG))
+        stack.enter_context(proxies.started(proxies.upstream(folder, stable), stable, folder / "stable.out"))
+        door = stack.enter_context(proxies.door(BACKLOG))
         storm = Storm(folder, door, stable, free_port())
         storm.change()
         said = _stormed(storm, door.getsockname()[1], seconds, kills, handovers)

@@ -1,32 +1,48 @@
 """Is the canary judge right, and how fast?
 
-    python -m benchmarks.judge [--releases 200] [--many 10000] [--seed 1] [--json]
+    python -m benchmarks.judge [--equal 1000] [--releases 200] [--many 20000] [--worlds TEXT] [--seed 1] [--json]
 
-Every world is played `--releases` times with `evals.sequential:default_test`, release i with seed + i; worlds of errors
-also `--many` times with all of α on errors, as arrays. `bound` is the two-sample information bound at the first share:
-canary requests that any rule needs on average that is right at every look whatever stable's rate is. Intervals are
-Clopper and Pearson's, 95 %.
+Every world is played with `evals.sequential:default_test`, release i with seed + i: `--equal` times where the canary is
+no worse, else `--releases` times; equal canaries also with all of α on latency, or on quality, and at other rates until
+they are promoted. Worlds of errors are played `--many` times with all of α on errors, as arrays. `harm` is the requests
+that failed, or were slower, than they would have been at stable, until the canary went home. `bound` is the two-sample
+information bound at the first share: canary requests that any rule needs on average that is right at every look
+whatever stable's rate is. Intervals are Clopper and Pearson's, 95 %.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import beta
 
 from benchmarks.many_releases import first_alarms
+from evals.canary_plan import CanaryPlan
+from evals.information import requests_to_tell
+from evals.intervals import clopper_pearson
 from evals.sequential import SequentialTest, default_test
-from evals.simulation import EQUAL, WORLDS, World, play
+from evals.simulation import EQUAL, INTERVAL_S, WORLDS, Traffic, World, play
 
 ALPHA = 0.01
+RATES = {1.0: 48.0, 10.0: 6.0, 50.0: 1.0}
+"""Requests a second, and for how many hours an equal canary may wait for its promotion at that rate."""
+
+
+def latency_test() -> SequentialTest:
+    """All of α on latency."""
+    return SequentialTest(CanaryPlan(alpha_shares={"latency": 1.0}))
+
+
+def quality_test() -> SequentialTest:
+    """All of α on quality."""
+    return SequentialTest(CanaryPlan(latency_tolerance=None, quality_margin=0.02, alpha_shares={"quality": 1.0}))
 
 
 def judged(world: World, make: Callable[[], SequentialTest], releases: int, seed: int) -> dict[str, Any]:
@@ -39,7 +55,33 @@ def judged(world: World, make: Callable[[], SequentialTest], releases: int, seed
         if mine and decision != "wait":
             found[f"{decision}_requests"] = _spread([requests for requests, _ in mine])
             found[f"{decision}_s_median"] = float(np.median([seconds for _, seconds in mine]))
+    if "rollback_requests" in found and (touched := _touched(world)):
+        found["harm"] = [round(touched * requests, 1) for requests in found["rollback_requests"]]
     return found | _against_bound(world, found.get("rollback_requests"))
+
+
+def _touched(world: World) -> float:
+    """The part of the canary's requests that fail, or are slower, because it is worse."""
+    if world.slower != 1.0 or world.leak_to != 1.0:
+        return 1.0
+    return 0.1 if world.p99_slower != 1.0 else world.canary_errors - world.stable_errors
+
+
+def until_promoted(requests_per_s: float, hours: float, releases: int, seed: int) -> dict[str, Any]:
+    """How many hours an equal canary takes, looked at as often as twelve requests a look at the first share allow."""
+    world = replace(EQUAL, requests_per_s=requests_per_s, lasts_s=3600 * hours)
+    look_s = max(INTERVAL_S, 12 / (requests_per_s * world.shares[0]))
+    took = []
+    for number in range(releases):
+        test, traffic, at_s = default_test(), Traffic(world, seed + number), 0.0
+        while at_s < world.lasts_s:
+            interval = traffic.interval(world.shares[min(3, int(at_s / 450))], look_s)
+            at_s = interval.t
+            if test.observe(interval) == "promote":
+                took.append(at_s / 3600)
+                break
+    promoted = share_and_interval(len(took), releases)
+    return {"requests_per_s": requests_per_s, "n": releases, "promoted": promoted, "hours": _spread_fine(took)}
 
 
 def _end(world: World, test: SequentialTest, seed: int) -> tuple[str, int, float]:
@@ -65,28 +107,17 @@ def on_errors(world: World, releases: int, seed: int) -> dict[str, Any]:
     return found | _against_bound(world, found["rollback_requests"])
 
 
-def two_sample_bound(p_s: float, p_c: float, share: float) -> float:
-    """Canary requests until a test of level α can have decided, by the divergences from the pooled rate."""
-    pooled = share * p_c + (1 - share) * p_s
-    return math.log(1 / ALPHA) / (_divergence(p_c, pooled) + (1 - share) / share * _divergence(p_s, pooled))
-
-
-def _divergence(p: float, q: float) -> float:
-    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-
-
 def _against_bound(world: World, requests: Sequence[float] | None) -> dict[str, Any]:
     if requests is None or world.canary_errors <= world.stable_errors:
         return {}
-    bound = two_sample_bound(world.stable_errors, world.canary_errors, world.shares[0])
+    bound = requests_to_tell(world.stable_errors, world.canary_errors, world.shares[0], ALPHA)
     return {"bound": round(bound, 1), "ratio_to_bound": [round(value / bound, 2) for value in requests]}
 
 
 def share_and_interval(hits: int, of: int) -> list[float]:
     """The share and its 95 % interval."""
-    low = beta.ppf(0.025, hits, of - hits + 1) if hits else 0.0
-    high = beta.ppf(0.975, hits + 1, of - hits) if hits < of else 1.0
-    return [round(hits / of, 4), round(float(low), 4), round(float(high), 4)]
+    low, high = clopper_pearson(hits, of)
+    return [round(hits / of, 4), round(low, 4), round(high, 4)]
 
 
 def _spread(values: Sequence[float]) -> list[float]:
@@ -94,14 +125,29 @@ def _spread(values: Sequence[float]) -> list[float]:
     return [round(float(v), 1) for v in (np.median(values), np.mean(values), np.quantile(values, 0.95))]
 
 
-def measure(releases: int, many: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Both tables."""
-    figures: dict[str, list[dict[str, Any]]] = {"all_metrics": [], "errors_only": []}
-    for world in WORLDS:
+def _spread_fine(values: Sequence[float]) -> list[float]:
+    return (
+        [round(float(v), 2) for v in (np.median(values), np.mean(values), np.quantile(values, 0.95))] if values else []
+    )
+
+
+def measure(equal: int, releases: int, many: int, seed: int, only: str = "") -> dict[str, list[dict[str, Any]]]:
+    """All tables."""
+    figures: dict[str, list[dict[str, Any]]] = {"all_metrics": [], "alone": [], "errors_only": [], "rates": []}
+    for world in (w for w in WORLDS if only in w.name):
         _say(world.name)
-        figures["all_metrics"].append(judged(world, default_test, releases, seed))
+        is_equal = world.name.startswith("A/A")
+        figures["all_metrics"].append(judged(world, default_test, equal if is_equal else releases, seed))
         if world.canary_errors != EQUAL.canary_errors or (world.name.startswith("A/A") and not world.pod_noise):
             figures["errors_only"].append(on_errors(world, many, seed))
+    for test in (latency_test, quality_test):
+        if only in EQUAL.name:
+            _say(test.__name__)
+            figures["alone"].append({"alpha_on": test.__name__, **judged(EQUAL, test, equal, seed)})
+    for rate, hours in RATES.items():
+        if only in EQUAL.name:
+            _say(f"{rate:g} requests/s")
+            figures["rates"].append(until_promoted(rate, hours, max(1, releases // 5), seed))
     return figures
 
 
@@ -114,11 +160,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--releases", type=int, default=200, help="of each world, all metrics")
-    parser.add_argument("--many", type=int, default=10_000, help="of each world of errors, errors alone")
+    parser.add_argument("--equal", type=int, default=1000, help="of each world whose canary is no worse")
+    parser.add_argument("--releases", type=int, default=200, help="of each other world, all metrics")
+    parser.add_argument("--worlds", default="", help="only those whose name contains this")
+    parser.add_argument("--many", type=int, default=20_000, help="of each world of errors, errors alone")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    figures = measure(options.releases, options.many, options.seed)
+    figures = measure(options.equal, options.releases, options.many, options.seed, options.worlds)
     if options.json:
         print(json.dumps(figures))
         return

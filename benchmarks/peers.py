@@ -1,176 +1,157 @@
-"""How are the proxies started that the gateway is compared with? Each in front of one upstream, on loopback."""
+"""What do the rules of other tools, and of textbooks, decide on the same simulated releases as Shipway's judge?
+
+    python -m benchmarks.peers [--releases 400] [--judged 400] [--seed 1] [--json | --markdown]
+
+Release i of a world is played once, with seed + i, and every rule sees the same intervals; Shipway's own rules, which
+cost most, see only the first `--judged` releases. A rule that has not decided at the end is `undecided`. Delays are
+those of the releases that were sent home: canary requests and seconds, median and 95th percentile. Intervals are
+Clopper and Pearson's, 95 %.
+"""
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
+import argparse
+import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import httpx
-import psutil
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-from pipelines.adapters.gateway_router import GatewayRouter
-from pipelines.errors import DependencyDown
-from pipelines.serving.split import Arm, TrafficSplit
+from benchmarks.judge import share_and_interval
+from benchmarks.peer_rules import ArgoRollouts, Flagger, Kayenta, Rule, SageMaker
+from benchmarks.textbook_rules import Cusum, PeekingZ, PooledMsprt
+from evals.sequential import default_test, errors_test
+from evals.simulation import WORLDS, World, play
 
-CANARY_PCT = 10.0
-"""The gateway is measured at its whole work: with a canary, a lease and evidence."""
+Rules = dict[str, Callable[[float], Rule]]
+"""By name: a rule for a release that lasts so many seconds."""
 
-NGINX = """worker_processes {workers}; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 1000000000;
-  client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder}; uwsgi_temp_path {folder};
-  scgi_temp_path {folder};
-  {http} }}
-"""
-ANSWERING = (
-    "server {{ listen 127.0.0.1:{port}; location / {{ default_type application/json; "
-    "return 200 '{{\"outputs\": [0.25, 0.5, 0.25]}}'; }} }}"
-)
-PASSING = (
-    "upstream arms {{ server 127.0.0.1:{upstream}; keepalive 256; }} server {{ listen 127.0.0.1:{port}; "
-    'location / {{ proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://arms; }} }}'
-)
-HAPROXY = """global
-  nbthread 1
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 30s
-  timeout server 30s
-frontend users
-  bind 127.0.0.1:{port}
-  default_backend arms
-backend arms
-  http-reuse always
-  server one 127.0.0.1:{upstream}
-"""
-ENVOY = """static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: users
-          route_config:
-            virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: arms}}}}]}}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: arms
-    connect_timeout: 2s
-    load_assignment:
-      cluster_name: arms
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}
-"""
-
-
-@contextmanager
-def started(command: list[str], port: int, log: Path) -> Iterator[psutil.Process]:
-    """A process, from its first answer to its end."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-    try:
-        wait_for(port)
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        process.kill()
-        process.wait()
-
-
-def wait_for(port: int) -> None:
-    """Until somebody answers at a port."""
-    for _ in range(400):
-        with suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"nobody answers at port {port}")
-
-
-def upstream(folder: Path, port: int) -> list[str]:
-    """A server that answers everything with the same few bytes."""
-    return _nginx(folder / "upstream.conf", folder, ANSWERING.format(port=port))
-
-
-def server(folder: Path, port: int) -> list[str]:
-    """The same in a folder of its own."""
-    folder.mkdir(exist_ok=True)
-    return upstream(folder, port)
-
-
-@contextmanager
-def door(backlog: int) -> Iterator[socket.socket]:
-    """A listening socket that outlives the process behind it."""
-    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listening:
-        yield listening
-
-
-def nginx(folder: Path, port: int, upstream: int) -> list[str]:
-    """Nginx as a proxy with one worker."""
-    return _nginx(folder / "nginx.conf", folder, PASSING.format(port=port, upstream=upstream))
-
-
-def _nginx(config: Path, folder: Path, http: str) -> list[str]:
-    config.write_text(NGINX.format(folder=folder, http=http, workers=1))
-    return ["nginx", "-c", str(config)]
-
-
-def haproxy(folder: Path, port: int, upstream: int) -> list[str]:
-    """HAProxy with one thread."""
-    (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, upstream=upstream))
-    return ["haproxy", "-f", str(folder / "haproxy.cfg")]
-
-
-def envoy(folder: Path, port: int, upstream: int) -> list[str]:
-    """Envoy with one worker."""
-    (folder / "envoy.yaml").write_text(ENVOY.format(port=port, upstream=upstream))
-    quiet = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
-    return ["envoy", "-c", str(folder / "envoy.yaml"), *quiet]
-
-
-def shipway(folder: Path, port: int, upstream: int) -> list[str]:  # noqa: ARG001  its arms are told to it later
-    """The gateway, one process."""
-    options = {"--service": "s", "--port": port, "--admin-socket": folder / "g.sock", "--snapshot": folder / "split"}
-    named = [str(part) for pair in options.items() for part in pair]
-    return [sys.executable, "-m", "pipelines.serving.gateway", *named]
-
-
-def give_arms(folder: Path, upstream: int) -> None:
-    """The gateway gets a canary beside its stable arm; both are the same upstream."""
-    router = GatewayRouter(lambda _: folder / "g.sock")
-    url = f"http://127.0.0.1:{upstream}"
-    for _ in range(100):
-        with suppress(DependencyDown):
-            current = router.read("s").generation
-            arms = [Arm(f"sha256:{n}", (url,)) for n in (1, 2)]
-            router.write("s", TrafficSplit((current[0] + 1, 1), *arms, CANARY_PCT, 3600.0), current)
-            return
-        time.sleep(0.05)
-
-
-PEERS: dict[str, Callable[[Path, int, int], list[str]]] = {
-    "shipway": shipway,
-    "haproxy": haproxy,
-    "nginx": nginx,
-    "envoy": envoy,
+SHIPWAY: Rules = {
+    "Shipway, all metrics": lambda _: default_test(),
+    "Shipway, errors only": lambda _: errors_test(),
 }
+PEERS: Rules = {
+    "Flagger, documentation": lambda _: Flagger(),
+    "Flagger, tutorial": lambda _: Flagger(threshold=5, steps=5),
+    "Argo Rollouts, documentation": ArgoRollouts,
+    "Argo Rollouts, 99 % and 500 ms": lambda ends_s: ArgoRollouts(ends_s, every_s=60, success=0.99, p99_ms=500),
+    "Kayenta, three runs": Kayenta,
+    "Kayenta, one run": lambda ends_s: Kayenta(ends_s, runs=1),
+    "SageMaker guardrails": SageMaker,
+    "z-test at each look": PeekingZ,
+    "CUSUM": Cusum,
+    "pooled mSPRT": PooledMsprt,
+}
+GOOD = ("A/A", "A/A, incident on both arms", "A/A, 5 % pod noise", "A/A, 1 request/s, 2 h")
+WORSE = ("errors 0.5 → 2 %", "errors 0.5 → 5 %", "errors 0.5 → 50 %", "p99 +50 %", "p50 +10 %", "leak to +60 %")
+Ending = tuple[str, int, float]
+"""What was decided, after how many canary requests, after how many seconds."""
 
 
-def is_here(name: str) -> bool:
-    """Whether a peer can be started on this machine."""
-    return name == "shipway" or shutil.which(name) is not None
+def endings(world: World, seed: int, rules: Rules) -> dict[str, Ending]:
+    """How each rule ends one release, in the order of the rules."""
+    open_rules = {name: make(world.lasts_s) for name, make in rules.items()}
+    ended: dict[str, Ending] = {}
+    requests = 0
+    for interval in play(world, seed):
+        requests += interval.canary.n
+        decisions = {name: rule.observe(interval) for name, rule in open_rules.items()}
+        ended |= {name: (what, requests, interval.t) for name, what in decisions.items() if what != "wait"}
+        open_rules = {name: rule for name, rule in open_rules.items() if name not in ended}
+        if not open_rules:
+            break
+    return {name: ended.get(name, ("undecided", requests, world.lasts_s)) for name in rules}
+
+
+def summary(rule: str, world: str, ends: Sequence[Ending]) -> dict[str, Any]:
+    """The shares of each decision, and how late the releases went home."""
+    found: dict[str, Any] = {"rule": rule, "world": world, "n": len(ends)}
+    for decision in ("rollback", "promote", "undecided"):
+        found[decision] = share_and_interval(sum(what == decision for what, _, _ in ends), len(ends))
+    late = [(requests, seconds) for what, requests, seconds in ends if what == "rollback"]
+    for name, values in zip(("rollback_requests", "rollback_s"), zip(*late, strict=True), strict=False):
+        found[name] = [round(float(np.quantile(values, q)), 1) for q in (0.5, 0.95)]
+    return found
+
+
+def measure(releases: int, judged: int, seed: int) -> list[dict[str, Any]]:
+    """A line for each rule in each world."""
+    found = []
+    for world in (world for name in (*GOOD, *WORSE) for world in WORLDS if world.name == name):
+        played = []
+        for number in range(releases):
+            _say(f"{world.name}: {number + 1} of {releases}")
+            played.append(endings(world, seed + number, SHIPWAY | PEERS if number < judged else PEERS))
+        found += [summary(rule, world.name, [ends[rule] for ends in played if rule in ends]) for rule in played[0]]
+    return found
+
+
+def _say(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{what:<60}", end="", file=sys.stderr, flush=True)
+
+
+def tables(found: list[dict[str, Any]]) -> list[list[list[str]]]:
+    """Good canaries, worse ones, and how late these went home: a row for each rule, the heads first."""
+    cells = {(line["rule"], line["world"]): line for line in found}
+    sizes = {line["rule"]: line["n"] for line in found}
+    kinds = (("sent home", GOOD, _share_cell), ("sent home", WORSE, _share_cell), ("until then", WORSE, _delay_cell))
+    return [
+        [[what, "n", *worlds], *([rule, str(n), *(say(cells[rule, w]) for w in worlds)] for rule, n in sizes.items())]
+        for what, worlds, say in kinds
+    ]
+
+
+def _share_cell(line: dict[str, Any]) -> str:
+    undecided = line["undecided"][0]
+    return _percent(line["rollback"]) + (f"; {100 * undecided:.0f} % undecided" if undecided else "")
+
+
+def _delay_cell(line: dict[str, Any]) -> str:
+    if "rollback_s" not in line:
+        return ""
+    requests, seconds = (
+        f"{middle:,.0f}, {late:,.0f}" for middle, late in (line["rollback_requests"], line["rollback_s"])
+    )
+    return f"{requests}; {seconds} s"
+
+
+def _percent(share: Sequence[float]) -> str:
+    value, low, high = (f"{100 * part:.1f}".removesuffix(".0") for part in share)
+    return f"{value} % ({low} – {high})"
+
+
+def show(found: list[dict[str, Any]], *, as_markdown: bool) -> None:
+    """Print all tables."""
+    for heads, *rows in tables(found):
+        if as_markdown:
+            lines = [f"| {' | '.join(line)} |" for line in (heads, *rows)]
+            print("\n".join([lines[0], "|" + "---|" * len(heads), *lines[1:]]), end="\n\n")
+        else:
+            table = Table(*heads)
+            for row in rows:
+                table.add_row(*row)
+            Console().print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--releases", type=int, default=400, help="of each world")
+    parser.add_argument("--judged", type=int, default=400, help="of these, those that Shipway's rules see too")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print one JSON array, with all figures")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/benchmarks.md")
+    options = parser.parse_args()
+    found = measure(options.releases, options.judged, options.seed)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        show(found, as_markdown=options.markdown)
+
+
+if __name__ == "__main__":
+    main()

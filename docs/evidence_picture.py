@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.canary import CanaryState, absorb
+from evals.canary import absorb
+from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
 from evals.sequential import arm_of
 from evals.strata import Stratum

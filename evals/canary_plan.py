@@ -42,6 +42,8 @@ class CanaryPlan:
     """Whether attributes of requests are declared: half of each metric's share of α then goes to their values."""
     labels_arrive: bool = True
     """Whether scores are expected; where none come, the share of quality is handed to the others beforehand."""
+    has_replay: bool = False
+    """Whether recorded requests were replayed: half of the evidence on errors, latency and drift is then theirs."""
     replicas: tuple[int, int] | None = None
     """Stable's and the canary's servers, where load may explain a difference."""
     unit: Literal["request", "user"] = "request"

@@ -15,6 +15,7 @@ from evals.guards import Guards
 from evals.latency import LatencyState
 from evals.pace import Pace
 from evals.processes import Bank, NonInferiority, OddsRatio
+from evals.replay import ReplayState
 from evals.scores import ScoreState
 from evals.strata import ArmCounts, threshold_ms
 
@@ -66,6 +67,8 @@ class CanaryState:
     streams: Mapping[str, LatencyState] = field(default_factory=dict)
     """Of streamed answers, by what is timed."""
     pace: Pace = field(default_factory=Pace)
+    replay: ReplayState = field(default_factory=ReplayState)
+    """Recorded requests that were asked of both arms before any user was: none of them is in the totals below."""
     period: int = 0
     earlier: Mapping[str, float] = field(default_factory=dict)
     """Where users are counted: log of the weighted sum of the evidence of earlier steps, by name."""
@@ -117,6 +120,7 @@ _PARTS: Mapping[str, Any] = {
     "drift": DriftState,
     "guards": Guards,
     "pace": Pace,
+    "replay": ReplayState,
 }
-_BANKS = tuple(name for name in _PARTS if name != "pace")
+_BANKS = tuple(name for name in _PARTS if name not in {"pace", "replay"})
 _PLAIN = ("boot", "interval", "routed_to_s", "canary_pct", "period", "earlier")

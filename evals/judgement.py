@@ -78,12 +78,13 @@ def judge_canary(plan: CanaryPlan, state: CanaryState) -> CanaryVerdict:
     is_harmless = all(need["more_requests"] == 0 for need in needs.values()) and not _labels_mislead(plan, unreliable)
     confounded = _is_load_uneven(plan, state) and any(c.metric in ("latency", *STREAM_TIMINGS) for c in accused)
     said = void or _sentence(plan, state, harm, accused, needs) + (", or its load" if confounded else "")
+    said += f"; {state.replay.sentence}" if plan.has_replay else ""
     return CanaryVerdict(
         roll_back=roll_back,
         promote=is_harmless and not roll_back and not void,
         guilty=tuple(c.name for c in guilty),
         sentence=said + doubts(unreliable),
-        progress=_progress(plan, found, charges),
+        progress={"together": round(harm / threshold, 4), **_progress(plan, found, charges)},
         canary_requests=state.canary.requests,
         canary_errors=state.canary.errors,
         stable_requests=state.stable.requests,
@@ -176,6 +177,9 @@ def _shifted(plan: CanaryPlan, state: CanaryState, found: Mapping[str, float]) -
     if plan.drift_ratio is None or found["drift"] < math.log(1 / plan.alpha):
         return ""
     evidence = shown(found["drift"])
+    if plan.has_replay and state.replay.shifted_log_e(plan.drift_ratio) > state.drift.log_e:
+        other, same = state.replay.other_class, state.replay.same_class
+        return f"predictions shifted: {other} of {other + same} replayed requests got another class ({evidence})"
     return f"predictions shifted, most of all {state.drift.worst} by more than {plan.drift_ratio:g} times ({evidence})"
 
 

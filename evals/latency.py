@@ -95,11 +95,24 @@ class LatencyTest:
         body = np.array([slower_than(stratum.canary, stratum.stable, s, slower) for s in quantiles[:-1]])
         after = replace(
             after,
-            body=absorb(EXCEEDANCE, after.body.grown(EXCEEDANCE, len(quantiles) - 1), body.reshape(-1, 4)),
+            body=absorb(
+                EXCEEDANCE,
+                after.body.grown(EXCEEDANCE, len(quantiles) - 1),
+                body.reshape(-1, 4),
+                tempers(self.quantiles[:-1]),
+            ),
             tail=absorb(TAIL, after.tail, np.array([_graded(stratum, quantiles[-1], beyond, slower)])),
-            slices=_in_slices(after.slices, stratum, slices, quantiles, slower) if slices else after.slices,
+            slices=self._in_slices(after.slices, stratum, slices, quantiles) if slices else after.slices,
         )
         return after if self.margin is None else self._harmless(after, stratum, quantiles, self.shift(self.margin))
+
+    def _in_slices(self, bank: Bank, stratum: Stratum, slices: Sequence[str], steps: Sequence[int]) -> Bank:
+        """A slice is held against the thresholds of all of stable's requests: any known threshold is a fair one."""
+        nobody, shift = ArmCounts(), self.shift(self.tolerance)
+        arms = [(stratum.canary.by_slice.get(s, nobody), stratum.stable.by_slice.get(s, nobody)) for s in slices]
+        counts = np.array([slower_than(*arm, step, shift) for arm in arms for step in steps])
+        tempered = np.tile(tempers(self.quantiles), len(slices))
+        return absorb(EXCEEDANCE, bank.grown(EXCEEDANCE, len(counts)), counts, tempered)
 
     @staticmethod
     def shift(slower: float) -> int:
@@ -110,6 +123,16 @@ class LatencyTest:
     def _harmless(state: LatencyState, stratum: Stratum, steps: Sequence[int], slower: int) -> LatencyState:
         counts = np.array([slower_than(stratum.canary, stratum.stable, s, slower) for s in steps])
         return replace(state, harmless=absorb(HARMLESS, state.harmless.grown(HARMLESS, len(steps)), counts))
+
+
+def tempers(quantiles: Sequence[float]) -> Values:
+    """By how much is the evidence at each quantile weakened?
+
+    A pod that is slower for a minute is slower for all of its requests: they are no independent pieces, and there are
+    most of them at the median. So no quantile says more about such a shift than p81 does, by its exceedances' variance.
+    """
+    p = np.asarray(quantiles)
+    return np.asarray(np.minimum(1.0, 0.15 / (p * (1 - p))))
 
 
 def quantile_weights(quantiles: int) -> Values:
@@ -129,14 +152,6 @@ def _graded(stratum: Stratum, step: int, beyond: int, shift: int) -> tuple[int, 
     canary, stable = stratum.canary, stratum.stable
     at_canary = (canary.timed, canary.exceeding(step + shift), canary.exceeding(beyond + shift))
     return (*at_canary, stable.timed, stable.exceeding(step), stable.exceeding(beyond))
-
-
-def _in_slices(bank: Bank, stratum: Stratum, slices: Sequence[str], steps: Sequence[int], shift: int) -> Bank:
-    """A slice is held against the thresholds of all of stable's requests: any known threshold is a fair one."""
-    nobody = ArmCounts()
-    arms = [(stratum.canary.by_slice.get(s, nobody), stratum.stable.by_slice.get(s, nobody)) for s in slices]
-    counts = np.array([slower_than(*arm, step, shift) for arm in arms for step in steps])
-    return absorb(EXCEEDANCE, bank.grown(EXCEEDANCE, len(counts)), counts)
 
 
 def histogram(arm: ArmCounts) -> dict[int, int]:

@@ -99,8 +99,12 @@ class Bank:
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
 
-def absorb(bets: Bets, bank: Bank, counts: Ints) -> Bank:
-    """The bank after more counts, shape [rows, columns]; only rows whose strata are large enough are judged."""
+def absorb(bets: Bets, bank: Bank, counts: Ints, temper: Values | float = 1.0) -> Bank:
+    """The bank after more counts, shape [rows, columns]; only rows whose strata are large enough are judged.
+
+    `temper` in (0, 1], of all rows or of each, is the power to which a stratum's e-values are taken: what is left of
+    them has an expectation of at most 1 as well (Jensen), and outcomes that move together weigh less.
+    """
     together = bank.waiting + counts
     ready = np.flatnonzero(
         (together[:, 0] >= MIN_CANARY) & (together[:, together.shape[1] // 2] >= MIN_STABLE),
@@ -108,7 +112,8 @@ def absorb(bets: Bets, bank: Bank, counts: Ints) -> Bank:
     if not ready.size:
         return replace(bank, waiting=together)
     judged = together[ready]
-    gained, weights = mixed(bank.log_weights[ready], bets.log_prior, bets.log_factors(bank.past[ready], judged))
+    factors = bets.log_factors(bank.past[ready], judged) * np.broadcast_to(temper, bank.rows)[ready, None]
+    gained, weights = mixed(bank.log_weights[ready], bets.log_prior, factors)
     log_e, log_weights, past = bank.log_e.copy(), bank.log_weights.copy(), bank.past.copy()
     log_e[ready] += gained
     log_weights[ready] = weights

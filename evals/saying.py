@@ -69,6 +69,11 @@ def said_of(plan: CanaryPlan, state: CanaryState, charge: Charge) -> str:
             return f"timeouts: {late}, stable {state.stable.timeouts} of {state.stable.requests}"
         case "quality":
             return f"quality: the canary's scores are lower; stable's mean is {state.quality.stable_mean:.3f}"
+        case "latency" if plan.has_replay and state.replay.latency_log_e > state.latency.log_e:
+            timed = state.replay.slower + state.replay.faster
+            return (
+                f"latency: {state.replay.slower} of {timed} replayed requests took the canary longer, beyond tolerance"
+            )
         case "latency" if plan.latency is not None:
             return _of_timing("latency", plan.latency, state.latency)
     return _of_timing(charge.metric.replace("_", " "), plan.streams[charge.metric], state.streams[charge.metric])

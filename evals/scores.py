@@ -10,11 +10,12 @@ the scores *arrived*.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evals.counting import GRID
 from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
@@ -22,7 +23,7 @@ from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
 Histogram = Mapping[int, int]
 
 
-def histogram_of(scores: Sequence[float]) -> dict[int, int]:
+def histogram_of(scores: npt.ArrayLike) -> dict[int, int]:
     """Scores in [0, 1] by thousandths. ValueError where one is none."""
     values = np.asarray(scores, dtype=float)
     if values.size and not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):

@@ -5,11 +5,11 @@ For simulations, and for whoever has his own numbers. What users meet is judged 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
@@ -20,12 +20,27 @@ from evals.strata import GRID_RATIO, ArmCounts, Stratum
 
 
 class RawArm(Protocol):
-    """One arm in one interval: requests, errors among them, latencies in ms, scores in [0, 1] that arrived in it."""
+    """One arm in one interval."""
 
-    n: int
-    errors: int
-    latency: Sequence[float]
-    quality: Sequence[float]
+    @property
+    def n(self) -> int:
+        """Requests."""
+        ...
+
+    @property
+    def errors(self) -> int:
+        """Those that failed."""
+        ...
+
+    @property
+    def latency(self) -> npt.ArrayLike:
+        """In ms; of those that did not fail first."""
+        ...
+
+    @property
+    def quality(self) -> npt.ArrayLike:
+        """Scores in [0, 1] that arrived in this interval."""
+        ...
 
 
 class RawInterval(Protocol):

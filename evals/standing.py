@@ -30,7 +30,20 @@ NONINFERIOR = "_noninferior"
 def standing(plan: CanaryPlan, state: CanaryState) -> dict[str, float]:
     """Log E of everything that is judged, by name."""
     now = dict(_of_this_period(plan, state))
-    return now if plan.unit == "request" else _over_periods(plan, state, now)
+    live = now if plan.unit == "request" else _over_periods(plan, state, now)
+    return live | _with_replay(plan, state, live) if plan.has_replay else live
+
+
+def _with_replay(plan: CanaryPlan, state: CanaryState, live: Mapping[str, float]) -> dict[str, float]:
+    """The means of live and replayed evidence, of all that both speak of; the latter stays as it was at its end."""
+    replayed = {
+        "errors": state.replay.errors_log_e,
+        "latency": state.replay.latency_log_e,
+        "errors" + NONINFERIOR: state.replay.harmless_log_e(plan.error_margin),
+        **{excess(margin): state.replay.harmless_log_e(margin) for margin in EXCESS},
+        **({"drift": state.replay.shifted_log_e(plan.drift_ratio)} if plan.drift_ratio else {}),
+    }
+    return {name: log_mean((live[name], log_e), (0.5, 0.5)) for name, log_e in replayed.items()}
 
 
 def in_slice(metric: str, name: str) -> str:

@@ -34,7 +34,8 @@ def _inventory(home: Home) -> Inventory:
     bundles = (path for path in home.folder("bundles").glob("sha256-*") if _is_folder(path))
     works = (path for path in home.folder("work").iterdir() if _is_folder(path))
     logs = (path for path in home.folder("logs").glob(ROTATED) if path.is_file())
-    return Inventory(_stored(bundles, _digest), _stored(works), _stored(logs))
+    records = (path for path in home.folder("records").glob("*.db") if path.is_file() and not path.is_symlink())
+    return Inventory(_stored(bundles, _digest), _stored(works), _stored(logs), _stored(records, lambda path: path.stem))
 
 
 def _is_folder(path: Path) -> bool:
@@ -96,6 +97,9 @@ def _remove(home: Home, litter: Litter) -> None:
         shutil.rmtree(home.folder("work") / work.name, ignore_errors=True)
     for log in litter.rotated_logs:
         (home.folder("logs") / log.name).unlink(missing_ok=True)
+    for record in litter.records:
+        for path in home.folder("records").glob(f"{record.name}.db*"):  # a journal, too, where a gateway was killed
+            path.unlink(missing_ok=True)
 
 
 def _remove_bundle(store: Path, name: str) -> None:

@@ -14,10 +14,13 @@ from pathlib import Path
 from flows.holding import Held, hold
 from flows.wiring import actor, clock
 from pipelines.errors import Busy
+from pipelines.forecast import refuse_undecidable
 from pipelines.home import Home
 from pipelines.intake import Intake, take_in
+from pipelines.measured import measured
 from pipelines.ports import Ports
 from pipelines.release import Release
+from pipelines.replaying import nothing_recorded
 from pipelines.spec import ReleaseSpec, RolloutSpec, ServeSpec
 
 
@@ -42,6 +45,11 @@ def opened(
         return
     with tempfile.TemporaryDirectory(prefix="shipway-") as temp:
         intake = take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(temp), force=force)
+        if intake.service and intake.service.stable:
+            recorded = len(ports.replays.recorded(spec.service)) if spec.rollout.replay else 0
+            if spec.rollout.replay and not recorded:
+                raise nothing_recorded(spec.service)
+            refuse_undecidable(spec.rollout, measured(ports, spec.service, clock()), recorded)
         with hold(ports, spec.service, who) as held:
             if ports.ledger.releases(unfinished=True, service=spec.service):
                 raise busy(ports, ports.ledger.releases(unfinished=True, service=spec.service)[0])

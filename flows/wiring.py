@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.adapters.folder_builder import FolderBuilder
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
+from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.log_notifier import LogNotifier
 from pipelines.adapters.mlflow_registry import MlflowRegistry
 from pipelines.adapters.process_runtime import ProcessRuntime
@@ -58,6 +59,7 @@ def wire(home: Home) -> Ports:
         inbox=SqlInbox(engine),
         lock=SqlLock(engine),
         notifier=LogNotifier(home.root / "logs"),
+        replays=HttpReplays(home.record),
     )
 
 

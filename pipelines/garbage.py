@@ -31,6 +31,8 @@ class Inventory:
     bundles: tuple[Stored, ...] = ()
     works: tuple[Stored, ...] = ()
     rotated_logs: tuple[Stored, ...] = ()
+    records: tuple[Stored, ...] = ()
+    """Recorded requests, by service."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,16 @@ class Litter:
     works: tuple[Stored, ...] = ()
     rotated_logs: tuple[Stored, ...] = ()
     why_kept: str = ""
+    records: tuple[Stored, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         """How much removing all of it frees."""
-        return sum(item.size_bytes for item in (*self.bundles, *self.works, *self.rotated_logs))
+        return sum(item.size_bytes for item in (*self.bundles, *self.works, *self.rotated_logs, *self.records))
 
 
 def decide_litter(there: Inventory, uses: Uses, now_s: float) -> Litter:
-    """Which bundles, working folders and rotated logs can go?"""
+    """Which bundles, working folders, rotated logs and recorded requests can go?"""
     why_kept = _why_all_bundles_stay(uses)
     needed = needed_digests(uses, now_s)
     by_id = {release.id: release for release in uses.releases}
@@ -68,6 +71,7 @@ def decide_litter(there: Inventory, uses: Uses, now_s: float) -> Litter:
         tuple(work for work in there.works if _is_over(work, by_id)),
         there.rotated_logs,
         why_kept,
+        tuple(record for record in there.records if _is_forsaken(record, uses.services)),
     )
 
 
@@ -110,3 +114,9 @@ def _is_over(work: Stored, by_id: Mapping[str, Release]) -> bool:
     """Its release has ended. A folder without a record may be of one that is just being opened, for a day."""
     release = by_id.get(work.name)
     return release.is_ended if release else work.age_s > DEFAULT_RETAIN_S
+
+
+def _is_forsaken(record: Stored, services: Sequence[Service]) -> bool:
+    """Its service was taken down, or records no more. One without a service may be just beginning, for a day."""
+    service = next((s for s in services if s.name == record.name), None)
+    return not (service.wanted and service.record) if service else record.age_s > DEFAULT_RETAIN_S

@@ -18,7 +18,7 @@ SOCKET_PATH_MAX = 100
 SHORT_ROOT = Path("/tmp")  # noqa: S108  the folder below it is made private and checked
 """Not TMPDIR: a CI job and the `up` that serves it may differ in that, and must find the same socket."""
 
-FOLDERS = ("bundles", "work", "units", "run", "logs", "mlartifacts", "feedback")
+FOLDERS = ("bundles", "work", "units", "run", "logs", "mlartifacts", "feedback", "records")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class Home:
     def folder(self, name: str) -> Path:
         """One of the home's folders."""
         return self.root / name
+
+    def record(self, service: str) -> Path:
+        """Where a service's recorded requests are kept."""
+        return self.root / "records" / f"{service}.db"
 
     def admin_socket(self, service: str) -> Path:
         """The Unix socket of a service's gateway: in the home, or in a private folder where that path is too long."""

@@ -6,15 +6,38 @@ import math
 from typing import Any
 
 from evals.gate import Gate
+from evals.replay import pairs_to_promote
+from evals.usual import Usual
+from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
 from pipelines.rollout import share_of
 from pipelines.spec import ReleaseSpec
 
+NOTHING_NEEDED: dict[str, Any] = {
+    "traffic": None,
+    "gates_needed": [],
+    "planned_minutes": None,
+    "assumes": [],
+    "undecidable": "",
+    "helps": [],
+}
+"""The forecast of a first release."""
 
-def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
-    """The plan as plain data: versions, gates, steps, and what traffic it needs."""
+
+def outlook(
+    spec: ReleaseSpec,
+    intake: Intake,
+    measured: tuple[Usual, str] | None = None,
+    requests_per_s: float | None = None,
+    recorded: int = 0,
+) -> dict[str, Any]:
+    """The plan as plain data: versions, gates, steps, and what traffic it needs; a given rate is believed.
+
+    `recorded` requests are at hand for a replay.
+    """
     rollout = spec.rollout
     stable = intake.service.stable if intake.service else None
+    told = forecast(rollout, measured, requests_per_s, recorded) if stable else None
     shares = [share_of(rollout, step) for step in range(len(rollout.steps) + 1)]
     return {
         "model": intake.candidate.model,
@@ -23,10 +46,12 @@ def outlook(spec: ReleaseSpec, intake: Intake) -> dict[str, Any]:
         "artifact_digest": intake.candidate.artifact_digest,
         "champion": f"v{stable.version} {stable.digest[:19]}" if stable else None,
         "gates": [_gate(g) for g in spec.offline_gates()],
-        "steps": _steps(spec, shares, first=stable is None),
+        "steps": _steps(spec, shares, recorded, first=stable is None),
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
-        "needs": _needs(spec, shares, first=stable is None),
+        "needs": _needs(told),
         "left_behind": list(intake.left_behind),
+        "on_undecidable": rollout.on_undecidable,
+        **(told.as_dict() if told else NOTHING_NEEDED),
     }
 
 
@@ -38,7 +63,7 @@ def requests_to_promote(alpha_promote: float, margin: float) -> int:
     return math.ceil(math.log(1 / alpha_promote) / math.log1p(0.9 * margin))
 
 
-def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[str, str]]:
+def _steps(spec: ReleaseSpec, shares: list[float], recorded: int, *, first: bool) -> list[dict[str, str]]:
     rollout = spec.rollout
     before = [
         {"name": "evaluate", "what": f"{', '.join(spec.evaluate.metrics)} on {spec.evaluate.data}"},
@@ -47,22 +72,40 @@ def _steps(spec: ReleaseSpec, shares: list[float], *, first: bool) -> list[dict[
     ]
     if first:
         return [*before, {"name": "promote", "what": "at once: a first release has nothing to be compared with"}]
-    canary = [{"name": "canary", "what": f"{share:g} % for {rollout.hold_s:g} s"} for share in shares[:-1]]
+    if rollout.replay:
+        before.append({"name": "replay", "what": _replay(spec, recorded)})
+    lasts = f"for {rollout.hold_s:g} s" if rollout.advance == "timetable" else "until the next share is earned"
+    canary = [{"name": "canary", "what": f"{share:g} % {lasts}"} for share in shares[:-1]]
     return [*before, *canary, {"name": "bake", "what": f"{shares[-1]:g} % for {rollout.bake_s:g} s"}]
 
 
-def _needs(spec: ReleaseSpec, shares: list[float], *, first: bool) -> str:
-    """Which request rate lets the plan decide in the time it has?"""
-    if first:
-        return "no traffic"
+def _replay(spec: ReleaseSpec, recorded: int) -> str:
+    """What will recorded requests decide, and are there enough of them?"""
     rollout = spec.rollout
-    requests = requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin)
-    shared_s = sum(share / 100 * rollout.hold_s for share in shares[:-1]) + shares[-1] / 100 * rollout.bake_s
-    planned_s = len(rollout.steps) * rollout.hold_s + rollout.bake_s
-    return (
-        f"about {requests} canary requests without errors; {requests / shared_s:.2g} requests/s decide within the "
-        f"planned {planned_s:g} s, and {requests * 100 / shares[-1] / rollout.deadline_s:.2g} by the deadline"
+    assert rollout.replay is not None  # noqa: S101  asked for it only
+    pairs, need = (
+        min(recorded, rollout.replay.requests),
+        pairs_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
     )
+    said = f"{pairs} of {recorded} recorded requests on both versions"
+    if recorded == 0:
+        return f"{said}: `shipway release` refuses to begin until serve.record has kept some"
+    if pairs < need:
+        return f"{said}; {need} without a difference would decide, so live traffic must"
+    shares = [share_of(rollout, step) / 100 for step in range(len(rollout.steps) + 1)]
+    per_hour = 3600 * sum(rollout.min_step_requests / share for share in shares) / rollout.deadline_s
+    rate = f"{per_hour:.2g} requests/h by the deadline"
+    live = f"each step waits for {rollout.min_step_requests} live at the canary ({rate})"
+    return f"{said}; {need} without a difference decide on errors, and {live}"
+
+
+def _needs(told: Forecast | None) -> str:
+    """Can it decide, in one line?"""
+    if told is None:
+        return "no traffic"
+    if told.usual.requests_per_s is None:
+        return "traffic that nobody has measured yet: --rps N says how much there is"
+    return told.undecidable or f"the {told.usual.requests_per_s:.3g} requests/s that there are; it can decide in time"
 
 
 def _gate(gate: Gate) -> str:

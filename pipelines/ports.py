@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from evals.strata import Stratum
 from pipelines.release import Release
+from pipelines.replay_port import NoReplays, Replays
 from pipelines.service import Service
+from pipelines.serving.recorder import Recording
 from pipelines.serving.split import TrafficSplit
 
 
@@ -96,8 +98,9 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A gateway counts by the attributes `slices`, takes labels for `label_s`, and keeps users by `assign`. A unit that
-    outgrows `memory_mb` is ended. One with an `image` runs as a container, with at most `pids` processes.
+    A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users at their arm by `assign`, and
+    keeps requests as `record` says. A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container,
+    with at most `pids` processes.
     """
 
     name: str
@@ -117,11 +120,13 @@ class Unit:
     label_s: float = 900.0
     assign: str = ""
     workers: int = 1
+    record: Recording | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:
         """The unit of plain JSON data. TypeError where it is none."""
-        return cls(**{**raw, "slices": tuple(raw.get("slices", ()))})
+        record = Recording.from_dict(raw.get("record"))
+        return cls(**{**raw, "slices": tuple(raw.get("slices", ())), "record": record})
 
 
 @dataclass(frozen=True)
@@ -309,3 +314,4 @@ class Ports:
     inbox: Inbox
     lock: Lock
     notifier: Notifier
+    replays: Replays = field(default_factory=NoReplays)

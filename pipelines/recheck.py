@@ -19,7 +19,11 @@ def recheck_verdicts(release: Release) -> str:
         return "no looks"
     plan = ReleaseSpec.model_validate_json(json.dumps(release.spec)).rollout
     watch = Watch()
-    for event in looks:
+    for event in release.events:
+        if event.kind == "replayed":
+            watch = watch.replayed(event.data)
+        if event.kind != "looked":
+            continue
         watch = watch.absorb(plan, [Stratum.from_dict(raw) for raw in event.data["strata"]])
         recorded, computed = event.data["verdict"], judge_canary(canary_plan(plan, release), watch.judge).as_dict()
         if (recorded["roll_back"], recorded["promote"]) != (computed["roll_back"], computed["promote"]):

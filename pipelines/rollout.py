@@ -4,8 +4,8 @@ This is the heart of Shipway: one pure function from what was asked, what has ha
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
 The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline,
-silence, a pause, a beginning or an interruption, and only then whether enough has been seen to go on. One rule stands
-over all of them: traffic never moves to a dead arm.
+silence, a pause, a replay, a beginning or an interruption, and only then whether enough has been seen to go on. One
+rule stands over all of them: traffic never moves to a dead arm.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Judged(Counted, Protocol):
         ...
 
     @property
-    def promote(self) -> bool:
-        """Whether harmlessness is proven."""
+    def sentence(self) -> str:
+        """Why, with numbers."""
         ...
 
     @property
-    def sentence(self) -> str:
-        """Why, with numbers."""
+    def confounded(self) -> bool:
+        """Whether load may explain the harm."""
         ...
 
     @property
@@ -75,6 +75,8 @@ class Situation:
     url: str = ""
     requests_per_s: float = 0.0
     """The traffic of both arms in this step."""
+    replaying: str = ""
+    """How far the replay of recorded requests is, or "" where there is none left."""
     silent_s: float = 0.0
     """For how long no evidence has come that should have come."""
 
@@ -125,6 +127,7 @@ def decide(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         or _the_deadline(plan, release, seen)
         or _silence(plan, seen)
         or _a_pause(plan, release, seen)
+        or _a_replay(plan, release, seen)
         or _a_beginning(plan, release, seen)
         or _doubts(plan, release, seen)
         or _the_next_step(plan, release, seen)
@@ -178,7 +181,10 @@ def _while_home_is_dead(plan: RolloutSpec, seen: Situation, decision: Decision) 
 
 
 def _proven_harm(seen: Situation) -> Decision | None:
-    return RollBack(seen.verdict.sentence) if seen.verdict.roll_back else None
+    """Traffic goes home in any case; where load may be the reason, nobody is accused."""
+    if not seen.verdict.roll_back:
+        return None
+    return RollBack(seen.verdict.sentence, convicts=not seen.verdict.confounded)
 
 
 def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
@@ -209,6 +215,15 @@ def _a_pause(plan: RolloutSpec, release: Release, seen: Situation) -> Decision |
     asked = seen.command.verb if seen.command else ""
     paused = asked == "pause" or (release.paused and asked != "resume")
     return Hold(seen.now_s + plan.look_s, "paused by a person") if paused else None
+
+
+def _a_replay(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
+    """No user meets the canary while recorded requests can still speak against it."""
+    if not seen.replaying:
+        return None
+    if seen.now_s > release.phase_since_s + plan.deadline_s:
+        return RollBack(f"the replay did not end within {plan.deadline_s:g} s: {seen.replaying}", Phase.HELD)
+    return Hold(seen.now_s + plan.look_s, seen.replaying)
 
 
 def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
@@ -255,7 +270,8 @@ def _advance(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
         return Hold(seen.now_s + plan.look_s, f"step {step + 1} waits for approval: shipway approve {release.id}")
     if plan.advance == "timetable":
         return Advance(share_of(plan, step), step, f"held for {plan.hold_s:g} s: {seen.verdict.sentence}")
-    why_not = unearned(plan, seen.verdict, share_of(plan, step), seen.requests_per_s)
+    lasts_s = plan.hold_s if step < len(plan.steps) else plan.bake_s
+    why_not = unearned(plan, seen.verdict, share_of(plan, step), seen.requests_per_s, lasts_s)
     if why_not:
         return Hold(seen.now_s + plan.look_s, why_not)
     return Advance(share_of(plan, step), step, f"earned: {seen.verdict.sentence}")

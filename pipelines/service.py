@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pipelines.serving.recorder import Recording
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -51,6 +53,8 @@ class Service:
     previous: Deployment | None = None
     candidate: Deployment | None = None
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    record: Recording | None = None
+    """Which requests are kept for replays; None keeps none."""
 
     def changed(self, **fields: Any) -> Service:
         """The service with some fields changed (the version moves when the ledger saves it)."""
@@ -70,4 +74,5 @@ class Service:
     def from_dict(cls, raw: Mapping[str, Any]) -> Service:
         """The service of `as_dict`."""
         parts = {k: Deployment(**raw[k]) if raw.get(k) else None for k in ("stable", "previous", "candidate")}
-        return cls(**{**raw, **parts, "slices": tuple(raw.get("slices", ()))})
+        record = Recording.from_dict(raw.get("record"))
+        return cls(**{**raw, **parts, "slices": tuple(raw.get("slices", ())), "record": record})

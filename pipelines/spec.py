@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
-from pipelines.spec_gates import GateSpec, RolloutGates
+from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
+from pipelines.spec_replay import RecordSpec, ReplaySpec
 from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
 
 
@@ -65,6 +66,9 @@ class ServeSpec(Part):
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = 1
+    record: RecordSpec | None = Field(
+        default=None, description="keep a sample of the requests, for rollout.replay; null: none"
+    )
 
 
 class StepSpec(Part):
@@ -114,14 +118,22 @@ class RolloutSpec(Part):
     bake_s: Seconds = 900.0
     deadline_s: Seconds = 7200.0
     warmup_s: Seconds = 5.0
-    min_step_requests: Annotated[int, Field(ge=1)] = 20
+    replay: ReplaySpec | None = Field(default=None, description="ask both versions recorded requests before any user")
+    min_step_requests: Annotated[int, Field(ge=1)] = Field(
+        default_factory=lambda said: 1 if said.get("replay") else 20,
+        description="canary requests that a step must have seen: 20, or 1 where recorded requests were replayed",
+    )
     on_inconclusive: Literal["hold", "rollback", "ask"] = "hold"
     ask_timeout_s: Seconds = 86400.0
+    on_undecidable: Annotated[
+        Literal["warn", "refuse"],
+        Field(description="what happens where the service's traffic is too little to decide before the deadline"),
+    ] = "warn"
     advance: Annotated[
         Literal["timetable", "earned"],
         Field(description="timetable: after hold_s · earned: as soon as the next share's harm is affordable"),
     ] = "timetable"
-    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 50
+    harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 20
     slices: Annotated[
         Attributes,
         Field(description="request headers, or body.PATH of a JSON body: errors and latency are judged for each value"),
@@ -133,6 +145,7 @@ class RolloutSpec(Part):
     label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
+    alpha_shares: AlphaShares = AlphaShares()
     gates: RolloutGates = RolloutGates()
 
     @model_validator(mode="after")
@@ -162,6 +175,12 @@ class ReleaseSpec(Part):
     serve: ServeSpec = ServeSpec()
     rollout: RolloutSpec = RolloutSpec()
     retain: Seconds = 86400.0
+
+    @model_validator(mode="after")
+    def _replays_are_recorded(self) -> ReleaseSpec:
+        if self.rollout.replay and not self.serve.record:
+            raise SpecProblem("E_CONFIG", "rollout.replay needs serve.record, which keeps the requests")
+        return self
 
     @property
     def model_name(self) -> str:

@@ -119,3 +119,12 @@ class RolloutGates(Part):
         timed = {"latency": self.latency, "first_token": self.first_token, "between_tokens": self.between_tokens}
         found = [self.errors.gate(), *(gate.gate(name) for name, gate in timed.items() if gate)]
         return (*found, self.quality.gate()) if self.quality else tuple(found)
+
+
+class AlphaShares(Part):
+    """What each metric has of alpha, in proportion; what is not judged hands its share to the others."""
+
+    errors: Annotated[Number, Field(gt=0, le=1)] = 0.4
+    latency: Annotated[Number, Field(ge=0, le=1, description="of whole answers and of streams together")] = 0.3
+    quality: Annotated[Number, Field(ge=0, le=1)] = 0.3
+    timeouts: Annotated[Number, Field(ge=0, le=1, description="answers after timeout_s, by themselves")] = 0.0

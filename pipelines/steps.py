@@ -192,6 +192,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             slices=shop.spec.rollout.slices,
             label_s=shop.spec.rollout.label_s,
             assign=shop.spec.rollout.assign.rule if shop.spec.rollout.assign else "",
+            record=serve.record.recording() if serve.record else None,
             retain_s=shop.spec.retain,
             wanted=True,
         )

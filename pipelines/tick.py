@@ -16,6 +16,7 @@ from pipelines.ending import end_at_home, promote, resume_promotion
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Now, Ports, StrataQuery, Token
 from pipelines.release import Phase, Release
+from pipelines.replaying import is_replaying, replay_on, replayed_so_far
 from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide
 from pipelines.serving.split import TrafficSplit
 from pipelines.spec import RolloutSpec, ServeSpec
@@ -78,7 +79,7 @@ def drive(
             ctl.ports.notifier.send(release, f"waiting: {error}")
         after_look(release)
         if not (release.is_ended or release.phase in leave):
-            sleep(ctl.plan.look_s)
+            sleep(0.0 if is_replaying(ctl.plan, release) else ctl.plan.look_s)
     return release
 
 
@@ -104,6 +105,7 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     found, release = release, _adopt_share(ctl, release, split, now)
     watch = watch if release is found else watch.new_step()
     watch, strata, blind = _measure(ctl, release, watch, now)
+    release, watch = replay_on(ctl.ports, ctl.plan, release, watch, ctl.timeout_s, ctl.clock)
     is_ready = not down_reason(ctl.ports, release.service, release.sealed.bundle_digest)
     watch = watch.seen(ready=is_ready, has_users=share_of_ours(release, split) > 0)
     command = _first_word(ctl, release)
@@ -182,6 +184,7 @@ def _situation(
         verdict=verdict,
         step_requests=watch.step_requests,
         requests_per_s=watch.requests_per_s,
+        replaying=replayed_so_far(ctl.plan, release),
         canary_down=_canary_down(ctl, release, watch, patience_looks),
         canary_starting=starting,
         stable_down=dead_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",

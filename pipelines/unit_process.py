@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -95,7 +96,12 @@ def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
         **({"--assign": unit.assign} if unit.assign else {}),
         **({"--workers": unit.workers} if unit.workers > 1 else {}),
         **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
+        **(_recording_options(home, unit) if unit.record else {}),
     }
+
+
+def _recording_options(home: Home, unit: Unit) -> dict[str, object]:
+    return {"--record": home.record(unit.service), "--recording": json.dumps(vars(unit.record))}
 
 
 def _server_options(unit: Unit) -> dict[str, object]:

@@ -33,6 +33,7 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
         label_s=service.label_s,
         assign=service.assign,
         workers=service.workers,
+        record=service.record,
     )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 

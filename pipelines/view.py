@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.release import Phase, Release
+from pipelines.replaying import progress
 
 _PART = {
     Phase.OPEN: "evaluate",
@@ -50,9 +51,16 @@ def release_view(release: Release) -> dict[str, Any]:
         "champion": dict(champion) if champion else None,
         "phase_seconds": phase_seconds(release),
         "verdicts": _verdicts(release),
+        "needs": _needs(release),
         "steps": [{"pct": e.data["pct"], "at": e.at_s} for e in release.of_kind("exposed")],
         **canary_counts(release),
     }
+
+
+def _needs(release: Release) -> dict[str, Any]:
+    """What each metric still needed for a promotion at the last look."""
+    look = release.last("looked")
+    return dict(look.data["verdict"].get("needs", {})) if look is not None else {}
 
 
 def phase_seconds(release: Release) -> dict[str, float]:
@@ -88,6 +96,8 @@ def why(release: Release) -> str:
     entered = release.last("entered")
     if release.phase in _WATCHED and look and (entered is None or look.seq > entered.seq):
         return f"waits at {release.confirmed_pct:g} %: {look.data['why']}"
+    if release.phase is Phase.QUALIFIED and release.last("replayed"):
+        return progress(release)
     doing = _DOING[release.phase].format(pct=release.confirmed_pct)
     return f"{doing}: {release.reason}" if release.reason else doing
 

@@ -13,6 +13,7 @@ from typing import Any
 from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
+from evals.replay import ReplayState
 from evals.strata import Stratum
 from pipelines.release import Release
 from pipelines.spec import RolloutSpec
@@ -65,6 +66,11 @@ class Watch:
             return read
         return replace(read, judge=absorb(canary_plan(plan), self.judge, stratum))
 
+    def replayed(self, part: Mapping[str, Any]) -> Watch:
+        """The watch after a recorded part of the replay."""
+        counts = self.judge.replay.plus(ReplayState.from_dict(part["counts"]))
+        return replace(self, judge=replace(self.judge, replay=counts))
+
     def heard(self, now_s: float, *, anything: bool) -> Watch:
         """The watch after the gateway was asked: silence counts from the first question on."""
         return replace(self, heard_at_s=now_s) if anything or self.heard_at_s is None else self
@@ -107,16 +113,18 @@ def canary_plan(plan: RolloutSpec, release: Release | None = None) -> CanaryPlan
         plan.gates.gates(),
         alpha=plan.alpha,
         alpha_promote=plan.alpha_promote,
+        alpha_shares=plan.alpha_shares.model_dump(),
         drift_ratio=drift.max_ratio if drift else None,
         has_slices=bool(plan.slices),
         labels_arrive=bool(declared.data["labels_arrive"]) if declared else True,
+        has_replay=bool(declared.data.get("replayed_pairs")) if declared else False,
         replicas=(1, 1),  # both arms have as many
         unit="user" if plan.assign is not None else "request",
         periods=len(plan.steps) + 1,  # the bake is the last step
     )
 
 
-def declaration(plan: RolloutSpec, watch: Watch) -> dict[str, Any]:
+def declaration(plan: RolloutSpec, watch: Watch, replayed_pairs: int = 0) -> dict[str, Any]:
     """How this release will be judged, said before its first users: nobody can change it once something is seen."""
     labels_arrive = watch.labels > 0
     judged = replace(canary_plan(plan), labels_arrive=labels_arrive)
@@ -127,6 +135,8 @@ def declaration(plan: RolloutSpec, watch: Watch) -> dict[str, Any]:
         "labels_arrive": labels_arrive,
         "handed": handed if judged.quality_margin is not None and not labels_arrive else "",
         "warmup_s": plan.warmup_s,
+        "replayed_pairs": replayed_pairs,
+        "weights": {"live": 0.5, "replayed": 0.5} if replayed_pairs else {"live": 1.0},
     }
 
 
@@ -136,6 +146,8 @@ def replay(plan: RolloutSpec, release: Release) -> Watch:
     for event in release.events:
         if event.kind == "looked":
             watch = watch.absorb(plan, [Stratum.from_dict(raw) for raw in event.data["strata"]])
+        elif event.kind == "replayed":
+            watch = watch.replayed(event.data)
         elif event.kind in {"exposed", "interrupted"}:
             watch = watch.new_step()
     return watch

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine
 
 from pipelines.adapters.sql_engine import open_engine
@@ -32,6 +33,10 @@ QUIET = {
 }
 # At import, because some libraries read these once; children of a test inherit them.
 os.environ.update(QUIET)
+
+# A busy machine is no property of the code: no example fails for the time that it took.
+settings.register_profile("shipway", deadline=None)
+settings.load_profile("shipway")
 
 
 def is_local(address: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.needs import plan_lines
 from flows.cli.options import EXIT_OF, AsJson, open_ports, print_json
 
 if TYPE_CHECKING:
@@ -32,10 +33,19 @@ def add_to(app: typer.Typer) -> None:
     app.command()(resume)
 
 
-def plan(spec: Spec, model: Model = None, as_json: AsJson = False) -> None:
+def plan(
+    spec: Spec,
+    model: Model = None,
+    rps: Annotated[
+        float | None, typer.Option("--rps", min=0.001, max=100_000, help="Requests per second, instead of measured.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what a release would do: resolved versions, gates, steps, and requests needed to decide. Changes nothing."""
     from flows.opening import inspect
+    from flows.wiring import clock
     from pipelines.intake import AlreadyLive
+    from pipelines.measured import measured
     from pipelines.outlook import outlook
     from pipelines.spec_file import read_spec
 
@@ -46,7 +56,8 @@ def plan(spec: Spec, model: Model = None, as_json: AsJson = False) -> None:
     except AlreadyLive as live:
         _say_live(live, as_json)
         return
-    facts = outlook(asked, intake)
+    recorded = len(ports.replays.recorded(asked.service)) if asked.rollout.replay else 0
+    facts = outlook(asked, intake, measured(ports, asked.service, clock()), rps, recorded)
     print_json(facts) if as_json else typer.echo(_plan_text(facts))
 
 
@@ -184,5 +195,4 @@ def _plan_text(facts: dict[str, Any]) -> str:
     lines.append(f"  champion  {facts['champion'] or 'none yet (bootstrap)'}")
     lines += [f"  gate      {gate}" for gate in facts["gates"]]
     lines += [f"  {step['name']:<9} {step['what']}" for step in facts["steps"]]
-    lines.append(f"  needs     {facts['needs']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *plan_lines(facts)])

@@ -24,7 +24,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove bundles that nobody needs, working folders of ended releases, and rotated logs."""
+    """Remove bundles and recorded requests that nobody needs, working folders of ended releases, and rotated logs."""
     from flows.housekeeping import collect
 
     home, ports = open_ports()
@@ -34,6 +34,7 @@ def gc(
         "bundles": [b.name for b in litter.bundles],
         "works": [w.name for w in litter.works],
         "rotated_logs": [log.name for log in litter.rotated_logs],
+        "records": [record.name for record in litter.records],
         "bytes_freed": litter.size_bytes,
         "why_bundles_kept": litter.why_kept,
     }
@@ -62,7 +63,12 @@ def restore(
 
 def _litter_text(litter: Litter, dry_run: bool) -> str:
     verb = "would go" if dry_run else "removed"
-    items = (("bundle", litter.bundles), ("work", litter.works), ("log", litter.rotated_logs))
+    items = (
+        ("bundle", litter.bundles),
+        ("work", litter.works),
+        ("log", litter.rotated_logs),
+        ("record", litter.records),
+    )
     lines = [
         f"{verb}  {kind:<6} {item.name}  {item.size_bytes / 1e6:.1f} MB" for kind, found in items for item in found
     ]

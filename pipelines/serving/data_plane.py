@@ -25,6 +25,7 @@ from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.labels import Labels
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.proxying import Proxy
+from pipelines.serving.recorder import Recorder, Recording
 
 TICKS_A_ROUND = 10
 """Who waits for a client is asked this seldom."""
@@ -46,6 +47,8 @@ class Serving:
     limits: Limits = LIMITS
     rule: Rule | None = None
     token: str = ""
+    record: tuple[Path, Recording] | None = None
+    """Where a sample of the requests is kept, and which."""
 
 
 class DataPlane(SplitKeeper):
@@ -63,6 +66,7 @@ class DataPlane(SplitKeeper):
         self.intervals = Intervals(self.boot, serving.interval_s, monotonic(), in_flight)
         self.counters = GatewayCounters()
         self.labels = Labels(self.intervals, serving.label_s)
+        self.recorder = Recorder(*serving.record, self.counters.kept) if serving.record else None
         self.proxy = Proxy(
             lambda: self.store.split,
             self.intervals,
@@ -74,6 +78,7 @@ class DataPlane(SplitKeeper):
             Assignment(Chance().random, serving.rule, serving.token),
             serving.limits,
             load,
+            self.recorder,
         )
         self.clients = Clients(serving.limits, load, self.serve)
         self._listening: asyncio.Server | None = None
@@ -140,3 +145,5 @@ class DataPlane(SplitKeeper):
                 await self.clients.all_gone.wait()
         self.clients.cut()
         self.proxy.replicas.close()
+        if self.recorder is not None:
+            self.recorder.close()

@@ -23,6 +23,7 @@ class GatewayCounters:
         self._seconds: dict[str, list[float]] = {}
         self._buckets: dict[str, list[int]] = {}
         self._late: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
         self.retried = 0
         self.labelled = 0
         self.share = 0.0
@@ -39,6 +40,10 @@ class GatewayCounters:
         """A stream broke off after it had been counted as a slow answer."""
         self._late[arm] += 1
 
+    def kept(self, outcome: str) -> None:
+        """One request that was sampled for the record."""
+        self._kept[outcome] += 1
+
     def plain(self) -> dict[str, Any]:
         """The counts as plain data, for a process that adds up those of several."""
         return {
@@ -46,6 +51,7 @@ class GatewayCounters:
             "buckets": self._buckets,
             "seconds": self._seconds,
             "late": self._late,
+            "kept": self._kept,
             "retried": self.retried,
             "labelled": self.labelled,
         }
@@ -59,6 +65,7 @@ class GatewayCounters:
             self._buckets[arm] = [a + b for a, b in zip(mine, counts, strict=True)]
             self._seconds[arm] = [self._seconds.get(arm, [0.0])[0] + plain["seconds"][arm][0]]
         self._late.update(plain["late"])
+        self._kept.update(plain["kept"])
         self.retried += plain["retried"]
         self.labelled += plain["labelled"]
 
@@ -79,6 +86,10 @@ class GatewayCounters:
         for arm, count in sorted(self._late.items()):
             late.add_metric([arm], count)
         yield late
+        kept = CounterMetricFamily("shipway_gateway_record_requests", "Sampled requests by outcome", labels=["outcome"])
+        for outcome, count in sorted(self._kept.items()):
+            kept.add_metric([outcome], count)
+        yield kept
         yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
         yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from pipelines.serving.assignment import Rule
 from pipelines.serving.data_plane import Serving
 from pipelines.serving.limits import Limits, with_files
+from pipelines.serving.recorder import Recording
 
 LABEL_S = 900.0
 
@@ -34,8 +36,16 @@ def serving_of(options: argparse.Namespace) -> Serving:
     """How users are served by these options. TokenRefused where the token is not private."""
     token = token_in(options.override_token) if options.override_token else ""
     limits = with_files(Limits())
+    record = (options.record, options.recording) if options.record else None
     return Serving(
-        options.interval_s, options.timeout_s, options.slices, options.label_s, limits, options.assign, token
+        options.interval_s,
+        options.timeout_s,
+        options.slices,
+        options.label_s,
+        limits,
+        options.assign,
+        token,
+        record,
     )
 
 
@@ -56,6 +66,10 @@ def token_in(path: Path) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _recording(text: str) -> Recording:
+    return Recording.from_dict(json.loads(text)) or Recording()
 
 
 def _workers(text: str) -> int:
@@ -81,5 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--override-token", type=Path, help="a file whose token lets smoke tests choose an arm; it is made"
     )
+    parser.add_argument("--record", type=Path, default=None, help="where a sample of the requests is kept")
+    parser.add_argument("--recording", type=_recording, default=Recording(), help="which requests are kept, as JSON")
     parser.add_argument("--workers", type=_workers, default=1, help="processes that serve users")
     return parser

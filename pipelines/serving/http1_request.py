@@ -43,6 +43,11 @@ class Request:
     body: bytes = b""
     keep_alive: bool = True
 
+    @property
+    def text_headers(self) -> dict[str, str]:
+        """The headers as text, the first of each name; names in lower case."""
+        return {name.decode(): value.decode(errors="replace") for name, value in reversed(self.headers)}
+
 
 class RequestReader:
     """Reads the bytes of one connection: whole requests gather in `whole`, `broken` says why it reads no more."""

@@ -17,6 +17,7 @@ from pipelines.serving.http1_upstream import Answer
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
 from pipelines.serving.limits import Limits, Load
+from pipelines.serving.recorder import Recorder
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.streams import Events, is_event_stream
@@ -53,6 +54,7 @@ class Proxy:
         assignment: Assignment,
         limits: Limits,
         load: Load,
+        recorder: Recorder | None = None,
     ) -> None:
         self.split, self.intervals, self.counters = split, intervals, counters
         self.timeout_s, self.limits, self.load = timeout_s, limits, load
@@ -60,6 +62,7 @@ class Proxy:
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
+        self._recorder = recorder
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
@@ -76,6 +79,8 @@ class Proxy:
         except NotAllowed as error:
             client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
             return None
+        if self._recorder is not None and assigned.is_evidence:
+            self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
         arm = split.canary if assigned.arm == "canary" and split.canary is not None else split.stable
         exchange = Exchange(self, client, request, request_id, split.stable)
         exchange.ask(assigned, arm, self._user(assigned, split))

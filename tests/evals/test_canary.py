@@ -63,7 +63,7 @@ def test_nothing_seen_decides_nothing():
     verdict = judge_canary(PLAN, CanaryState())
     assert (verdict.roll_back, verdict.promote, verdict.guilty) == (False, False, ())
     assert "no judged requests yet" in verdict.sentence
-    assert verdict.progress == {"errors": 0.0, "latency": 0.0, "errors_noninferior": 0.0}
+    assert verdict.progress == {"together": 0.0, "errors": 0.0, "latency": 0.0, "errors_noninferior": 0.0}
 
 
 def test_a_broken_canary_goes_home_with_its_counts():
@@ -127,7 +127,7 @@ def test_latency_is_judged_only_where_it_is_asked_for():
     rng = np.random.default_rng(4)
     verdict = judge_canary(ERRORS_ONLY, run(ERRORS_ONLY, [timed(rng, i, slower=1.5) for i in range(40)]))
     assert not verdict.roll_back
-    assert set(verdict.progress) == {"errors", "errors_noninferior"}
+    assert set(verdict.progress) == {"together", "errors", "errors_noninferior"}
 
 
 def test_a_canary_that_never_answers_is_slow_and_failed():

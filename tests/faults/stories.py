@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from evals.replay import Pair
 from pipelines.adapters.memory_registry import MemoryRegistry
+from pipelines.adapters.memory_replays import SAME, MemoryReplays
 from pipelines.release import Phase
+from pipelines.spec import ServeSpec
+from pipelines.spec_replay import RecordSpec, ReplaySpec
 from tests.faults.observer import Observer
 from tests.faults.world import SPEC, World
 
@@ -31,11 +35,17 @@ class Story:
     variant: str = "source"
     deadline_s: float = 60.0
     goes_back: bool = False
+    replayed: Pair | None = None
+    """How both arms answer each of 120 recorded requests, where some are replayed."""
 
     def world(self, folder: Path) -> World:
         """The world in which it plays, with an observer."""
         rollout = SPEC.rollout.model_copy(update={"deadline_s": self.deadline_s})
-        world = World(folder, first=self.first, spec=SPEC.model_copy(update={"rollout": rollout}))
+        if self.replayed is not None:
+            rollout = rollout.model_copy(update={"replay": ReplaySpec(requests=120)})
+        world = World(folder, first=self.first, spec=SPEC.model_copy(update={"rollout": rollout, "serve": RECORDING}))
+        replays: MemoryReplays = world.raw.replays
+        replays.kept["s"], replays.answer = list(range(120)), lambda _: self.replayed
         world.errors_pct, world.requests_per_s, world.variant = self.errors_pct, self.requests_per_s, self.variant
         world.each_second = self.happens()
         if self.goes_back:
@@ -101,6 +111,8 @@ def take_back_an_orphan(world: World) -> None:
         world.say("rollback")
 
 
+RECORDING = ServeSpec(record=RecordSpec())
+
 STORIES = (
     Story("promoted", Phase.PROMOTED, variant="int8"),
     Story("rolled back on errors", Phase.ROLLED_BACK, errors_pct=60),
@@ -116,6 +128,8 @@ STORIES = (
     Story("first release", Phase.PROMOTED, first=True),
     Story("first release taken back by command", Phase.PROMOTED, lambda: take_back_an_orphan, first=True),
     Story("back to the previous version", Phase.PROMOTED, goes_back=True),
+    Story("promoted after a replay", Phase.PROMOTED, replayed=SAME),
+    Story("rejected by a replay", Phase.REJECTED, replayed=Pair(None, 1.0)),
     Story("alias moved by somebody", Phase.ROLLED_BACK, once_exposed(move_alias)),
     Story("first release, alias moved by somebody", Phase.ROLLED_BACK, at_second(1, move_alias), first=True),
 )

@@ -29,6 +29,7 @@ from pipelines.adapters.memory import (
     MemoryServices,
 )
 from pipelines.adapters.memory_registry import MemoryBuilder, MemoryRegistry
+from pipelines.adapters.memory_replays import MemoryReplays
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.ending import promote
 from pipelines.errors import Busy, ShipwayError
@@ -76,6 +77,7 @@ def memory_ports() -> Ports:
         MemoryInbox(),
         MemoryLock(),
         MemoryNotifier(),
+        MemoryReplays(),
     )
 
 

@@ -12,20 +12,23 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evals.strata import ArmCounts, Stratum
 from flows.going_back import back_to_previous
+from flows.opening import opened
 from flows.wiring import wire
 from pipelines.adapters.memory import MemoryServices
+from pipelines.adapters.memory_traffic import MemoryMetrics
 from pipelines.adapters.model_uri import parse_model_uri
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.bundle import artifact_digest, seal
-from pipelines.errors import ShipwayError, UnsafeArtifact
+from pipelines.errors import BadInput, ShipwayError, UnsafeArtifact
 from pipelines.home import Home
 from pipelines.intake import AlreadyLive, take_in
 from pipelines.layout import gather, read_layout
@@ -369,6 +372,20 @@ def test_a_champion_whose_bytes_are_gone_is_refused(world):
     with pytest.raises(UnsafeArtifact) as caught:
         world.ask()
     assert (caught.value.code, caught.value.exit_code) == ("E_DIGEST", 2)
+
+
+def test_a_plan_that_cannot_decide_is_refused_where_the_spec_says_so(world, home):
+    """Before anything is written: the service has no traffic, and `on_undecidable: refuse` was asked for."""
+    world.deploy()
+    world.says("steps: [5, 50]", "steps: [5, 50], on_undecidable: refuse")
+    silent = [Stratum(n, "b", 5.0 * n, 5.0 * n + 5, 0.0, ArmCounts(), ArmCounts()) for n in range(24)]
+    ports = replace(wire(home), registry=Folders(world.folder), services=world.services)
+    ports = replace(ports, metrics=MemoryMetrics({"s": silent}))
+    before = fingerprint(home.root)
+    with pytest.raises(BadInput) as caught, opened(parse_spec(world.spec), ports, home, world.data, "test"):
+        pass
+    assert (caught.value.code, caught.value.exit_code) == ("E_UNDECIDABLE", 2)
+    assert fingerprint(home.root) == before
 
 
 def test_row_45_nothing_to_go_back_to(home):

@@ -21,6 +21,7 @@ from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.release import Phase, Release
 from pipelines.service import Deployment, Service
+from pipelines.serving.recorder import Recording
 from pipelines.serving.split import Arm, TrafficSplit
 from tests.docker_engine import BASE_IMAGE
 
@@ -73,6 +74,16 @@ def test_what_nobody_needs_goes_and_the_rest_stays(home, ports):
     assert [p.name for p in home.folder("work").iterdir()] == ["r1"]
     assert [p.name for p in home.folder("logs").iterdir()] == ["up.log"]
     assert collect(home, ports, dry_run=False).size_bytes == 0
+
+
+def test_a_record_goes_with_its_service(home, ports):
+    """Recorded requests stay while their service records, and no longer."""
+    saved = ports.services.save(Service("s", record=Recording()))
+    home.record("s").write_text("requests")
+    assert collect(home, ports, dry_run=False).records == ()
+    ports.services.save(saved.changed(wanted=False))
+    assert [record.name for record in collect(home, ports, dry_run=False).records] == ["s"]
+    assert list(home.folder("records").iterdir()) == []
 
 
 def test_what_the_last_gateway_pointed_at_stays(home, ports):

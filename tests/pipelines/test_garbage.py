@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipelines.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_litter, needed_digests
 from pipelines.release import Phase, Release
 from pipelines.service import Deployment, Service
+from pipelines.serving.recorder import Recording
 
 NOW_S = 1_000_000.0
 LONG_AGO_S = NOW_S - 2 * DEFAULT_RETAIN_S
@@ -93,6 +94,16 @@ def test_working_folders():
     uses = Uses(releases=(release(1, sealed=1), release(2, sealed=2, ended_s=NOW_S)))
     litter = decide_litter(Inventory(works=works), uses, NOW_S)
     assert [w.name for w in litter.works] == ["r2", "forgotten"]
+
+
+def test_recorded_requests():
+    """Of a service that records no more or was taken down at once; of an unknown one after a day."""
+    recording = Service("recording", record=Recording())
+    services = (recording, replace(recording, name="down", wanted=False), Service("no-more"))
+    records = (*lying("recording", "down", "no-more", "beginning"), *lying("gone", age_s=DEFAULT_RETAIN_S + 1))
+    litter = decide_litter(Inventory(records=records), Uses(services), NOW_S)
+    assert [record.name for record in litter.records] == ["down", "no-more", "gone"]
+    assert litter.size_bytes == 30
 
 
 def test_what_is_freed_is_summed():

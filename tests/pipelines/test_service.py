@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.service import Deployment, Service
+from pipelines.serving.recorder import Recording
 
 STABLE = Deployment("sha256:1", "/b/1", "m", 1, "r1")
 PARKED = Deployment("sha256:0", "/b/0", "m", 0, "r0", keep_until_s=100.0)
@@ -76,6 +77,7 @@ def test_a_change_leaves_the_version_to_the_ledger():
             stable=STABLE,
             previous=PARKED,
             candidate=TRIED,
+            record=Recording(0.5, 10, ("body.user",)),
         ),
         Service("s", quarantined={"sha256:9": "it raised on long inputs"}),
     ],

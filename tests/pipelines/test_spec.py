@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evals.canary_plan import ALPHA_SHARES
 from pipelines.errors import BadInput
 from pipelines.spec import ReleaseSpec
 from pipelines.spec_file import parse_spec, read_spec
@@ -25,6 +26,7 @@ def test_the_smallest_spec_has_sensible_defaults():
     spec = parse_spec(BASE)
     assert [step.pct for step in spec.rollout.steps] == [5, 25, 50]
     assert spec.rollout.alpha == 0.01
+    assert canary_plan(spec.rollout).alpha_shares == {**ALPHA_SHARES, "timeouts": 0.0}
     assert spec.model_name == "sentiment"
 
 
@@ -68,7 +70,26 @@ def test_the_former_word_for_margin_is_still_read():
     assert parse_spec(BASE.replace("min: 0.5", "max_drop: 0.02")).evaluate.gates[0].margin == 0.02
 
 
+def test_alpha_is_shared_as_the_spec_says():
+    """Timeouts can have a part of their own; what is not judged hands its part on."""
+    spec = parse_spec(BASE + "rollout: {alpha_shares: {errors: 0.5, timeouts: 0.25, latency: 0}}\n")
+    shares = canary_plan(spec.rollout).shares
+    assert {name: round(share, 4) for name, share in shares.items()} == {"errors": 0.6667, "timeouts": 0.3333}
+
+
 BAD = {
+    "nothing of alpha for errors": (
+        BASE + "rollout: {alpha_shares: {errors: 0}}\n",
+        "E_CONFIG",
+        "rollout.alpha_shares.errors",
+        "",
+    ),
+    "an unknown metric of alpha": (
+        BASE + "rollout: {alpha_shares: {errors: 0.5, speed: 0.5}}\n",
+        "E_CONFIG",
+        "rollout.alpha_shares.speed",
+        "",
+    ),
     "quality is not measured": (
         BASE.replace("  data:", "  metrics: [macro_f1]\n  data:").replace("metric: accuracy", "metric: macro_f1")
         + "rollout: {gates: {quality: {}}}\n",
@@ -142,6 +163,38 @@ BAD = {
         "rollout.gates.latency",
         "",
     ),
+    "a share of nothing": (BASE + "serve: {record: {share: 0.0}}\n", "E_CONFIG", "serve.record.share", ""),
+    "a share above all": (BASE + "serve: {record: {share: 1.5}}\n", "E_CONFIG", "serve.record.share", ""),
+    "keeping nothing": (BASE + "serve: {record: {keep: 0}}\n", "E_CONFIG", "serve.record.keep", ""),
+    "a record larger than a disk": (
+        BASE + "serve: {record: {keep: 100000, max_body_bytes: 1048576}}\n",
+        "E_CONFIG",
+        "serve.record",
+        "",
+    ),
+    **{
+        f"redacting {path!r}": (
+            BASE + f"serve: {{record: {{redact: ['{path}']}}}}\n",
+            "E_CONFIG",
+            "serve.record.redact.0",
+            "",
+        )
+        for path in ("", "body.", "body..a", "body.a[0]", "$.a", "a header", "body.a,b", "x" * 101)
+    },
+    "redacting the body": (BASE + "serve: {record: {redact: [body]}}\n", "E_CONFIG", "serve.record.redact", ""),
+    "a replay without a record": (BASE + "rollout: {replay: {}}\n", "E_CONFIG", "", ""),
+    "a replay of one": (
+        BASE + "serve: {record: {}}\nrollout: {replay: {requests: 1}}\n",
+        "E_CONFIG",
+        "rollout.replay.requests",
+        "",
+    ),
+    "a replay by nobody": (
+        BASE + "serve: {record: {}}\nrollout: {replay: {concurrency: 0}}\n",
+        "E_CONFIG",
+        "rollout.replay.concurrency",
+        "",
+    ),
     "alpha of one": (BASE + "rollout: {alpha: 1}\n", "E_CONFIG", "rollout.alpha", ""),
 }
 
@@ -153,6 +206,16 @@ def test_a_wrong_spec_names_code_and_field(text, code, field, hint):
         parse_spec(text)
     assert (caught.value.code, caught.value.field) == (code, field)
     assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "expected"), [("{}", 20), ("{replay: {}}", 1), ("{replay: {}, min_step_requests: 7}", 7)]
+)
+def test_a_step_waits_for_few_live_requests_where_others_were_replayed(rollout, expected):
+    """One, if nobody says another number; and so it stays when it is read back."""
+    spec = parse_spec(BASE + f"serve: {{record: {{}}}}\nrollout: {rollout}\n")
+    assert spec.rollout.min_step_requests == expected
+    assert ReleaseSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -62,8 +62,8 @@ class Aliases:
 class World:
     """Memory adapters, a clock, one service with a stable version, and a qualified release of another."""
 
-    def __init__(self) -> None:
-        self.wall_s = 1000.0
+    def __init__(self, spec: ReleaseSpec = SPEC) -> None:
+        self.wall_s, self.spec = 1000.0, spec
         self.ports = Ports(
             Aliases(),
             MemoryRuntime(),
@@ -90,7 +90,7 @@ class World:
 
     def _qualified(self) -> Release:
         release = Release().record(
-            self.wall_s, "opened", id="r1", service="s", spec=SPEC.as_dict(), spec_digest=SPEC.digest()
+            self.wall_s, "opened", id="r1", service="s", spec=self.spec.as_dict(), spec_digest=self.spec.digest()
         )
         candidate = Candidate("m", 2, "sha256:src", bundle_digest=NEW, bundle="/b", serving_version=2)
         champion = {"digest": OLD, "version": 1, "bundle": "/b"}
@@ -107,7 +107,7 @@ class World:
 
     def controller(self, **changed) -> Controller:
         """The controller that holds the lock."""
-        return replace(Controller(self.ports, SPEC.rollout, self.token, self.now), **changed)
+        return replace(Controller(self.ports, self.spec.rollout, self.token, self.now), **changed)
 
     def look(self, *, errors: int = 0, requests: int = 100) -> None:
         """A second of traffic at the current split, then one look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
+from pipelines.serving.recorder import recorded_numbers, recorded_requests
 from pipelines.serving.split import Arm, TrafficSplit
 
 pytestmark = pytest.mark.integration
@@ -55,11 +57,17 @@ class Bench:
         """The admin socket."""
         return self.folder / "g.sock"
 
+    @property
+    def record(self) -> Path:
+        """Where it keeps requests."""
+        return self.folder / "s.db"
+
     def start_gateway(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
         options = ["--service", "s", "--port", self.port, "--admin-socket", self.socket, "--interval-s", "0.2"]
         options += ["--snapshot", self.folder / "split", "--timeout-s", "2", "--slices", "x-lang,body.tier"]
         options += ["--workers", self.workers]
+        options += ["--record", self.record, "--recording", '{"share": 1.0, "keep": 5, "redact": ["body.user"]}']
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
         for _ in range(200):
             try:
@@ -425,3 +433,40 @@ def test_sigterm_ends_it_cleanly(bench):
     """Exit 0."""
     os.kill(bench.gateway.pid, signal.SIGTERM)
     assert bench.gateway.wait(15) == 0
+
+
+def test_requests_are_recorded_and_outlive_the_gateway(bench):
+    """Only inference requests, without what was declared secret, at most as many as are kept, over a restart too."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    url = f"http://127.0.0.1:{bench.port}/v2/models/s/infer"
+    for n in range(4):
+        httpx.post(url, json={"n": n, "user": "ada"}, headers={"authorization": "Bearer x"}, trust_env=False)
+    bench.send(3)
+    bench.gateway.terminate()
+    bench.gateway.wait()
+    bench.gateway = bench.start_gateway()
+    for n in range(4, 8):
+        httpx.post(url, json={"n": n, "user": "ada"}, trust_env=False)
+    kept = []
+    for _ in range(100):
+        kept = [json.loads(r.body) for r in recorded_requests(bench.record, recorded_numbers(bench.record)).values()]
+        if kept and kept[-1]["n"] == 7:
+            break
+        time.sleep(0.05)
+    assert kept == [{"n": n, "user": "redacted"} for n in range(3, 8)]
+    assert stat.S_IMODE(bench.record.stat().st_mode) == 0o600
+
+
+def test_a_record_that_cannot_be_kept_stops_no_request(tmp_path):
+    """Where the record is to lie, something else does."""
+    (tmp_path / "s.db").mkdir()
+    bench = Bench(tmp_path)
+    try:
+        stable, _ = bench.upstream("1")
+        bench.put(stable)
+        assert bench.send(5, "/v2/models/s/infer") == Counter({"200 1": 5})
+    finally:
+        for process in bench.processes:
+            process.kill()
+            process.wait()

@@ -1,0 +1,243 @@
+"""How many requests does each gate need, to promote and to catch a harm?
+
+Answered by the judge's own processes: they are fed with typical counts at the plan's own shares until they reach their
+proof, some dozens of releases side by side. Each gate is asked alone; a harm that shows in several is caught sooner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evals.canary_plan import CanaryPlan
+from evals.canary_state import ERRORS
+from evals.counting import GRID, MOST_SLICES
+from evals.graded import TAIL
+from evals.judgement import IN_SLICES
+from evals.latency import EXCEEDANCE, HARMLESS, LatencyTest, quantile_weights
+from evals.processes import Bank, Bets, Ints, NonInferiority, Values, absorb
+from evals.scores import MeanScore, ScoreState
+from evals.strata import GRID_RATIO
+from evals.usual import Usual
+
+RELEASES, SCORED_RELEASES = 40, 12
+"""How many are played side by side."""
+
+GROWTH = 0.05
+"""Strata are at most this part of the time that has passed: the last one is how far a figure may be off."""
+
+MOST_ROUTED, MOST_CANARY = 200_000, 2_000_000
+"""Requests of one stratum, and canary requests after which a proof is not waited for."""
+
+USUAL_HARM, SLICE_HARM, SLICE_PART = 0.15, 10, 0.05
+"""Slower by this much is a harm where no margin says so; in a slice with this part of the traffic, so many times the
+margin of errors."""
+
+Draw = Callable[[np.random.Generator, Ints, Ints], Ints]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much traffic the canary gets: (share, seconds) one after the other, the last share for ever."""
+
+    stages: tuple[tuple[float, float], ...]
+    requests_per_s: float
+    look_s: float
+    until_s: float
+    """Nothing is played beyond this."""
+
+    def strata(self) -> Iterator[tuple[float, float, float]]:
+        """Share, end and length of one stratum after the other, in seconds."""
+        at_s, ends_s = 0.0, 0.0
+        for number, (share, lasts_s) in enumerate(self.stages):
+            ends_s = self.until_s if number == len(self.stages) - 1 else min(self.until_s, ends_s + lasts_s)
+            while at_s < ends_s - 1e-9:
+                length_s = min(max(self.look_s, GROWTH * at_s), MOST_ROUTED / self.requests_per_s, ends_s - at_s)
+                at_s += length_s
+                yield share, at_s, length_s
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Canary requests and seconds until the proof, of each release; infinite where it did not come."""
+
+    requests: Values
+    seconds: Values
+
+    def as_dict(self, deadline_s: float, *, is_timed: bool) -> dict[str, float | None]:
+        """Median and 90th percentile; null where that many did not come to it, or no rate is known."""
+        requests = [_quantile(self.requests, q) for q in (0.5, 0.9)]
+        minutes = [_quantile(self.seconds / 60, q) if is_timed else None for q in (0.5, 0.9)]
+        return {
+            "canary_requests": requests[0],
+            "canary_requests_p90": requests[1],
+            "minutes": minutes[0],
+            "minutes_p90": minutes[1],
+            "by_deadline": self.share_by(deadline_s) if is_timed else None,
+        }
+
+    def share_by(self, deadline_s: float) -> float:
+        """The part of the releases that have their proof by then."""
+        return round(float(np.mean(self.seconds <= deadline_s)), 3)
+
+
+def _quantile(values: Values, q: float) -> float | None:
+    found = float(np.quantile(values, q, method="higher"))
+    return round(found, 1) if math.isfinite(found) else None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one gate needs. `promote` is None where the gate does not stand in the way of a promotion."""
+
+    gate: str
+    harm: str
+    promote: Reached | None
+    catch: Reached
+
+
+def needs(plan: CanaryPlan, usual: Usual, pace: Pace, attributes: Sequence[str] = ()) -> tuple[Need, ...]:
+    """What every gate of the plan needs."""
+    found = [_errors(plan, usual, pace), *_latency(plan, usual, pace)]
+    if "quality" in plan.shares:
+        found.append(_quality(plan, usual, pace))
+    return (*found, *(_slice(plan, usual, pace, name) for name in attributes))
+
+
+def _errors(plan: CanaryPlan, usual: Usual, pace: Pace) -> Need:
+    margin, p = plan.error_margin, usual.error_rate
+    whole = (1 - IN_SLICES) if plan.has_slices else 1.0
+    harmless = NonInferiority((margin,))
+    promote = play(harmless, _coins(p, p), pace, -math.log(plan.alpha_promote))
+    caught_at = -math.log(plan.alpha * plan.shares["errors"] * whole)
+    catch = play(ERRORS, _coins(min(1.0, p + margin), p), pace, caught_at)
+    return Need("errors", f"{100 * margin:g} pp more failed requests", promote, catch)
+
+
+def _latency(plan: CanaryPlan, usual: Usual, pace: Pace) -> Iterator[Need]:
+    """Each quantile alone, at thresholds that are higher by the margin or the tolerance."""
+    if plan.latency_tolerance is None or plan.latency is None:
+        return
+    tolerance, margin = plan.latency_tolerance, plan.latency_margin
+    harm = margin or max(USUAL_HARM, 3 * tolerance)
+    slower = round(math.log1p(harm) / math.log(GRID_RATIO))
+    whole = (1 - IN_SLICES) if plan.has_slices else 1.0
+    for quantile, weight in zip(plan.latency_quantiles, quantile_weights(len(plan.latency_quantiles)), strict=True):
+        step = usual.quantile_step(quantile)
+        caught_at = -math.log(plan.alpha * plan.shares["latency"] * whole * weight)
+        over = step + LatencyTest.shift(tolerance) - slower
+        if quantile == plan.latency_quantiles[-1]:
+            beyond = usual.quantile_step(1 - (1 - quantile) / 10)
+            catch = play(TAIL, _graded(usual, (over, over + beyond - step), (step, beyond)), pace, caught_at)
+        else:
+            catch = play(EXCEEDANCE, _coins(usual.slower_than(over), usual.slower_than(step)), pace, caught_at)
+        promote = None
+        if margin is not None:
+            coins = _coins(usual.slower_than(step + LatencyTest.shift(margin)), usual.slower_than(step))
+            promote = play(HARMLESS, coins, pace, -math.log(plan.alpha_promote))
+        yield Need(f"latency p{100 * quantile:g}", f"latency higher by {harm:.0%}", promote, catch)
+
+
+def _quality(plan: CanaryPlan, usual: Usual, pace: Pace) -> Need:
+    margin = plan.quality_margin or 0.0
+    harmless, worse = MeanScore(margin, worse=False), MeanScore()
+    promote = _play_scores(harmless, usual, 0.0, pace, -math.log(plan.alpha_promote))
+    catch = _play_scores(worse, usual, margin, pace, -math.log(plan.alpha * plan.shares["quality"]))
+    return Need("quality", f"scores lower by {margin:g}", promote, catch)
+
+
+def _slice(plan: CanaryPlan, usual: Usual, pace: Pace, attribute: str) -> Need:
+    """One value of an attribute, of those that are judged at once."""
+    part = Pace(pace.stages, pace.requests_per_s * SLICE_PART, pace.look_s, pace.until_s)
+    harm, p = min(0.5, SLICE_HARM * plan.error_margin), usual.error_rate
+    caught_at = -math.log(plan.alpha * plan.shares["errors"] * IN_SLICES / MOST_SLICES)
+    catch = play(ERRORS, _coins(min(1.0, p + harm), p), part, caught_at)
+    return Need(
+        f"errors in one {attribute}",
+        f"{100 * harm:g} pp more failed requests in {SLICE_PART:.0%} of the traffic",
+        None,
+        catch,
+    )
+
+
+def play(bets: Bets, draw: Draw, pace: Pace, log_proof: float) -> Reached:
+    """When does a process reach its proof?"""
+    rng, bank, share_now = np.random.default_rng(1), Bank.of(bets, RELEASES), 0.0
+    reached = Reached(np.full(RELEASES, np.inf), np.full(RELEASES, np.inf))
+    requests = np.zeros(RELEASES)
+    for share, at_s, length_s in pace.strata():
+        bank = bank if share == share_now else bank.cut()
+        share_now, routed = share, pace.requests_per_s * length_s
+        canary, stable = rng.poisson(share * routed, RELEASES), rng.poisson((1 - share) * routed, RELEASES)
+        bank = absorb(bets, bank, draw(rng, canary, stable))
+        requests += canary
+        _note(reached, bank.log_e >= log_proof, requests, at_s)
+        if np.isfinite(reached.seconds).all() or requests.min() > MOST_CANARY:
+            break
+    return reached
+
+
+def _note(reached: Reached, proven: npt.NDArray[np.bool_], requests: Values, at_s: float) -> None:
+    fresh = proven & np.isinf(reached.seconds)
+    reached.seconds[fresh], reached.requests[fresh] = at_s, requests[fresh]
+
+
+def _coins(p_canary: float, p_stable: float) -> Draw:
+    """Counts of two arms whose requests are bad at these rates."""
+
+    def draw(rng: np.random.Generator, canary: Ints, stable: Ints) -> Ints:
+        return np.stack([canary, rng.binomial(canary, p_canary), stable, rng.binomial(stable, p_stable)], axis=1)
+
+    return draw
+
+
+def _graded(usual: Usual, of_canary: tuple[float, float], of_stable: tuple[float, float]) -> Draw:
+    """Counts past two thresholds, where both arms' latencies are the usual ones."""
+    rates = [[usual.slower_than(step) for step in steps] for steps in (of_canary, of_stable)]
+
+    def draw(rng: np.random.Generator, canary: Ints, stable: Ints) -> Ints:
+        columns = []
+        for n, (first, second) in zip((canary, stable), rates, strict=True):
+            slow = rng.binomial(n, first)
+            columns += [n, slow, rng.binomial(slow, second / first if first else 0.0)]
+        return np.stack(columns, axis=1)
+
+    return draw
+
+
+def _play_scores(test: MeanScore, usual: Usual, lost: float, pace: Pace, log_proof: float) -> Reached:
+    """The same for scores; the canary's mean is lower by `lost`, since that part of its scores is 0."""
+    rng = np.random.default_rng(1)
+    steps = sorted(usual.scores)
+    chances = np.array([usual.scores[step] for step in steps]) / sum(usual.scores.values())
+    spoilt = min(1.0, lost / max(1e-9, float(chances @ np.array(steps)) / GRID))
+    states, requests = [ScoreState()] * SCORED_RELEASES, np.zeros(SCORED_RELEASES)
+    reached = Reached(np.full(SCORED_RELEASES, np.inf), np.full(SCORED_RELEASES, np.inf))
+    for share, at_s, length_s in pace.strata():
+        routed = pace.requests_per_s * length_s
+        canary = rng.poisson(share * routed, SCORED_RELEASES)
+        for number, n in enumerate(canary):
+            arms = (rng.binomial(n, usual.labelled), rng.poisson((1 - share) * routed * usual.labelled))
+            at_canary, at_stable = (_scores(rng, steps, chances, count) for count in arms)
+            states[number] = test.absorb(states[number], _spoilt(rng, at_canary, spoilt), at_stable)
+        requests += canary
+        _note(reached, np.array([state.log_e >= log_proof for state in states]), requests, at_s)
+        if np.isfinite(reached.seconds).all() or requests.min() > MOST_CANARY:
+            break
+    return reached
+
+
+def _scores(rng: np.random.Generator, steps: Sequence[int], chances: Values, n: int) -> dict[int, int]:
+    return {step: int(k) for step, k in zip(steps, rng.multinomial(n, chances), strict=True) if k}
+
+
+def _spoilt(rng: np.random.Generator, scores: Mapping[int, int], part: float) -> Mapping[int, int]:
+    if not part:
+        return scores
+    lost = {step: int(rng.binomial(n, part)) for step, n in scores.items()}
+    kept = {step: n - lost[step] for step, n in scores.items()}
+    return {**kept, 0: kept.get(0, 0) + sum(lost.values())}

@@ -1,0 +1,95 @@
+"""What do a service's requests look like on a usual day? Its rate, its errors, its latencies and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from evals.latency import histogram
+from evals.simulation import EQUAL, MEDIAN_MS, SCORE_SPREAD, SIGMA
+from evals.strata import GRID_RATIO, ArmCounts, Stratum
+
+ENOUGH = 1000
+"""So many of a kind must have been seen before they stand for what is usual."""
+
+LEAST_S = 60.0
+"""A rate that was counted for less than this is none."""
+
+Histogram = Mapping[int, int]
+
+
+def _typical_latencies() -> Histogram:
+    """A hundred thousand lognormal latencies, those of the simulated releases, by grid step."""
+    rng = np.random.default_rng(0)
+    steps = np.ceil((np.log(MEDIAN_MS) + SIGMA * rng.normal(size=100_000)) / np.log(GRID_RATIO)).astype(int)
+    return dict(zip(*(values.tolist() for values in np.unique(steps, return_counts=True)), strict=True))
+
+
+def _typical_scores() -> Histogram:
+    """Ten thousand scores of the simulated releases, by hundredths."""
+    mean, rng = EQUAL.stable_score, np.random.default_rng(0)
+    scores = np.rint(rng.beta(mean * SCORE_SPREAD, (1 - mean) * SCORE_SPREAD, 10_000) * 100).astype(int) * 10
+    return dict(zip(*(values.tolist() for values in np.unique(scores, return_counts=True)), strict=True))
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Stable's requests; histograms are by grid step and by thousandths. What was not seen enough is assumed."""
+
+    requests_per_s: float | None = None
+    error_rate: float = EQUAL.stable_errors
+    labelled: float = EQUAL.scored
+    """Scores for each request."""
+    latencies: Histogram = field(default_factory=_typical_latencies)
+    scores: Histogram = field(default_factory=_typical_scores)
+    assumed: tuple[str, ...] = ("errors", "latency", "scores")
+    """What was not measured."""
+
+    def slower_than(self, step: float) -> float:
+        """The fraction of requests that take longer than a step of the latency grid."""
+        return sum(n for s, n in self.latencies.items() if s > step) / sum(self.latencies.values())
+
+    def quantile_step(self, quantile: float) -> int:
+        """The grid step of a quantile of latency."""
+        steps = sorted(self.latencies)
+        seen = np.cumsum([self.latencies[step] for step in steps])
+        return steps[int(np.searchsorted(seen, quantile * seen[-1]))]
+
+
+def usual_of(strata: Sequence[Stratum]) -> Usual | None:
+    """What these strata show; None where they are too short to give a rate."""
+    lasted_s = sum(s.routed_to_s - s.routed_from_s for s in strata)
+    if lasted_s < LEAST_S:
+        return None
+    stable = [s.stable for s in strata]
+    routed, errors = (sum(getattr(arm, name) for arm in stable) for name in ("routed", "errors"))
+    usual = Usual((routed + sum(s.canary.routed for s in strata)) / lasted_s)
+    if routed >= ENOUGH:
+        usual = replace(usual, error_rate=(errors + 0.1) / (routed + 20), assumed=usual.assumed[1:])
+    return _with_scores(_with_latencies(usual, _sum([histogram(arm) for arm in stable])), stable, routed)
+
+
+def _with_latencies(usual: Usual, latencies: Histogram) -> Usual:
+    if sum(latencies.values()) < ENOUGH:
+        return usual
+    return replace(usual, latencies=latencies, assumed=tuple(a for a in usual.assumed if a != "latency"))
+
+
+def _with_scores(usual: Usual, stable: Sequence[ArmCounts], routed: int) -> Usual:
+    scores = _sum([arm.scores for arm in stable])
+    seen = sum(scores.values())
+    if routed >= ENOUGH:
+        usual = replace(usual, labelled=seen / routed)
+    if seen < ENOUGH:
+        return usual
+    return replace(usual, scores=scores, assumed=tuple(a for a in usual.assumed if a != "scores"))
+
+
+def _sum(histograms: Sequence[Histogram]) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for counts in histograms:
+        for step, n in counts.items():
+            total[step] = total.get(step, 0) + n
+    return total

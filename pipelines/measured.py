@@ -1,0 +1,27 @@
+"""What traffic has this service? Asked of its running gateway, or read from the record of its last release."""
+
+from __future__ import annotations
+
+from evals.strata import Stratum
+from evals.usual import Usual, usual_of
+from pipelines.errors import DependencyDown
+from pipelines.ports import Now, Ports, StrataQuery
+
+MOST_RELEASES = 3
+"""Older ones say little about today."""
+
+
+def measured(ports: Ports, service: str, now: Now) -> tuple[Usual, str] | None:
+    """What is usual there, and who says so; None where nobody knows."""
+    try:
+        live = usual_of(ports.metrics.measure(StrataQuery(service), now))
+    except DependencyDown:
+        live = None
+    if live is not None:
+        return live, "measured at the running gateway"
+    for release in ports.ledger.releases(service=service)[:MOST_RELEASES]:
+        looks = release.of_kind("looked")
+        usual = usual_of([Stratum.from_dict(raw) for look in looks for raw in look.data["strata"]])
+        if usual is not None:
+            return usual, f"measured during {release.id}"
+    return None

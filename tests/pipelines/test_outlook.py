@@ -1,0 +1,78 @@
+"""Does `shipway plan` say what a release would do, and whether its traffic can decide it?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evals.usual import Usual
+from flows.cli.needs import plan_lines
+from pipelines.dataset import read_rows
+from pipelines.intake import Intake
+from pipelines.layout import read_layout
+from pipelines.outlook import outlook
+from pipelines.ports import RegisteredVersion
+from pipelines.release import Candidate
+from pipelines.service import Deployment, Service
+from pipelines.spec_file import parse_spec
+from tests.pipelines.model_folders import LABELS
+
+SPEC = """\
+model: models:/m/2
+service: s
+evaluate: {data: rows.csv, gates: [{metric: accuracy, min: 0.5}]}
+rollout: {steps: [5, 50], on_undecidable: refuse, gates: {latency: null}}
+"""
+
+
+@pytest.fixture
+def intake(tiny_copy: Path, tmp_path: Path) -> Intake:
+    """A second version of a model that serves."""
+    (tmp_path / "rows.csv").write_text(f"text,label\na good day,{LABELS[0]}\na bad day,{LABELS[1]}\n")
+    rows = read_rows(tmp_path / "rows.csv", text="text", label="label", slices=(), known_labels=LABELS)
+    service = Service("s", stable=Deployment("sha256:b", "/b", "m", 1, "r0"))
+    candidate = Candidate("m", 2, "sha256:a")
+    return Intake(RegisteredVersion("m", 2), tiny_copy, candidate, read_layout(tiny_copy), rows, service, 1, ())
+
+
+def said(facts) -> str:
+    """The lines about traffic."""
+    return "\n".join(plan_lines(facts))
+
+
+def test_a_plan_says_what_its_gates_need(intake):
+    """Canary requests and minutes of each gate, what was measured and what is assumed, and that it can decide."""
+    facts = outlook(parse_spec(SPEC), intake, (Usual(50.0), "measured at the running gateway"))
+    text = said(facts)
+    assert "traffic   50 requests/s (measured at the running gateway); 0.50% of the requests fail" in text
+    assert "canary requests (" in text
+    assert "to catch 1 pp more failed requests" in text
+    assert "not measured, so taken from the simulated releases: errors, latency, scores" in text
+    assert facts["needs"] == "the 50 requests/s that there are; it can decide in time"
+    assert facts["canary_requests_to_promote"] == 335
+    assert facts["champion"].startswith("v1 ")
+
+
+def test_a_plan_that_cannot_decide_says_so(intake):
+    """In one line, with what helps, and that a release would be refused."""
+    facts = outlook(parse_spec(SPEC), intake, (Usual(50.0), "measured"), requests_per_s=0.01)
+    lines = said(facts).splitlines()
+    assert [line for line in lines if "cannot decide before its deadline" in line] == [f"  needs     {facts['needs']}"]
+    assert any(line.startswith("  helps     ") for line in lines)
+    assert lines[-1].endswith("E_UNDECIDABLE")
+
+
+def test_without_measured_traffic_it_asks_for_a_rate(intake):
+    """Needs are told in requests alone."""
+    text = said(outlook(parse_spec(SPEC), intake))
+    assert "traffic   unknown (--rps N says it)" in text
+    assert "min)" not in text
+
+
+def test_a_first_release_needs_no_traffic(intake):
+    """There is nothing to compare it with."""
+    facts = outlook(parse_spec(SPEC + "bootstrap: true\n"), replace(intake, service=None), None, 50.0)
+    assert (facts["needs"], facts["gates_needed"]) == ("no traffic", [])
+    assert said(facts) == "  needs     no traffic"
