@@ -21,6 +21,7 @@ from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
 from pipelines.ports import RegisteredVersion, Registry, Services
 from pipelines.release import Candidate
+from pipelines.router_check import check_router
 from pipelines.service import Service
 from pipelines.spec import ReleaseSpec
 from pipelines.supply.scan import scan
@@ -62,6 +63,7 @@ def take_in(
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive."""
     service = find_service(services, spec.service)
+    check_router(spec)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version)
     _check_bootstrap(spec, service)

@@ -98,8 +98,9 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A gateway counts by the attributes `slices`, takes labels for `label_s`, and keeps requests as `record` says. A unit
-    that outgrows `memory_mb` is ended. One with an `image` runs as a container, with at most `pids` processes.
+    A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps requests as `record` says, and is the
+    program that `router` names. A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container, with
+    at most `pids` processes.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Unit:
     slices: tuple[str, ...] = ()
     label_s: float = 900.0
     record: Recording | None = None
+    router: str = "shipway"
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:

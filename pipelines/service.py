@@ -45,6 +45,7 @@ class Service:
     timeout_s: float = 10.0
     slices: tuple[str, ...] = ()
     label_s: float = 900.0
+    router: str = "shipway"
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None

@@ -191,6 +191,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             slices=shop.spec.rollout.slices,
             label_s=shop.spec.rollout.label_s,
             record=serve.record.recording() if serve.record else None,
+            router=serve.router,
             retain_s=shop.spec.retain,
             wanted=True,
         )

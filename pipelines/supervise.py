@@ -197,7 +197,7 @@ class Supervisor:
 
         A container that lost its keeper still has its port; the engine refuses one that is somebody else's.
         """
-        if unit.kind == "gateway":
+        if unit.kind == "gateway" and unit.router != "envoy":  # which opens its own port, too
             return self._doors.open(unit)
         if not unit.image and is_port_taken(unit.port):
             raise OSError(errno.EADDRINUSE, "taken")

@@ -32,6 +32,7 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
         slices=service.slices,
         label_s=service.label_s,
         record=service.record,
+        router=service.router,
     )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 PROBE_TIMEOUT_S = 2.0
 
 
-class _UnixConnection(HTTPConnection):
+class UnixConnection(HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -34,7 +34,7 @@ def is_server_ready(port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
 
 def is_gateway_ready(admin_socket: Path, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     """Whether a gateway answers on its admin socket."""
-    return _is_ok(_UnixConnection(admin_socket, timeout_s), "/health")
+    return _is_ok(UnixConnection(admin_socket, timeout_s), "/health")
 
 
 def _is_ok(connection: HTTPConnection, path: str) -> bool:
