@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.adoption import check_answers
 from pipelines.bundle import artifact_digest, verify_bundle
 from pipelines.dataset import Rows, by_length, read_rows
 from pipelines.errors import BadInput, NotFound
@@ -160,8 +161,11 @@ def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, dig
 
 def _check_champion(service: Service | None) -> None:
     """Before anything begins: what everything would go home to is there, and its bytes are what was promoted."""
-    if service is not None and service.stable is not None:
-        verify_bundle(Path(service.stable.bundle), service.stable.digest)
+    stable = service.stable if service is not None else None
+    if stable is not None and stable.url:
+        check_answers(stable)
+    elif stable is not None:
+        verify_bundle(Path(stable.bundle), stable.digest)
 
 
 def _alias_version(registry: Registry, name: str) -> int | None:

@@ -120,6 +120,9 @@ class Unit:
     label_s: float = 900.0
     record: Recording | None = None
     router: str = "shipway"
+    url: str = ""
+    """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
+    probe: str = ""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:

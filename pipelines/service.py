@@ -26,6 +26,10 @@ class Deployment:
     image: str = ""
     memory_mb: int = 0
     pids: int = 0
+    url: str = ""
+    """Where an adopted endpoint answers, which Shipway neither starts nor ends; it has no bundle."""
+    probe: str = ""
+    """The path that tells whether it does."""
 
 
 @dataclass(frozen=True)

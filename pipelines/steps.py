@@ -311,7 +311,7 @@ def _source(shop: Workshop) -> Subject:
 
 def _champion(release: Release) -> Subject | None:
     champion = release.champion
-    if not champion:
+    if not champion or not champion["bundle"]:
         return None
     bundle, digest = str(champion["bundle"]), str(champion["digest"])
     return champion_subject(Deployment(digest, bundle, "", int(champion["version"]), ""))

@@ -120,7 +120,7 @@ class Supervisor:
             except ShipwayError as error:
                 log.warning("unit %s: %s", name, error)
                 unit = self._seen[name].observed.unit if name in self._seen else None
-            if unit is not None:
+            if unit is not None and unit.kind != "external":  # which runs without us
                 wanted[name] = unit
         return wanted
 
