@@ -50,7 +50,8 @@ class EnvoyProxy:
     def __init__(self, port: int, timeout_s: float, admin_socket: Path) -> None:
         self._port, self._timeout_s = port, timeout_s
         self._admin = admin_socket.with_suffix(".ev")
-        self._files = {name: admin_socket.with_suffix(f".{name}.json") for name in ("start", "routes", "clusters")}
+        # JSON is YAML, too, and files in this folder that end in .json are of units.
+        self._files = {name: admin_socket.with_suffix(f".{name}.yaml") for name in ("start", "routes", "clusters")}
         self._serial = 0
         self._lanes = [TrafficSplit()] * LANES
         """Whose addresses the clusters of each lane have."""
@@ -74,17 +75,15 @@ class EnvoyProxy:
         """The clusters of this lane first, then the routes; another lane's stay as they are until it is used again."""
         if any(urls_of(split, arm) != urls_of(self._lanes[lane], arm) for arm in ARMS):
             self._lanes[lane] = split
-            clusters = self._write_clusters()
-            self._until(lambda: self._dump("Clusters").get("version_info") == clusters, APPLY_S)
+            self._write_clusters()
+            self._until(lambda: self._has_clusters(lane, split), APPLY_S)
         version = self._write_routes(split, lane)
         self._until(lambda: self._route()["name"] == version, APPLY_S)
 
     def shown(self) -> tuple[Generation, TrafficSplit]:
         """Read from its configuration dump, nothing remembered."""
         route = self._route()
-        clusters = {
-            c["cluster"]["name"]: c["cluster"] for c in self._dump("Clusters").get("dynamic_active_clusters", ())
-        }
+        clusters = {c["cluster"]["name"]: c["cluster"] for c in self._dump("dynamic_active_clusters")}
         weights = route.get("route", {}).get("weighted_clusters", {}).get("clusters", ())
         arms: dict[str, tuple[Arm, float]] = {}
         try:
@@ -129,10 +128,8 @@ class EnvoyProxy:
                 pass
         stop(self._process, signal.SIGTERM)
 
-    def _write_clusters(self) -> str:
-        version = f"c{self._next()}"
-        self._write("clusters", clusters_file(self._lanes, version))
-        return version
+    def _write_clusters(self) -> None:
+        self._write("clusters", clusters_file(self._lanes, f"c{self._next()}"))
 
     def _write_routes(self, split: TrafficSplit, lane: int) -> str:
         version = version_text(split.generation, self._next())
@@ -154,17 +151,21 @@ class EnvoyProxy:
     def _route(self) -> dict[str, Any]:
         """The one route that is in force."""
         try:
-            found = self._dump("Routes")["dynamic_route_configs"][0]["route_config"]["virtual_hosts"][0]["routes"][0]
+            found = self._dump("dynamic_route_configs")[0]["route_config"]["virtual_hosts"][0]["routes"][0]
         except (KeyError, IndexError):
             raise ProxyTrouble("envoy shows no route") from None
         return dict(found)
 
-    def _dump(self, what: str) -> dict[str, Any]:
+    def _has_clusters(self, lane: int, split: TrafficSplit) -> bool:
+        """Whether both clusters of a lane have a split's addresses."""
+        found = {c["cluster"]["name"]: _first_choice(c["cluster"]) for c in self._dump("dynamic_active_clusters")}
+        return all(found.get(f"{arm}_{lane}") == urls_of(split, arm) for arm in ARMS)
+
+    def _dump(self, resource: str) -> list[dict[str, Any]]:
         try:
-            configs = json.loads(self._ask("/config_dump"))["configs"]
-        except (ValueError, KeyError):
+            return list(json.loads(self._ask(f"/config_dump?resource={resource}")).get("configs", ()))
+        except ValueError:
             raise ProxyTrouble("envoy's configuration dump cannot be read") from None
-        return next((c for c in configs if c["@type"].endswith(f".{what}ConfigDump")), {})
 
     def _until(self, holds: Callable[[], bool], timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s

@@ -34,6 +34,9 @@ from pipelines.serving.split_store import SplitStore
 TICK_S = 0.05
 INTERVAL_S = 1.0
 PRUNE_S = 1.0
+TROUBLE_S = 10.0
+"""A proxy that serves, and does not answer its keeper for a moment on a busy machine, is not ended for it."""
+
 EXIT_CANNOT_START, EXIT_PROXY_ENDED = 3, 5
 
 
@@ -50,6 +53,8 @@ class Keeper:
         proxy.start(split)
         self._intervals = LaneIntervals(self.boot, split, interval_s, timeout_s, monotonic())
         self._prune_at_s = monotonic() + PRUNE_S
+        self.is_lost = False
+        """Whether the proxy could not be told to go home: then it must end."""
 
     def read(self) -> TrafficSplit:
         """The split as the proxy has it now. ProxyTrouble where that is not what was ordered."""
@@ -86,8 +91,15 @@ class Keeper:
         """The proxy's own Prometheus page."""
         return self._proxy.metrics()
 
-    def tick(self) -> None:
-        """Count, cut intervals, and take traffic home when the lease ends."""
+    def expire(self) -> None:
+        """Take traffic home when the lease has ended, unless stable is dead. ProxyTrouble where that fails."""
+        with self._lock:
+            if self._store.is_overdue(monotonic()) and not _is_home_dead(self._store.split):
+                self._take_home(self._store.expired())
+                print(f"lease expired: all traffic to stable, {self._store.split.generation}", flush=True)  # noqa: T201
+
+    def count(self) -> None:
+        """Read the counters, and cut intervals. ProxyTrouble where it does not answer."""
         now_s = monotonic()
         with self._lock:
             self._intervals.seen(self._proxy.readings(), now_s)
@@ -98,9 +110,6 @@ class Keeper:
             if now_s >= self._prune_at_s:
                 self._proxy.prune(self._store.split)
                 self._prune_at_s = now_s + PRUNE_S
-            if self._store.is_overdue(monotonic()) and not _is_home_dead(self._store.split):
-                self._take_home(self._store.expired())
-                print(f"lease expired: all traffic to stable, {self._store.split.generation}", flush=True)  # noqa: T201
 
     def _route(self, split: TrafficSplit) -> None:
         """The proxy obeys a split; other shares or arms get a lane of their own."""
@@ -115,9 +124,13 @@ class Keeper:
         self._prune_at_s = monotonic() + PRUNE_S
 
     def _take_home(self, home: TrafficSplit) -> None:
-        """The keeper's own decision. ProxyTrouble ends the keeper, and with it the proxy: that is a way home, too."""
+        """The keeper's own decision. Where the proxy does not take it, both end: that is a way home, too."""
         self._remember(home, must=False)
-        self._route(home)
+        try:
+            self._route(home)
+        except ProxyTrouble:
+            self.is_lost = True
+            raise
         self._store.adopt(home)
 
     def _remember(self, split: TrafficSplit, *, must: bool) -> None:
@@ -163,8 +176,13 @@ async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
     admin = await serve_admin(keeper, admin_socket)
     code = 0
     try:
+        answered_s = monotonic()
         while not stopped.is_set() and code == 0:
-            code = await asyncio.to_thread(_tick, keeper, proxy)
+            trouble = await asyncio.to_thread(_tick, keeper)
+            answered_s = answered_s if trouble else monotonic()
+            if keeper.is_lost or not proxy.is_running() or monotonic() - answered_s > TROUBLE_S:
+                print(f"E_ROUTER: {trouble or 'the proxy ended'}", flush=True)  # noqa: T201  the reason that is shown
+                code = EXIT_PROXY_ENDED
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), TICK_S)
     finally:
@@ -173,13 +191,14 @@ async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
     return code
 
 
-def _tick(keeper: Keeper, proxy: Proxy) -> int:
+def _tick(keeper: Keeper) -> str:
+    """The lease first, then the counters; what went wrong, or ""."""
     try:
-        keeper.tick()
+        keeper.expire()
+        keeper.count()
     except ProxyTrouble as error:
-        print(f"E_ROUTER: {error}", flush=True)  # noqa: T201  the log, whose last line is the reason
-        return EXIT_PROXY_ENDED
-    return 0 if proxy.is_running() else EXIT_PROXY_ENDED
+        return str(error)
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
