@@ -19,7 +19,7 @@ from pipelines.adapters.readiness import answer_of, is_endpoint_ready
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.service import Deployment
 from pipelines.serving.split import ADOPTED
-from pipelines.spec import NAME
+from pipelines.spec_values import NAME
 
 PROBES = {"oip": "/v2/health/ready", "openai": "/v1/models", "mlflow": "/ping"}
 """By protocol: the path that tells that it is spoken, and from then on whether somebody answers."""

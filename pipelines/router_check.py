@@ -32,10 +32,8 @@ def check_router(spec: ReleaseSpec) -> None:
 
 def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
     """What only Shipway's own gateway counts, and whether this spec judges by it."""
-    gates = spec.rollout.gates
+    live = {name: gate is not None for name, gate in spec.rollout.gates if name != "errors"}
     return {
-        "rollout.gates.latency": gates.latency is not None,
-        "rollout.gates.quality": gates.quality is not None,
-        "rollout.gates.drift": gates.drift is not None,
+        **{f"rollout.gates.{name}": is_asked for name, is_asked in live.items()},
         "rollout.slices": bool(spec.rollout.slices),
     }

@@ -33,6 +33,7 @@ rollout:
         ("latency: null, ", "", "rollout.gates.latency"),
         (", drift: null", "", "rollout.gates.drift"),
         ("drift: null", "drift: null, quality: {}", "rollout.gates.quality"),
+        ("drift: null", "drift: null, first_token: {}", "rollout.gates.first_token"),
         ("rollout:\n", "rollout:\n  slices: [x-lang]\n", "rollout.slices"),
     ],
 )
