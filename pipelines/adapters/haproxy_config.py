@@ -40,21 +40,17 @@ defaults
 {errors}
 frontend users
     bind {door}
-    unique-id-format %[uuid()]
-    http-request set-header x-request-id %[unique-id] unless {{ req.hdr(x-request-id) -m found }}
+    http-request set-header x-request-id %[uuid()] unless {{ req.hdr(x-request-id) -m found }}
     http-request set-var(txn.id) req.hdr(x-request-id)
     http-after-response set-header x-request-id %[var(txn.id)]
     http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {max_body} }}
     http-request set-var(txn.plan) str(plan),map({map})
-    http-request set-var(txn.stables) var(txn.plan),field(5,.),add(0)
-    http-request return status 503 content-type application/json string {nobody} hdr retry-after 1 \
-if !{{ var(txn.plan) -m found }} or {{ var(txn.stables) -m int eq 0 }}
-    http-request set-var(txn.lane) var(txn.plan),field(1,.)
     http-request set-var(txn.share) var(txn.plan),field(2,.),add(0)
-    http-request set-var(txn.arms) var(txn.plan),field(3,.)
-    http-request set-var(txn.canaries) var(txn.plan),field(4,.),add(0)
-    use_backend canary_%[var(txn.lane)] if {{ rand({million}),sub(txn.share) lt 0 }}
-    use_backend stable_%[var(txn.lane)]
+    use_backend canary_%[var(txn.plan),field(1,.)] if {{ rand({million}),sub(txn.share) lt 0 }}
+    use_backend stable_%[var(txn.plan),field(1,.)]
+    default_backend nobody
+backend nobody
+    http-request return status 503 content-type application/json string {nobody} hdr retry-after 1
 frontend metrics
     bind fd@{exporter}
     http-request use-service prometheus-exporter
@@ -63,12 +59,13 @@ frontend metrics
 _BACKEND = """\
 backend {arm}_{lane}
     balance roundrobin
-    http-request set-var-fmt(txn.key) {arm}.%[var(txn.arms)].%[rand({million}),mod(txn.{plural})]
-    http-request set-var(txn.server) var(txn.key),map({map})
-    use-server %[var(txn.server)] if {{ var(txn.server) -m found }}
-    http-response set-header x-shipway-arm {arm} if {{ srv_name -m beg f }}
-    http-response set-header x-shipway-arm stable unless {{ srv_name -m beg f }}
-{servers}"""
+    http-request set-var(txn.n) var(txn.plan),field({field},.),add(0)
+    http-request set-var-fmt(txn.key) {arm}.%[var(txn.plan),field(3,.)].%[rand({million}),mod(txn.n)]
+    use-server %[var(txn.key),map({map})] if TRUE
+    http-response set-header x-shipway-arm {arm}
+{rescued}{servers}"""
+
+_RESCUED = "    http-response set-header x-shipway-arm stable unless { srv_name -m beg f }\n"
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,8 @@ def config_text(split: TrafficSplit, map_file: Path, doors: Doors, timeout_s: fl
         _BACKEND.format(
             arm=arm,
             lane=lane,
-            plural="stables" if arm == "stable" else "canaries",
+            field=5 if arm == "stable" else 4,
+            rescued=_RESCUED if arm == "canary" else "",
             million=MILLION,
             map=map_file,
             servers="".join(f"    server {entry.line}\n" for entry in entries(split) if entry.arm == arm),
@@ -161,11 +159,11 @@ def _arms(stable: tuple[str, ...], canary: tuple[str, ...]) -> tuple[tuple[str, 
 
 
 def plan_text(split: TrafficSplit, lane: int, arms: int) -> str:
-    """The value of the map's one key: lane, share, which arms, how many of each, generation."""
+    """The value of the map's one key: lane, share, which arms, how many of each, generation; no lane for nobody."""
     share = round(split.canary_pct / 100 * MILLION) if split.canary else 0
     canary = len(split.canary.urls) if split.canary else 0
     stable = len(split.stable.urls) if split.stable else 0
-    return ".".join(map(str, (lane, share, arms, canary, stable, *split.generation)))
+    return ".".join(map(str, (lane if stable else "none", share, arms, canary, stable, *split.generation)))
 
 
 def named(split: TrafficSplit, arms: int) -> dict[str, str]:
@@ -175,9 +173,10 @@ def named(split: TrafficSplit, arms: int) -> dict[str, str]:
     return {f"{a}.{arms}.{i}": _name("f", url) for a, urls in _arms(stable, canary) for i, url in enumerate(urls)}
 
 
-def plan_of(text: str) -> tuple[int, float, int, Generation]:
+def plan_of(text: str) -> tuple[str, float, int, Generation]:
     """Lane, share in percent, which arms, generation. ValueError where it is no plan."""
-    lane, share, arms, _, _, fence, n = (int(part) for part in text.split("."))
+    lane, *numbers = text.split(".")
+    share, arms, _, _, fence, n = map(int, numbers)
     return lane, share * 100 / MILLION, arms, (fence, n)
 
 

@@ -31,7 +31,7 @@ from pipelines.serving.split import Arm, Generation, TrafficSplit
 from pipelines.serving.split_snapshot import read_snapshot, write_snapshot
 from pipelines.serving.split_store import SplitStore
 
-TICK_S = 0.05
+TICK_S, COUNT_S = 0.05, 0.2
 INTERVAL_S = 1.0
 PRUNE_S = 1.0
 TROUBLE_S = 10.0
@@ -44,7 +44,7 @@ class Keeper:
     """The split of one service, its lease, and what its proxy counted. Thread-safe: one thing happens at a time."""
 
     def __init__(self, proxy: Proxy, snapshot: Path, timeout_s: float, interval_s: float = INTERVAL_S) -> None:
-        self._proxy, self._snapshot = proxy, snapshot
+        self._proxy, self._snapshot, self._interval_s = proxy, snapshot, interval_s
         self._lock = threading.Lock()
         self.boot = uuid.uuid4().hex[:12]
         self._store = SplitStore(read_snapshot(snapshot), self.boot)
@@ -52,7 +52,7 @@ class Keeper:
         write_snapshot(snapshot, split)
         proxy.start(split)
         self._intervals = LaneIntervals(self.boot, split, interval_s, timeout_s, monotonic())
-        self._prune_at_s = monotonic() + PRUNE_S
+        self._count_at_s, self._prune_at_s = 0.0, monotonic() + PRUNE_S
         self.is_lost = False
         """Whether the proxy could not be told to go home: then it must end."""
 
@@ -99,8 +99,11 @@ class Keeper:
                 print(f"lease expired: all traffic to stable, {self._store.split.generation}", flush=True)  # noqa: T201
 
     def count(self) -> None:
-        """Read the counters, and cut intervals. ProxyTrouble where it does not answer."""
+        """Read the counters now and then, and cut intervals. ProxyTrouble where it does not answer."""
         now_s = monotonic()
+        if now_s < self._count_at_s:
+            return
+        self._count_at_s = now_s + min(COUNT_S, self._interval_s / 4)
         with self._lock:
             self._intervals.seen(self._proxy.readings(), now_s)
             lane = self._intervals.free_lane()

@@ -57,6 +57,7 @@ class ProxyBench:
 
     router_name: str
     folder: Path
+    interval_s: float = 0.2
     port: int = field(default_factory=free_port)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     generation: tuple[int, int] = (0, 0)
@@ -74,7 +75,7 @@ class ProxyBench:
     def start_keeper(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
         options = ["--router", self.router_name, "--port", self.port, "--admin-socket", self.socket]
-        options += ["--snapshot", self.folder / "split", "--timeout-s", TIMEOUT_S, "--interval-s", "0.2"]
+        options += ["--snapshot", self.folder / "split", "--timeout-s", TIMEOUT_S, "--interval-s", self.interval_s]
         process = self.start("-m", "pipelines.adapters.proxy_keeper", *map(str, options))
         until(lambda: process.poll() is not None or self._is_up(), 30)
         assert process.poll() is None
