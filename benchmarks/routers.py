@@ -2,10 +2,10 @@
 
     python -m benchmarks.routers [--rounds 5] [--seconds 3] [--json]
 
-Both split the same traffic 75 : 25 over the same two trivial upstreams (a third HAProxy that answers by itself), retry
-and redispatch alike, and are loaded by wrk in turns, on one machine, in the same run. The one that is configured by
-hand names no arm, keeps no request id, and counts nothing that a judge could use. CPU is the proxy's own, its keeper
-included. Needs `haproxy` and `wrk`.
+All split the same traffic 75 : 25 over the same two trivial upstreams (another HAProxy that answers by itself), retry
+and redispatch alike, and are loaded by wrk in turns, on one machine, in the same run. `by_hand` gives answers the same
+headers as the adapter (request id, arm), `bare` gives none. CPU is the proxy's own, its keeper included. Needs
+`haproxy` and `wrk`.
 """
 
 from __future__ import annotations
@@ -42,15 +42,24 @@ frontend f{port}
 _BY_HAND = """
 frontend users
     bind 127.0.0.1:{port}
+    {request_id}
     default_backend arms
 backend arms
     balance roundrobin
+    {arm}
     retries 3
     option redispatch 1
     retry-on conn-failure empty-response junk-response
     server stable 127.0.0.1:{stable} weight 75
     server canary 127.0.0.1:{canary} weight 25
 """
+
+_REQUEST_ID = """
+    http-request set-header x-request-id %[uuid()] unless { req.hdr(x-request-id) -m found }
+    http-request set-var(txn.id) req.hdr(x-request-id)
+    http-after-response set-header x-request-id %[var(txn.id)]
+"""
+_ARM = "http-response set-header x-shipway-arm %[srv_name]"
 
 
 def start(folder: Path, name: str, text: str) -> subprocess.Popen[bytes]:
@@ -78,9 +87,11 @@ def load(port: int, pid: int, seconds: int) -> tuple[float, float]:
 
 def measure(folder: Path, rounds: int, seconds: int) -> dict[str, dict[str, list[float]]]:
     """Every round's figures."""
-    stable, canary, port = free_port(), free_port(), free_port()
+    stable, canary, port, bare_port = (free_port() for _ in range(4))
+    named = {"stable": stable, "canary": canary}
     upstream = start(folder, "upstream", _UPSTREAM.format(port=stable) + _UPSTREAM.format(port=canary))
-    by_hand = start(folder, "by-hand", _BY_HAND.format(port=port, stable=stable, canary=canary))
+    by_hand = start(folder, "by-hand", _BY_HAND.format(port=port, request_id=_REQUEST_ID, arm=_ARM, **named))
+    bare = start(folder, "bare", _BY_HAND.format(port=bare_port, request_id="", arm="", **named))
     bench = ProxyBench("haproxy", folder, interval_s=1.0)
     try:
         arms = [Arm(f"sha256:{p}", (f"http://127.0.0.1:{p}",)) for p in (stable, canary)]
@@ -88,14 +99,18 @@ def measure(folder: Path, rounds: int, seconds: int) -> dict[str, dict[str, list
         until(lambda: all(bench.router.read("s").canary_pct == 25 for _ in range(2)))
         found: dict[str, dict[str, list[float]]] = {"rps": {}, "cpu_us": {}}
         for _ in range(rounds):
-            for name, at, pid in (("by_hand", port, by_hand.pid), ("adapter", bench.port, bench.keeper.pid)):
+            for name, at, pid in (
+                ("bare", bare_port, bare.pid),
+                ("by_hand", port, by_hand.pid),
+                ("adapter", bench.port, bench.keeper.pid),
+            ):
                 rps, cpu_us = load(at, pid, seconds)
                 found["rps"].setdefault(name, []).append(rps)
                 found["cpu_us"].setdefault(name, []).append(cpu_us)
         return found
     finally:
         bench.end()
-        for process in (by_hand, upstream):
+        for process in (bare, by_hand, upstream):
             process.kill()
             process.wait()
 

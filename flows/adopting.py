@@ -19,19 +19,26 @@ ASK_AGAIN_S = 0.1
 
 def record_adoption(ports: Ports, name: str, endpoint: Endpoint, port: int) -> Service:
     """The service with the endpoint as stable. BadInput E_SERVICE where it has one, Busy where it is held."""
+    _unserved(ports, name)  # before a lock is taken: a wrong input leaves nothing behind
     with hold(ports, name, holder("adopt")):
-        try:
-            service = ports.services.load(name)
-        except NotFound:
-            service = Service(name)
-        running = ports.ledger.releases(unfinished=True, service=name)
-        if service.stable is not None or running:
-            what = f"release {running[0].id}" if running else "a stable version"
-            raise BadInput(
-                f"service {name} has {what} already", code="E_SERVICE", field="SERVICE", hint="adopt under another name"
-            )
+        service = _unserved(ports, name)
         stable = endpoint.deployment(clock().wall_s)
         return ports.services.save(service.changed(stable=stable, port=port or service.port, wanted=True))
+
+
+def _unserved(ports: Ports, name: str) -> Service:
+    """The service, new or without anything that serves or is about to."""
+    try:
+        service = ports.services.load(name)
+    except NotFound:
+        service = Service(name)
+    running = ports.ledger.releases(unfinished=True, service=name)
+    if service.stable is not None or running:
+        what = f"release {running[0].id}" if running else "a stable version"
+        raise BadInput(
+            f"service {name} has {what} already", code="E_SERVICE", field="SERVICE", hint="adopt under another name"
+        )
+    return service
 
 
 def wait_serving(ports: Ports, service: Service) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipelines.serving.lanes import LANES
@@ -77,8 +76,11 @@ class Doors:
     exporter: int
 
 
-def config_text(split: TrafficSplit, map_file: Path, doors: Doors, timeout_s: float, drain_s: float) -> str:
-    """The whole configuration file; its servers are those of the split that it begins with."""
+def config_text(split: TrafficSplit, map_name: str, doors: Doors, timeout_s: float, drain_s: float) -> str:
+    """The whole configuration file; its servers are those of the split that it begins with.
+
+    `map_name` is a file in the folder that HAProxy works in: a path may hold what its configuration takes for its own.
+    """
     backends = [
         _BACKEND.format(
             arm=arm,
@@ -86,7 +88,7 @@ def config_text(split: TrafficSplit, map_file: Path, doors: Doors, timeout_s: fl
             field=5 if arm == "stable" else 4,
             rescued=_RESCUED if arm == "canary" else "",
             million=MILLION,
-            map=map_file,
+            map=map_name,
             servers="".join(f"    server {entry.line}\n" for entry in entries(split) if entry.arm == arm),
         )
         for lane in range(LANES)
@@ -100,7 +102,7 @@ def config_text(split: TrafficSplit, map_file: Path, doors: Doors, timeout_s: fl
         timeout_ms=max(1, round(timeout_s * 1000)),
         errors="".join(_error(*e) for e in _ERRORS),
         max_body=MAX_BODY_BYTES,
-        map=map_file,
+        map=map_name,
         nobody=_quoted("E_NO_STABLE", "nothing serves yet"),
         million=MILLION,
         backends="\n".join(backends),

@@ -57,9 +57,11 @@ class HaProxy:
         with private_socket(self._stats) as stats, private_socket(self._exporter) as exporter:
             users = f"fd@{door.fileno()}" if door else f"127.0.0.1:{self._port}"
             doors = Doors(users, stats.fileno(), exporter.fileno())
-            self._config.write_text(config_text(split, self._map, doors, self._timeout_s, DRAIN_S))
+            self._config.write_text(config_text(split, self._map.name, doors, self._timeout_s, DRAIN_S))
             fds = [stats.fileno(), exporter.fileno(), *([door.fileno()] if door else [])]
-            self._process = start_tied([program, "-db", "-q", "-f", str(self._config)], fds)
+            self._process = start_tied(
+                [program, "-db", "-q", "-C", str(self._config.parent), "-f", self._config.name], fds
+            )
         if door:
             door.close()
         self._wait()
@@ -84,10 +86,10 @@ class HaProxy:
             self._arms += 1
             self._add(split)
             wanted = named(split, self._arms)
-            self._do(f"add map {self._map} {key} {name}" for key, name in wanted.items())
+            self._do(f"add map {self._map.name} {key} {name}" for key, name in wanted.items())
             if not wanted.items() <= self._keys().items():
                 raise ProxyTrouble("haproxy did not take the names of new servers")
-        self._do([f"set map {self._map} plan {plan_text(split, lane, self._arms)}"])
+        self._do([f"set map {self._map.name} plan {plan_text(split, lane, self._arms)}"])
 
     def _add(self, split: TrafficSplit) -> None:
         wanted = [(lane, entry) for lane in range(LANES) for entry in entries(split)]
@@ -139,7 +141,7 @@ class HaProxy:
             for what, how in (("set server", " state maint"), ("del server", ""))
         )
         keys = [k for k in self._keys() if k != "plan" and k.split(".")[1] != str(self._arms)]
-        self._do(f"del map {self._map} {key}" for key in keys)
+        self._do(f"del map {self._map.name} {key}" for key in keys)
 
     def metrics(self) -> bytes:
         """The page of its own exporter."""
@@ -161,7 +163,7 @@ class HaProxy:
         stop(self._process, signal.SIGUSR1)
 
     def _keys(self) -> dict[str, str]:
-        lines = (line.split() for line in self._ask(f"show map {self._map}").splitlines())
+        lines = (line.split() for line in self._ask(f"show map {self._map.name}").splitlines())
         return {parts[1]: parts[2] for parts in lines if len(parts) == 3}
 
     def _servers(self) -> dict[str, tuple[str, int, bool]]:

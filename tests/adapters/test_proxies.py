@@ -20,7 +20,9 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(params=["haproxy", "envoy"])
 def bench(request, tmp_path):
     """A running proxy without arms."""
-    with proxy_bench(request.param, tmp_path) as made:
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    with proxy_bench(request.param, folder) as made:
         yield made
 
 
