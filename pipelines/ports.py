@@ -99,8 +99,8 @@ class Unit:
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
     A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps requests as `record` says, and is the
-    program that `router` names. A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container, with
-    at most `pids` processes.
+    program that `router` names. A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container,
+    with at most `pids` processes.
     """
 
     name: str

@@ -18,11 +18,11 @@ def check_router(spec: ReleaseSpec) -> None:
     for name, is_asked in _uncounted(spec).items():
         if is_asked:
             raise BadInput(
-                f"{router} counts requests and errors only, and cannot answer {name}",
+                f"{router} counts requests and errors only, and can do nothing about {name}",
                 code="E_METRIC",
                 field=name,
                 expected="[]" if name == "rollout.slices" else "null",
-                hint="leave it out of what is judged, or set serve.router: shipway",
+                hint="leave it out, or set serve.router: shipway",
             )
     if _PROGRAMS[router]() is None:
         raise BadInput(
@@ -31,9 +31,6 @@ def check_router(spec: ReleaseSpec) -> None:
 
 
 def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
-    """What only Shipway's own gateway counts, and whether this spec judges by it."""
-    live = {name: gate is not None for name, gate in spec.rollout.gates if name != "errors"}
-    return {
-        **{f"rollout.gates.{name}": is_asked for name, is_asked in live.items()},
-        "rollout.slices": bool(spec.rollout.slices),
-    }
+    """What only Shipway's own gateway counts or keeps, and whether this spec asks for it."""
+    live = {f"rollout.gates.{name}": gate is not None for name, gate in spec.rollout.gates if name != "errors"}
+    return {**live, "rollout.slices": bool(spec.rollout.slices), "serve.record": spec.serve.record is not None}

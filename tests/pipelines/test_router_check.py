@@ -34,6 +34,7 @@ rollout:
         (", drift: null", "", "rollout.gates.drift"),
         ("drift: null", "drift: null, quality: {}", "rollout.gates.quality"),
         ("drift: null", "drift: null, first_token: {}", "rollout.gates.first_token"),
+        ("serve: {", "serve: {record: {}, ", "serve.record"),
         ("rollout:\n", "rollout:\n  slices: [x-lang]\n", "rollout.slices"),
     ],
 )
