@@ -41,6 +41,8 @@ def _release_previous(
     ports: Ports, service: Service, stable: Deployment, previous: Deployment, token: Token, reason: str
 ) -> Release:
     now = clock()
+    # An adopted endpoint is in no registry: meanwhile the alias stayed where the last release had put it.
+    alias = stable.version if stable.model else previous.version
     release_id = f"{service.name}-back-{uuid.uuid4().hex[:6]}"
     why = f"rollback of {stable.model} v{stable.version} by {actor()}" + (f": {reason}" if reason else "")
     opened = Release().record(
@@ -63,9 +65,7 @@ def _release_previous(
         image=previous.image,
     )
     champion = {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle}
-    resolved = opened.record(
-        now.wall_s, "resolved", candidate=vars(candidate), champion=champion, alias_champion=stable.version
-    )
+    resolved = opened.record(now.wall_s, "resolved", candidate=vars(candidate), champion=champion, alias_champion=alias)
     # One write: a record that died before its intent would be an open release without a spec to go on with.
     promoting = resolved.enter(Phase.PROMOTING, now.wall_s, why=why)
     ports.ledger.create(promoting)

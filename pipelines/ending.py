@@ -24,10 +24,17 @@ CONTAINER_MEMORY_MB = 4096
 
 def promote(ports: Ports, release: Release, token: Token, why: str, now: Now) -> Release:
     """Make the candidate stable, then say so. Safe to kill at any point."""
-    before, label = release, "" if release.champion else "unproven"
+    before, label = release, _label(release)
     release = release.enter(Phase.PROMOTING, now.wall_s, why=why, label=label)
     ports.ledger.save(release, before.version)
     return carry_out(ports, release, token, now)
+
+
+def _label(release: Release) -> str:
+    """What a promotion has not been held against: nothing, or an adopted endpoint that no offline gate can ask."""
+    if not release.champion:
+        return "unproven"
+    return "" if release.champion["bundle"] else "unproven offline"
 
 
 def carry_out(ports: Ports, release: Release, token: Token, now: Now) -> Release:
@@ -99,6 +106,8 @@ def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) ->
 
 def _move_alias(ports: Ports, release: Release) -> None:
     candidate = release.sealed
+    if not candidate.model:
+        return  # back to an adopted endpoint, which is in no registry
     serving, old = candidate.serving_version or candidate.version, _champion_version(release)
     aliases = {"champion": serving, **({"previous-champion": old} if old and old != serving else {})}
     tags = {
@@ -126,7 +135,7 @@ def _return_alias(ports: Ports, release: Release) -> str:
     """
     candidate, old = release.sealed, _champion_version(release)
     serving = candidate.serving_version or candidate.version
-    if old is None:
+    if old is None or not candidate.model:
         return ""
     tags = {serving: {"shipway.verdict": "rolled_back"}}
     try:

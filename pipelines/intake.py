@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.adoption import check_answers
 from pipelines.bundle import artifact_digest, verify_bundle
 from pipelines.dataset import Rows, by_length, read_rows
 from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
 from pipelines.ports import RegisteredVersion, Registry, Services
 from pipelines.release import Candidate
+from pipelines.router_check import check_router
 from pipelines.service import Service
 from pipelines.spec import ReleaseSpec
 from pipelines.supply.scan import scan
@@ -62,6 +64,7 @@ def take_in(
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive."""
     service = find_service(services, spec.service)
+    check_router(spec)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version)
     _check_bootstrap(spec, service)
@@ -158,8 +161,11 @@ def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, dig
 
 def _check_champion(service: Service | None) -> None:
     """Before anything begins: what everything would go home to is there, and its bytes are what was promoted."""
-    if service is not None and service.stable is not None:
-        verify_bundle(Path(service.stable.bundle), service.stable.digest)
+    stable = service.stable if service is not None else None
+    if stable is not None and stable.url:
+        check_answers(stable)
+    elif stable is not None:
+        verify_bundle(Path(stable.bundle), stable.digest)
 
 
 def _alias_version(registry: Registry, name: str) -> int | None:

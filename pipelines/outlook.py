@@ -11,6 +11,7 @@ from evals.usual import Usual
 from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
 from pipelines.rollout import share_of
+from pipelines.service import Deployment
 from pipelines.spec import ReleaseSpec
 
 NOTHING_NEEDED: dict[str, Any] = {
@@ -44,7 +45,7 @@ def outlook(
         "version": intake.candidate.version,
         "service": spec.service,
         "artifact_digest": intake.candidate.artifact_digest,
-        "champion": f"v{stable.version} {stable.digest[:19]}" if stable else None,
+        "champion": _champion(stable) if stable else None,
         "gates": [_gate(g) for g in spec.offline_gates()],
         "steps": _steps(spec, shares, recorded, first=stable is None),
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
@@ -53,6 +54,14 @@ def outlook(
         "on_undecidable": rollout.on_undecidable,
         **(told.as_dict() if told else NOTHING_NEEDED),
     }
+
+
+def _champion(stable: Deployment) -> str:
+    if stable.url:
+        return (
+            f"adopted {stable.url}: compared with on live traffic only, margins to the champion are not judged offline"
+        )
+    return f"v{stable.version} {stable.digest[:19]}"
 
 
 def requests_to_promote(alpha_promote: float, margin: float) -> int:

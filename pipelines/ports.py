@@ -98,8 +98,9 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users at their arm by `assign`, and
-    keeps requests as `record` says. A unit that outgrows `memory_mb` is ended. One with an `image` runs as a container,
+    A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users by `assign`, keeps requests as
+    `record` says, and is the program that `router` names. A unit that outgrows `memory_mb` is ended. One with an
+    `image` runs as a container, with at most `pids` processes.
     with at most `pids` processes.
     """
 
@@ -121,6 +122,10 @@ class Unit:
     assign: str = ""
     workers: int = 1
     record: Recording | None = None
+    router: str = "shipway"
+    url: str = ""
+    """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
+    probe: str = ""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:

@@ -26,6 +26,10 @@ class Deployment:
     image: str = ""
     memory_mb: int = 0
     pids: int = 0
+    url: str = ""
+    """Where an adopted endpoint answers, which Shipway neither starts nor ends; it has no bundle."""
+    probe: str = ""
+    """The path that tells whether it does."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Service:
     label_s: float = 900.0
     assign: str = ""
     workers: int = 1
+    router: str = "shipway"
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None

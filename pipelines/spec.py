@@ -61,6 +61,10 @@ class PackageSpec(Part):
 class ServeSpec(Part):
     """How the service runs."""
 
+    router: Annotated[
+        Literal["shipway", "haproxy", "envoy"],
+        Field(description="what splits the traffic; haproxy and envoy count requests and errors only"),
+    ] = "shipway"
     port: Annotated[int, Field(ge=0, le=65535, description="the gateway's port on loopback; 0 chooses one")] = 0
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None

@@ -193,6 +193,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             label_s=shop.spec.rollout.label_s,
             assign=shop.spec.rollout.assign.rule if shop.spec.rollout.assign else "",
             record=serve.record.recording() if serve.record else None,
+            router=serve.router,
             retain_s=shop.spec.retain,
             wanted=True,
         )
@@ -312,7 +313,7 @@ def _source(shop: Workshop) -> Subject:
 
 def _champion(release: Release) -> Subject | None:
     champion = release.champion
-    if not champion:
+    if not champion or not champion["bundle"]:
         return None
     bundle, digest = str(champion["bundle"]), str(champion["digest"])
     return champion_subject(Deployment(digest, bundle, "", int(champion["version"]), ""))

@@ -120,7 +120,7 @@ class Supervisor:
             except ShipwayError as error:
                 log.warning("unit %s: %s", name, error)
                 unit = self._seen[name].observed.unit if name in self._seen else None
-            if unit is not None:
+            if unit is not None and unit.kind != "external":  # which runs without us
                 wanted[name] = unit
         return wanted
 
@@ -197,7 +197,7 @@ class Supervisor:
 
         A container that lost its keeper still has its port; the engine refuses one that is somebody else's.
         """
-        if unit.kind == "gateway":
+        if unit.kind == "gateway" and unit.router != "envoy":  # which opens its own port, too
             return self._doors.open(unit)
         if not unit.image and is_port_taken(unit.port):
             raise OSError(errno.EADDRINUSE, "taken")

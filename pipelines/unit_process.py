@@ -51,11 +51,10 @@ def unit_command(home: Home, unit: Unit) -> list[str]:
     """The command line of a unit's process; a container's is its keeper."""
     if unit.image:
         return _keeper_command(home, unit)
-    options = _gateway_options(home, unit) if unit.kind == "gateway" else _server_options(unit)
-    module = "pipelines.serving.gateway" if unit.kind == "gateway" else "pipelines.serving.server"
+    module, options = _gateway(home, unit) if unit.kind == "gateway" else ("serving.server", _server_options(unit))
     named = [str(part) for pair in options.items() for part in pair]
     # -P: a folder called `pipelines` where somebody happened to type the command is not ours.
-    return [sys.executable, "-P", "-m", module, "--port", str(unit.port), *named]
+    return [sys.executable, "-P", "-m", f"pipelines.{module}", "--port", str(unit.port), *named]
 
 
 def _keeper_command(home: Home, unit: Unit) -> list[str]:
@@ -85,12 +84,18 @@ def remove_container(home: Home, unit: Unit, environ: Mapping[str, str]) -> subp
     return spawn(command, environ, home.root, home.folder("logs") / f"{unit.name}.log")
 
 
-def _gateway_options(home: Home, unit: Unit) -> dict[str, object]:
-    return {
+def _gateway(home: Home, unit: Unit) -> tuple[str, dict[str, object]]:
+    """Shipway's own gateway, or the keeper of another proxy; the split outlives a change from one to the other."""
+    options: dict[str, object] = {
         "--service": unit.service,
         "--admin-socket": home.admin_socket(unit.service),
         "--snapshot": home.folder("run") / f"{unit.service}.split",
         "--timeout-s": unit.timeout_s,
+    }
+    if unit.router != "shipway":
+        return "adapters.proxy_keeper", {"--router": unit.router, **options}
+    return "serving.gateway", {
+        **options,
         "--label-s": unit.label_s,
         "--override-token": home.folder("run") / f"{unit.service}.token",
         **({"--assign": unit.assign} if unit.assign else {}),

@@ -15,7 +15,7 @@ def gateway_name(service: str) -> str:
 
 def server_name(service: str, digest: str, replica: int) -> str:
     """The name of one replica's unit: the same bytes always have the same name."""
-    return f"{service}-{digest.removeprefix('sha256:')[:12]}-{replica}"
+    return f"{service}-{digest.rpartition(':')[2][:12]}-{replica}"
 
 
 def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
@@ -34,12 +34,17 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
         assign=service.assign,
         workers=service.workers,
         record=service.record,
+        router=service.router,
     )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 
 
 def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
-    """The replicas of one deployment."""
+    """The replicas of one deployment; an adopted endpoint is one, however many it has."""
+    if deployment.url:
+        name = server_name(service.name, deployment.digest, 0)
+        external = Unit(name, "external", service.name, deployment.digest, url=deployment.url, probe=deployment.probe)
+        return (external,)
     return tuple(
         Unit(
             name=server_name(service.name, deployment.digest, replica),

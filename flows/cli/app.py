@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import create, feedback, operate, release, show, simulate, trial, upkeep
+from flows.cli import adopt, create, feedback, operate, release, show, simulate, trial, upkeep
 
 app = typer.Typer(
     name="shipway",
@@ -34,7 +34,7 @@ def _options(
         os.environ["SHIPWAY_DEBUG"] = "1"
 
 
-for module in (create, release, simulate, show, operate, upkeep, trial, feedback):
+for module in (create, adopt, release, simulate, show, operate, upkeep, trial, feedback):
     module.add_to(app)
 
 

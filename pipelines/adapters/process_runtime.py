@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import psutil
 
-from pipelines.adapters.readiness import is_gateway_ready, is_server_ready
+from pipelines.adapters.readiness import is_endpoint_ready, is_gateway_ready, is_server_ready
 from pipelines.adapters.unit_files import Observed, names_in, read_observed, read_unit, unit_file, write_unit
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
@@ -36,6 +36,9 @@ class ProcessRuntime:
             existing = read_unit(self._home, unit.name)
         except LedgerBroken:
             existing = None  # a damaged file is replaced by what is wanted now
+        if unit.kind == "external":
+            write_unit(self._home, unit)
+            return
         port = unit.port or (existing.port if existing else 0) or self._free_port(unit.name)
         wanted = replace(unit, port=port)
         if wanted != existing:
@@ -46,6 +49,11 @@ class ProcessRuntime:
         unit = read_unit(self._home, name)
         if unit is None:
             return UnitStatus()
+        if unit.kind == "external":
+            answers = is_endpoint_ready(unit.url, unit.probe)
+            return UnitStatus(
+                "ready" if answers else "failed", unit.url, reason="" if answers else "it does not answer"
+            )
         url, observed = f"http://127.0.0.1:{unit.port}", read_observed(self._home, name)
         if observed is None or observed.unit != unit:
             return UnitStatus("starting", url, reason="no process yet")

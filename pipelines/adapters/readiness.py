@@ -9,11 +9,13 @@ from __future__ import annotations
 import socket
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 PROBE_TIMEOUT_S = 2.0
+MOST_BYTES = 1024 * 1024
 
 
-class _UnixConnection(HTTPConnection):
+class UnixConnection(HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -32,16 +34,32 @@ def is_server_ready(port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     return _is_ok(HTTPConnection("127.0.0.1", port, timeout=timeout_s), "/v2/health/ready")
 
 
+def is_endpoint_ready(url: str, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Whether an adopted endpoint answers at the path that was found to tell; a redirect is no answer."""
+    return 200 <= answer_of(url, path, timeout_s)[0] < 300
+
+
 def is_gateway_ready(admin_socket: Path, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     """Whether a gateway answers on its admin socket."""
-    return _is_ok(_UnixConnection(admin_socket, timeout_s), "/health")
+    return _is_ok(UnixConnection(admin_socket, timeout_s), "/health")
+
+
+def answer_of(url: str, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, bytes]:
+    """What is answered at a path: the status and the beginning of the body; 0 where nothing is."""
+    parts = urlsplit(url)
+    return _answer(HTTPConnection(str(parts.hostname), parts.port or 80, timeout=timeout_s), path)
 
 
 def _is_ok(connection: HTTPConnection, path: str) -> bool:
+    return 200 <= _answer(connection, path)[0] < 300
+
+
+def _answer(connection: HTTPConnection, path: str) -> tuple[int, bytes]:
     try:
         connection.request("GET", path)
-        return 200 <= connection.getresponse().status < 300
+        answer = connection.getresponse()
+        return answer.status, answer.read(MOST_BYTES)
     except (OSError, HTTPException):
-        return False
+        return 0, b""
     finally:
         connection.close()

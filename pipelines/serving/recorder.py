@@ -25,7 +25,7 @@ from typing import Any
 import orjson
 
 from pipelines.errors import BadInput
-from pipelines.serving.bodies import decoded
+from pipelines.serving.encodings import decoded
 
 INFERENCE = re.compile(
     r"/(v2/models/[^/]+(/versions/[^/]+)?/infer|invocations|v1/(chat/completions|completions|embeddings))"

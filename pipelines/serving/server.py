@@ -25,7 +25,6 @@ from pipelines.errors import BadInput, ShipwayError
 from pipelines.serving.backends import Backend, Logits, load_backend
 from pipelines.serving.bodies import (
     NotFinite,
-    decoded,
     error_answer,
     infer_answer,
     infer_texts,
@@ -34,6 +33,7 @@ from pipelines.serving.bodies import (
     parse_json,
     probabilities,
 )
+from pipelines.serving.encodings import decoded
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_QUEUE, MAX_WAIT_S = 1024, 5.0

@@ -13,6 +13,9 @@ from typing import Any
 
 Generation = tuple[int, int]
 
+ADOPTED = "external:"
+"""How the digest of an endpoint begins that runs already, and may be elsewhere: it was declared by who adopted it."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -28,10 +31,11 @@ class Arm:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Arm:
         """The arm of a wire form, which has `url`, `urls` or both."""
-        urls = tuple(str(u) for u in raw.get("urls") or [raw["url"]])
-        if not all(u.startswith(("http://127.0.0.1:", "http://[::1]:")) for u in urls):
+        digest, urls = str(raw["digest"]), tuple(str(u) for u in raw.get("urls") or [raw["url"]])
+        places = ("http://",) if digest.startswith(ADOPTED) else ("http://127.0.0.1:", "http://[::1]:")
+        if not all(u.startswith(places) for u in urls):
             raise ValueError(f"an arm's address must be on loopback: {urls}")
-        return cls(str(raw["digest"]), urls)
+        return cls(digest, urls)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from evals.strata import ArmCounts, Stratum
 from pipelines.adapters.memory_traffic import MemoryMetrics
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
+from tests.adapters.proxy_bench import proxy_bench, until
 from tests.serving.test_gateway import Bench
 
 NOW = Now(0.0, 0.0)
@@ -64,6 +65,26 @@ class TestGatewayMetrics(MetricsContract):
         for process in bench.processes:
             process.kill()
             process.wait()
+
+
+@pytest.mark.integration
+class TestHaproxyMetrics(MetricsContract):
+    """A real HAProxy and its keeper."""
+
+    program = "haproxy"
+
+    @pytest.fixture(autouse=True)
+    def _fresh(self, tmp_path):
+        with proxy_bench(self.program, tmp_path) as bench:
+            self.source = bench.metrics
+            until(lambda: len(self.source.measure(StrataQuery("s"), NOW)) >= 3)
+            yield
+
+
+class TestEnvoyMetrics(TestHaproxyMetrics):
+    """A real Envoy and its keeper."""
+
+    program = "envoy"
 
 
 def test_a_gateway_that_is_gone_is_a_dependency_that_is_down():

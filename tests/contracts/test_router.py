@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from pipelines.adapters.memory_traffic import MemoryRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.serving.split import Arm, TrafficSplit
+from tests.adapters.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
 
 STABLE, CANARY = Arm("sha256:a", ("http://127.0.0.1:1",)), Arm("sha256:b", ("http://127.0.0.1:2",))
@@ -102,8 +104,6 @@ class TestGatewayRouter(RouterContract):
 
     def wait(self, seconds: float) -> None:
         """Its clock is its own."""
-        import time
-
         time.sleep(seconds)
 
 
@@ -113,3 +113,26 @@ def test_a_gateway_that_is_gone_is_a_dependency_that_is_down():
 
     with pytest.raises(DependencyDown):
         GatewayRouter(lambda _: Path("/nonexistent/socket")).read("s")
+
+
+@pytest.mark.integration
+class TestHaproxyRouter(RouterContract):
+    """A real HAProxy and its keeper."""
+
+    program = "haproxy"
+
+    @pytest.fixture(autouse=True)
+    def _fresh(self, tmp_path):
+        with proxy_bench(self.program, tmp_path) as bench:
+            self.router = bench.router
+            yield
+
+    def wait(self, seconds: float) -> None:
+        """Its clock is its own."""
+        time.sleep(seconds)
+
+
+class TestEnvoyRouter(TestHaproxyRouter):
+    """A real Envoy and its keeper."""
+
+    program = "envoy"

@@ -94,6 +94,9 @@ ROWS: dict[str, tuple[tuple[str | bytes, ...], str]] = {
     "another kind of picture": (("evidence", "ended", "--plot", "x.pdf"), "E_PLOT"),
     "a picture of nothing": (("evidence", "ended", "--plot", "x.svg"), "E_NO_EVIDENCE"),
     "evidence of an unknown release": (("evidence", "x"), "E_NOT_FOUND"),
+    "39 an endpoint elsewhere": (("adopt", "x", "http://10.0.0.1:80"), "E_URL"),
+    "39 credentials": (("adopt", "x", "http://a:b@127.0.0.1:80"), "E_URL"),
+    "a service that is no name": (("adopt", "a;b\u202e", "http://127.0.0.1:1"), "E_NAME"),
     "rows without a row": (("traffic", "alone", "--data", "rows.csv"), "E_NOT_READY|E_DATASET"),
 }
 NO_INPUT = {"rows without a row"}

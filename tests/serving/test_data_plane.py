@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -336,3 +338,10 @@ def test_an_id_that_is_too_long_to_be_labelled_is_not_kept(tmp_path):
 
     heard, kept = asyncio.run(run())
     assert (b"a" * 5000 in heard, kept) == (True, 0)
+
+
+def test_a_gateway_loads_nothing_heavy():
+    """Its memory is paid for by every worker: neither numpy nor another web server is among what it imports."""
+    code = "import sys, pipelines.serving.gateway; print(sorted({'numpy', 'aiohttp', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

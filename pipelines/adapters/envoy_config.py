@@ -1,0 +1,177 @@
+"""What is Envoy told, when it starts and whenever the split changes?
+
+Every lane is two clusters, one for each arm, so that their counters never mix. Two files change, each replaced by one
+rename: the routes (weighted clusters of one lane) and, where a lane gets other arms, the clusters. Behind a canary's
+endpoints stand stable's, at the next priority: a request whose first attempt failed is tried there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.serving.split import Generation, TrafficSplit
+
+MILLION = 1_000_000
+ROUTES, USERS = "shipway", "users"
+ARMS = ("stable", "canary")
+
+_TYPES = "type.googleapis.com/envoy"
+_HTTP = f"{_TYPES}.extensions.filters"
+_MANY = 8192
+"""Envoy's own limits (1024) would refuse before a server is full."""
+
+
+def bootstrap(admin: Path, routes: Path, clusters: Path, port: int) -> dict[str, Any]:
+    """What does not change while it runs."""
+    return {
+        "node": {"id": "shipway", "cluster": "shipway"},
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "static_resources": {"listeners": [_listener(routes, port)]},
+        "dynamic_resources": {"cds_config": _file(clusters)},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_TYPES}.extensions.resource_monitors.downstream_connections.v3"
+                        ".DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": _MANY,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _listener(routes: Path, port: int) -> dict[str, Any]:
+    manager = {
+        "@type": f"{_HTTP}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": USERS,
+        "rds": {"route_config_name": ROUTES, "config_source": _file(routes)},
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "server_header_transformation": "PASS_THROUGH",
+        "request_headers_timeout": "10s",
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_HTTP}.http.router.v3.Router", "suppress_envoy_headers": True},
+            }
+        ],
+    }
+    return {
+        "name": USERS,
+        "enable_reuse_port": False,  # a port that another process has is refused, not shared
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    source = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
+    return {"path_config_source": source, "resource_api_version": "V3"}
+
+
+def clusters_file(splits: Sequence[TrafficSplit], version: str) -> dict[str, Any]:
+    """The clusters of every lane, each with the addresses of the split that it is for."""
+    found = [_cluster(arm, lane, split) for lane, split in enumerate(splits) for arm in ARMS]
+    return {"version_info": version, "resources": found}
+
+
+def _cluster(arm: str, lane: int, split: TrafficSplit) -> dict[str, Any]:
+    limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    name = f"{arm}_{lane}"
+    return {
+        "@type": f"{_TYPES}.config.cluster.v3.Cluster",
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": name, "endpoints": _priorities(arm, split)},
+        "connect_timeout": "2s",
+        "lb_policy": "ROUND_ROBIN",
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {"thresholds": [dict.fromkeys(limits, _MANY)]},
+    }
+
+
+def _priorities(arm: str, split: TrafficSplit) -> list[dict[str, Any]]:
+    rescue = urls_of(split, "stable") if arm == "canary" and split.canary else ()
+    groups = [(arm, urls_of(split, arm)), *([("stable", rescue)] if rescue else [])]
+    return [
+        {"priority": n, "lb_endpoints": [_endpoint(name, url) for url in urls]} for n, (name, urls) in enumerate(groups)
+    ]
+
+
+def _endpoint(arm: str, url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    address = {"socket_address": {"address": parts.hostname, "port_value": parts.port}}
+    return {"endpoint": {"address": address}, "metadata": {"filter_metadata": {"shipway": {"arm": arm}}}}
+
+
+def routes_file(split: TrafficSplit, lane: int, version: str, timeout_s: float) -> dict[str, Any]:
+    """Where requests go: by weight to the two clusters of a lane, or nowhere while nobody serves."""
+    share = round(split.canary_pct / 100 * MILLION) if split.canary else 0
+    if split.stable is None:
+        route: dict[str, Any] = _nobody()
+    else:
+        weights = [("stable", MILLION - share), *([("canary", share)] if split.canary else [])]
+        route = {
+            "weighted_clusters": {"clusters": [{"name": f"{arm}_{lane}", "weight": n} for arm, n in weights]},
+            # Not the whole answer's time: a stream that flows is not cut.
+            "timeout": "0s",
+            "idle_timeout": f"{timeout_s:g}s",
+            "retry_policy": _RETRY,
+        }
+        route = {"route": route, "response_headers_to_add": [_header("x-shipway-arm", _ARM_OF_ENDPOINT)]}
+    # Named by its version: an update that says the same is dropped, and could not be told from one that was lost.
+    hosts = [{"name": USERS, "domains": ["*"], "routes": [{"name": version, "match": {"prefix": "/"}, **route}]}]
+    resource = {"@type": f"{_TYPES}.config.route.v3.RouteConfiguration", "name": ROUTES, "virtual_hosts": hosts}
+    return {"version_info": version, "resources": [resource]}
+
+
+_ARM_OF_ENDPOINT = "%UPSTREAM_METADATA(shipway:arm)%"
+_RETRY = {
+    "retry_on": "connect-failure,refused-stream,reset",
+    "num_retries": 3,
+    "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
+    "retry_priority": {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": {
+            "@type": f"{_TYPES}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            "update_frequency": 1,
+        },
+    },
+}
+
+
+def _nobody() -> dict[str, Any]:
+    error = {"code": "E_NO_STABLE", "field": None, "reason": "nothing serves yet", "expected": None, "hint": None}
+    body = {"inline_string": json.dumps({"error": error})}
+    headers = [_header("retry-after", "1"), _header("content-type", "application/json")]
+    return {"direct_response": {"status": 503, "body": body}, "response_headers_to_add": headers}
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def version_text(generation: Generation, serial: int) -> str:
+    """What names one version of the routes; two are never called the same."""
+    return ".".join(map(str, (*generation, serial)))
+
+
+def generation_of(version: str) -> Generation:
+    """The generation that a version was written for. ValueError where it is none."""
+    fence, n, _ = (int(part) for part in version.split("."))
+    return fence, n
+
+
+def urls_of(split: TrafficSplit, arm: str) -> tuple[str, ...]:
+    """The addresses of one arm."""
+    found = split.stable if arm == "stable" else split.canary
+    return found.urls if found else ()

