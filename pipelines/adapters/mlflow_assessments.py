@@ -19,6 +19,9 @@ from pipelines.feedback import Label
 REQUEST_TAG, VERSION_TAG = "shipway.request_id", "shipway.model_version"
 PAGE = 500
 
+OF_JUDGES = {"yes": True, "no": False}
+"""What MLflow's own judges answer (`mlflow.genai.judges.CategoricalRating`); their "unknown" is no label."""
+
 
 @dataclass(frozen=True)
 class _Assessed:
@@ -112,6 +115,7 @@ def _assessed(trace: Any) -> Iterator[_Assessed]:
             continue
         # A judge that failed left no value: that is refused like any other that is no rating.
         value = getattr(found, "value", None)
+        value = OF_JUDGES.get(value, value) if isinstance(value, str) else value
         body = {
             "request_id": request_id,
             "correct" if isinstance(value, bool) else "score": value,

@@ -105,7 +105,7 @@ def test_assessments_are_labels_once(judged, bench, tmp_path):
     version = {"shipway.model_version": answers[0].headers["x-shipway-model-version"]}
     judged.rate(judged.trace("r0", version), True)
     judged.rate(judged.trace("a session", {"shipway.request_id": "r1"}), 0.25)
-    for request_id, value in (("r2", "yes"), ("r3", float("nan")), ("r4", 1.5), (None, 1.0), ("nobody", 1.0)):
+    for request_id, value in (("r2", "unknown"), ("r3", float("nan")), ("r4", 1.5), (None, 1.0), ("nobody", 1.0)):
         judged.rate(judged.trace(request_id), value)
     judged.rate(judged.trace("r5", {"shipway.model_version": "7"}), 1.0)
     judged.expect(judged.trace("r5"), "an answer", "expected_response")
@@ -122,6 +122,14 @@ def test_assessments_are_labels_once(judged, bench, tmp_path):
     again = send_labels(source.labels(0.0), desk, sent_labels(home, "s", "ratings"))
     assert (again.counts, again.before) == ({}, 8)
     assert scores(bench) == {1000: 1, 250: 1}
+
+
+@pytest.mark.parametrize(("said", "is_correct"), [("yes", True), ("no", False)])
+def test_what_mlflows_judges_say_is_true_or_false(judged, said, is_correct):
+    """Their answers are words."""
+    judged.rate(judged.trace("r0"), said)
+    (label,) = MlflowAssessments(judged.uri, "ratings").labels(0.0)
+    assert label.body["correct"] is is_correct
 
 
 def test_several_names_ask_which_one(judged):
