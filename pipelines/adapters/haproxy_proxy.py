@@ -19,10 +19,9 @@ from pathlib import Path
 
 from pipelines.adapters.haproxy_config import Doors, Entry, config_text, entries, named, plan_of, plan_text
 from pipelines.adapters.proxy import ProxyTrouble
-from pipelines.adapters.proxy_admin import private_socket
 from pipelines.adapters.proxy_process import DRAIN_S, haproxy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
-from pipelines.serving.door import given_door
+from pipelines.serving.door import given_door, private_socket
 from pipelines.serving.lanes import LANES, Reading, Readings
 from pipelines.serving.split import Arm, Generation, TrafficSplit
 

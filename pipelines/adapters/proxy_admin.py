@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from pipelines.adapters.proxy import ProxyTrouble
+from pipelines.serving.door import private_socket
 from pipelines.serving.split import TrafficSplit
 from pipelines.serving.split_store import Refused
 
@@ -31,18 +30,6 @@ async def serve_admin(keeper: Keeper, path: Path) -> web.AppRunner:
     await runner.setup()
     await web.SockSite(runner, private_socket(path)).start()
     return runner
-
-
-def private_socket(path: Path) -> socket.socket:
-    """A Unix socket that only its owner may open, from its first moment on."""
-    path.unlink(missing_ok=True)
-    before = os.umask(0o177)
-    try:
-        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        opened.bind(str(path))
-    finally:
-        os.umask(before)
-    return opened
 
 
 class _Admin:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipelines.serving.crew import Crew
 from pipelines.serving.data_plane import BACKLOG, DataPlane
-from pipelines.serving.door import given_door
+from pipelines.serving.door import given_door, private_socket
 from pipelines.serving.gateway_admin import Admin
 from pipelines.serving.gateway_options import TokenRefused, options_of, serving_of
 from pipelines.serving.http1_client import Clients
@@ -33,7 +33,7 @@ async def serve(gateway: DataPlane | Crew, door: socket.socket, admin_socket: Pa
         loop.add_signal_handler(number, stopped.set)
     await gateway.open(door)
     controllers = Clients(ADMIN_LIMITS, Load(), Admin(gateway).serve)
-    admin = await loop.create_unix_server(controllers.protocol, sock=_private_socket(admin_socket))
+    admin = await loop.create_unix_server(controllers.protocol, sock=private_socket(admin_socket))
     # Without its watch a gateway would leave users at a canary for good: it ends, and comes back all-stable.
     duties = [loop.create_task(duty) for duty in gateway.duties()]
     for duty in duties:
@@ -54,18 +54,6 @@ def listening(host: str, port: int) -> socket.socket:
     """The door that this process was given, or one of its own."""
     door = given_door(os.environ)
     return door or socket.create_server((host, port), backlog=BACKLOG)
-
-
-def _private_socket(path: Path) -> socket.socket:
-    """A Unix socket that only its owner may open, from its first moment on."""
-    path.unlink(missing_ok=True)
-    before = os.umask(0o177)
-    try:
-        private = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        private.bind(str(path))
-    finally:
-        os.umask(before)
-    return private
 
 
 def main(argv: Sequence[str] | None = None) -> None:
