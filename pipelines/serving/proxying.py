@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import monotonic
 
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
+from pipelines.serving.chance import Names
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1_client import ClientConnection
@@ -62,11 +62,11 @@ class Proxy:
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
-        self._recorder = recorder
+        self._recorder, self._names = recorder, Names()
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
-        request_id = request.known.get(b"x-request-id") or os.urandom(16).hex().encode()
+        request_id = request.known.get(b"x-request-id") or next(self._names)
         split = self.split()
         if split.stable is None:
             client.refuse(NOBODY, request_id)
