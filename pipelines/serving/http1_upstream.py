@@ -160,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are not passed on."""
-        self._headers.append((name, value))
+        self._headers.append((name.lower(), value.strip(b" \t")))
         if len(self._headers) > MOST_HEADERS:
             raise Garbage("more headers than are passed on")
 
@@ -170,7 +170,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._headers = []
             return
-        headers = [(name.lower(), value.strip(b" \t")) for name, value in self._headers]
+        headers, self._headers = self._headers, []  # what follows is a trailer
         if self._head_bytes > MOST_HEAD_BYTES and size_of(headers) > MOST_HEAD_BYTES:
             raise Garbage("a longer head than is passed on")
         named = dict(headers)
