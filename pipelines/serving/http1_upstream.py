@@ -34,6 +34,8 @@ class Answer:
     """The same by name, the last of each."""
     length: int | None
     ends_by_close: bool
+    is_here: bool = False
+    """Whether all of it came at once: what follows its head is told in the same breath."""
 
 
 class Caller(Protocol):
@@ -198,7 +200,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _tell(self) -> None:
         if self._caller is not None and self._answer is not None and not self._is_told:
-            self._is_told = True
+            self._is_told, self._answer.is_here = True, self._is_whole
             self._caller.began(self._answer)
         if self._caller is not None and self._pieces:
             pieces, self._pieces = self._pieces, []

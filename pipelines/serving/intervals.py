@@ -133,7 +133,9 @@ class Intervals:
     def routed(self, arm: str, slices: Sequence[str] = (), *, in_control: bool = False) -> Ticket:
         """A request is given to an arm; `in_control` by chance, for half of stable's."""
         counts = self._open.arms[arm]
-        places = [counts, *(counts.slices.setdefault(name, _Arm()) for name in slices)]
+        places = [counts]
+        if slices:
+            places += [counts.slices.setdefault(name, _Arm()) for name in slices]
         if in_control and arm == "stable":
             places.append(self._open.arms["control"])
         for place in places:
