@@ -236,16 +236,16 @@ class ClientConnection(asyncio.Protocol):
     def begin_answer(self, status: int, lines: list[bytes], *, has_length: bool, is_here: bool = False) -> None:
         """The head of an arm's answer; `has_length` where it says itself how long it is, or has no body.
 
+        `lines` are its headers, not yet ended, one at least.
         Where the rest `is_here` as well, it waits for that: to be called again costs as much as to parse a request.
         """
         is_http11 = self._begin().is_http11
         self._is_chunked = is_http11 and not has_length
         self._keeps = self._keeps and (is_http11 or has_length)
         if self._is_chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(_connection_line(keeps=self._keeps, is_http11=is_http11))
-        lines.append(b"\r\n")
-        self._write(status_line(status) + b"".join(lines), is_more_here=is_here)
+            lines.append(b"transfer-encoding: chunked")
+        last = _connection_line(keeps=self._keeps, is_http11=is_http11)
+        self._write(b"%b%b\r\n%b\r\n" % (status_line(status), b"\r\n".join(lines), last), is_more_here=is_here)
 
     def send(self, data: bytes) -> None:
         """Some of the body, at once."""

@@ -161,7 +161,7 @@ class Exchange:
             self._attempt.events = Events()
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
         lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
-        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b\r\n" % (self._attempt.arm.encode(), self._id))
+        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b" % (self._attempt.arm.encode(), self._id))
         has_length = answer.length is not None
         self._client.begin_answer(answer.status, lines, has_length=has_length, is_here=answer.is_here)
 
@@ -287,6 +287,6 @@ def _asked_lines(request: Request, request_id: bytes) -> bytes:
     """The lines that an arm gets after its own name, and the end of the head."""
     lines = end_to_end(request.headers, request.known.get(b"connection"), NOT_ASKED)
     if request.body or b"content-length" in request.known or b"transfer-encoding" in request.known:
-        lines.append(b"content-length: %d\r\n" % len(request.body))
+        lines.append(b"content-length: %d" % len(request.body))
     lines.append(b"x-request-id: %b\r\n\r\n" % request_id)
-    return b"".join(lines)
+    return b"\r\n".join(lines)
