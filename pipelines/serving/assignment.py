@@ -56,7 +56,7 @@ class Rule:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one takes four times as long to make
 class Assigned:
     """The arm of a request, whether it belongs to stable's control half, and who asked where users stay."""
 

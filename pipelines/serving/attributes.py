@@ -27,6 +27,8 @@ class Attributes:
 
     def slices_of(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> tuple[str, ...]:
         """`attribute=value` for each attribute that the request has; the names of its headers are in lower case."""
+        if not self._headers and not self._paths:
+            return ()
         values: dict[str, Any] = {}
         if self._headers:
             named = dict(reversed(headers))

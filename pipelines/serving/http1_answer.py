@@ -51,8 +51,8 @@ def status_line(status: int) -> bytes:
 
 
 def end_to_end(headers: Headers, connection: bytes | None, dropped: frozenset[bytes]) -> list[bytes]:
-    """The lines of the headers that are passed on: without those of one connection, and those that it names."""
+    """The lines, not yet ended, of the headers that are passed on: not those of one connection, nor what it names."""
     if connection is not None and connection.lower() not in {b"keep-alive", b"close"}:
         named = b",".join(value for name, value in headers if name == b"connection")
         dropped |= {part.strip().lower() for part in named.split(b",")}
-    return [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
+    return [b": ".join(header) for header in headers if header[0] not in dropped]

@@ -168,12 +168,12 @@ class ClientConnection(asyncio.Protocol):
             return
         self._is_going = True
         try:
-            while self._may_serve and self._reader.whole:
+            while self._reader.whole and self._may_serve:
                 self._request = self._reader.whole.popleft()
                 self._served = self._clients.serve(self, self._request)
         finally:
             self._is_going = False
-        if self._may_serve and not self._is_deaf:
+        if not self._is_deaf and self._may_serve:
             self._read_on()
 
     @property
@@ -233,15 +233,19 @@ class ClientConnection(asyncio.Protocol):
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
-    def begin_answer(self, status: int, lines: list[bytes], *, has_length: bool) -> None:
-        """The head of an arm's answer; `has_length` where it says itself how long it is, or has no body."""
+    def begin_answer(self, status: int, lines: list[bytes], *, has_length: bool, is_here: bool = False) -> None:
+        """The head of an arm's answer; `has_length` where it says itself how long it is, or has no body.
+
+        `lines` are its headers, not yet ended, one at least.
+        Where the rest `is_here` as well, it waits for that: to be called again costs as much as to parse a request.
+        """
         is_http11 = self._begin().is_http11
         self._is_chunked = is_http11 and not has_length
         self._keeps = self._keeps and (is_http11 or has_length)
         if self._is_chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(_connection_line(keeps=self._keeps, is_http11=is_http11))
-        self._write(status_line(status) + b"".join(lines) + b"\r\n")
+            lines.append(b"transfer-encoding: chunked")
+        last = _connection_line(keeps=self._keeps, is_http11=is_http11)
+        self._write(b"%b%b\r\n%b\r\n" % (status_line(status), b"\r\n".join(lines), last), is_more_here=is_here)
 
     def send(self, data: bytes) -> None:
         """Some of the body, at once."""
@@ -251,10 +255,11 @@ class ClientConnection(asyncio.Protocol):
         """The answer is whole: what was asked next comes next."""
         if self._is_chunked:
             self._write(LAST_CHUNK)
-        if self._request is not None:
+        if self._request is not None and self._request.body:
             self._reader.forget(self._request)
         self._request, self._served, self._is_chunked = None, None, False
         self._since_s = monotonic()
+        self._flush()
         if self._keeps and not (self._clients.is_ending and not self._reader.whole):
             self._go_on()
         else:
@@ -271,9 +276,9 @@ class ClientConnection(asyncio.Protocol):
         self._keeps = self._request.keep_alive and not self._clients.is_ending
         return self._request
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, is_more_here: bool = False) -> None:
         """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
-        if not self._unsent:
+        if not self._unsent and not is_more_here:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
 

@@ -121,15 +121,15 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are counted, and not passed on."""
-        self._headers.append((name, value))
+        # Spaces are left at the end of a value that came in several pieces.
+        self._headers.append((name.lower(), value.strip(b" \t")))
         if len(self._headers) > self._limits.header_count:
             raise _head_over(self._limits)
 
     def on_headers_complete(self) -> None:
         """All headers have come."""
         parser = self._parser
-        # Spaces are left at the end of a value that came in several pieces.
-        headers = [(name.lower(), value.strip(b" \t")) for name, value in self._headers]
+        headers, self._headers = self._headers, Headers()  # what follows is a trailer
         known, version = _known(headers), parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             raise BadRequest(505, "E_REQUEST", f"HTTP/{version} is not spoken here")

@@ -34,6 +34,8 @@ class Answer:
     """The same by name, the last of each."""
     length: int | None
     ends_by_close: bool
+    is_here: bool = False
+    """Whether all of it came at once: what follows its head is told in the same breath."""
 
 
 class Caller(Protocol):
@@ -160,7 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are not passed on."""
-        self._headers.append((name, value))
+        self._headers.append((name.lower(), value.strip(b" \t")))
         if len(self._headers) > MOST_HEADERS:
             raise Garbage("more headers than are passed on")
 
@@ -170,7 +172,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._headers = []
             return
-        headers = [(name.lower(), value.strip(b" \t")) for name, value in self._headers]
+        headers, self._headers = self._headers, []  # what follows is a trailer
         if self._head_bytes > MOST_HEAD_BYTES and size_of(headers) > MOST_HEAD_BYTES:
             raise Garbage("a longer head than is passed on")
         named = dict(headers)
@@ -198,7 +200,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _tell(self) -> None:
         if self._caller is not None and self._answer is not None and not self._is_told:
-            self._is_told = True
+            self._is_told, self._answer.is_here = True, self._is_whole
             self._caller.began(self._answer)
         if self._caller is not None and self._pieces:
             pieces, self._pieces = self._pieces, []

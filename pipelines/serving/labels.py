@@ -8,8 +8,7 @@ labelled (a cohort), so that the judge sees where one arm's labels are missing.
 
 from __future__ import annotations
 
-import sys
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +31,13 @@ class LabelRefused(ValueError):
         self.status, self.code, self.field = status, code, field_name
 
 
-@dataclass(slots=True)
-class _Answer:
+@dataclass(eq=False, slots=True)
+class _Source:
+    """What many answers have in common: their interval, and who gave them."""
+
     interval: Interval
     arm: str
     version: str
-    is_labelled: bool = False
 
 
 @dataclass
@@ -59,17 +59,22 @@ class Labels:
 
     def __init__(self, intervals: Intervals, patience_s: float) -> None:
         self._intervals, self._patience_s = intervals, patience_s
-        self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        # A hundred thousand answers must fit beside everything else: an id, and whose it is, is all that is kept.
+        self._answers: dict[str, _Source] = {}
+        self._in_turn: deque[str] = deque()
+        self._is_labelled: set[str] = set()
+        self._last: dict[str, _Source] = {}
         self._waiting: dict[int, _Waiting] = {}
 
     def answered(self, request_id: str, ticket: Ticket, version: str) -> None:
         """An arm answered this request. An id that was used before keeps its first answer."""
         if request_id in self._answers or len(request_id) > LONGEST_ID:
             return
-        self._answers[request_id] = _Answer(ticket.interval, ticket.arm, sys.intern(version[:LONGEST_ID]))
+        self._answers[request_id] = self._source(ticket.interval, ticket.arm, version[:LONGEST_ID])
+        self._in_turn.append(request_id)
         self._of(ticket.interval).answered[ticket.arm] += 1
         if len(self._answers) > MOST_REQUESTS:
-            self._answers.popitem(last=False)
+            self._forget_oldest()
 
     def labelled(self, request_id: str, score: float, version: str | None) -> bool:
         """A label came: whether it is evidence, or came after the shares had changed. LabelRefused where it is none."""
@@ -79,9 +84,9 @@ class Labels:
         if version is not None and version != answer.version:
             reason = f"version {answer.version} answered this request, not {version[:40]}"
             raise LabelRefused(409, "E_LABEL_VERSION", "model_version", reason)
-        if answer.is_labelled:
+        if request_id in self._is_labelled:
             raise LabelRefused(409, "E_LABEL_TWICE", "request_id", "this request has a label already")
-        answer.is_labelled = True
+        self._is_labelled.add(request_id)
         interval, arm = answer.interval, answer.arm
         self._of(interval).labelled[arm] += 1
         is_evidence = interval.split.routes == self._intervals.current.split.routes
@@ -93,14 +98,29 @@ class Labels:
         """Say what became of the intervals whose time is over, and forget their requests."""
         for number in [n for n, waiting in self._waiting.items() if self._is_over(waiting.interval, now_s)]:
             self._intervals.due(self._waiting.pop(number).cohort())
-        while self._answers and self._is_over(next(iter(self._answers.values())).interval, now_s):
-            self._answers.popitem(last=False)
+        while self._in_turn and self._is_over(self._answers[self._in_turn[0]].interval, now_s):
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        oldest = self._in_turn.popleft()
+        del self._answers[oldest]
+        self._is_labelled.discard(oldest)
+
+    def _source(self, interval: Interval, arm: str, version: str) -> _Source:
+        """The one of the arm's last answer, as long as nothing has changed."""
+        source = self._last.get(arm)
+        if source is None or source.interval is not interval or source.version != version:
+            source = self._last[arm] = _Source(interval, arm, version)
+        return source
 
     def _is_over(self, interval: Interval, now_s: float) -> bool:
         return interval.ended_s is not None and now_s - interval.ended_s > self._patience_s
 
     def _of(self, interval: Interval) -> _Waiting:
-        return self._waiting.setdefault(interval.number, _Waiting(interval))
+        waiting = self._waiting.get(interval.number)
+        if waiting is None:
+            waiting = self._waiting[interval.number] = _Waiting(interval)
+        return waiting
 
 
 def label_of(raw: Any) -> tuple[str, float, str | None]:

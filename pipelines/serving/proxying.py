@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import monotonic
 
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
+from pipelines.serving.chance import Names
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1_client import ClientConnection
@@ -62,11 +62,11 @@ class Proxy:
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
-        self._recorder = recorder
+        self._recorder, self._names = recorder, Names()
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
-        request_id = request.known.get(b"x-request-id") or os.urandom(16).hex().encode()
+        request_id = request.known.get(b"x-request-id") or next(self._names)
         split = self.split()
         if split.stable is None:
             client.refuse(NOBODY, request_id)
@@ -161,8 +161,9 @@ class Exchange:
             self._attempt.events = Events()
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
         lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
-        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b\r\n" % (self._attempt.arm.encode(), self._id))
-        self._client.begin_answer(answer.status, lines, has_length=answer.length is not None)
+        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b" % (self._attempt.arm.encode(), self._id))
+        has_length = answer.length is not None
+        self._client.begin_answer(answer.status, lines, has_length=has_length, is_here=answer.is_here)
 
     def _remember(self, answer: Answer, ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
@@ -173,8 +174,9 @@ class Exchange:
         value = headers.get(b"x-shipway-value")
         if value is not None:
             self._proxy.intervals.valued(ticket, value.decode(errors="replace"))
-        version = headers.get(b"x-shipway-model-version", b"").decode(errors="replace")
-        self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, version)
+        version = headers.get(b"x-shipway-model-version")
+        named = version.decode(errors="replace") if version is not None else ""
+        self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, named)
 
     def answer_piece(self, data: bytes) -> None:
         """Some of the body: to the client, as it comes."""
@@ -284,7 +286,7 @@ class Exchange:
 def _asked_lines(request: Request, request_id: bytes) -> bytes:
     """The lines that an arm gets after its own name, and the end of the head."""
     lines = end_to_end(request.headers, request.known.get(b"connection"), NOT_ASKED)
-    if request.body or request.known.keys() & {b"content-length", b"transfer-encoding"}:
-        lines.append(b"content-length: %d\r\n" % len(request.body))
+    if request.body or b"content-length" in request.known or b"transfer-encoding" in request.known:
+        lines.append(b"content-length: %d" % len(request.body))
     lines.append(b"x-request-id: %b\r\n\r\n" % request_id)
-    return b"".join(lines)
+    return b"\r\n".join(lines)

@@ -48,13 +48,14 @@ class Listener(Protocol):
 class Call:
     """One request at one replica. A connection that was closed while nobody used it gets one replacement."""
 
-    __slots__ = ("_body", "_connection", "_head", "_is_over", "_listener", "_replica", "_was_used", "is_head")
+    __slots__ = ("_body", "_connection", "_head", "_listener", "_replica", "_was_used", "is_head")
 
     def __init__(self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool) -> None:
-        self._replica, self._listener = replica, listener
+        self._replica = replica
+        self._listener: Listener | None = listener
         self._head, self._body, self.is_head = head, body, is_head
         self._connection: UpstreamConnection | None = None
-        self._was_used = self._is_over = False
+        self._was_used = False
 
     def begin(self) -> None:
         """Ask, over a connection that is open already where there is one."""
@@ -68,7 +69,7 @@ class Call:
 
     def use(self, connection: UpstreamConnection) -> None:
         """Ask over this connection; nobody may be waiting any more by the time it is there."""
-        if self._is_over:
+        if self._listener is None:
             self._replica.give_back(connection)
         else:
             self._connection = connection
@@ -76,7 +77,7 @@ class Call:
 
     def cancel(self, *, is_hung: bool = False) -> None:
         """Nobody waits for the answer any more."""
-        if self._end() and self._connection is not None:
+        if self._end() is not None and self._connection is not None:
             self._connection.drop()
         if is_hung:
             self._replica.failed()
@@ -97,38 +98,43 @@ class Call:
             self._replica.failed()
         else:
             self._replica.answered()
-        self._listener.answer_began(answer)
+        if self._listener is not None:
+            self._listener.answer_began(answer)
 
     def piece(self, data: bytes) -> None:
         """Some of the body."""
-        self._listener.answer_piece(data)
+        if self._listener is not None:
+            self._listener.answer_piece(data)
 
     def ended(self) -> None:
         """The answer is whole."""
-        if self._end():
-            self._listener.answer_ended()
+        listener = self._end()
+        if listener is not None:
+            listener.answer_ended()
 
     def broke(self, reason: str, *, had_bytes: bool) -> None:
         """The connection broke, or there is none."""
-        if self._was_used and not had_bytes and not self._is_over:
+        if self._was_used and not had_bytes and self._listener is not None:
             self._was_used, self._connection = False, None
             self._replica.dial(self)
-        elif self._end():
+            return
+        listener = self._end()
+        if listener is not None:
             self._replica.failed()
-            self._listener.answer_failed(reason)
+            listener.answer_failed(reason)
 
     def unable(self) -> None:
         """There is no connection to be had, and that is not the replica's doing."""
-        if self._end():
-            self._listener.not_asked()
+        listener = self._end()
+        if listener is not None:
+            listener.not_asked()
 
-    def _end(self) -> bool:
-        """Whether it was not over yet."""
-        if self._is_over:
-            return False
-        self._is_over = True
-        self._replica.outstanding -= 1
-        return True
+    def _end(self) -> Listener | None:
+        """Who is to be told, the first time. Two that hold each other would have to wait for the garbage collector."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._replica.outstanding -= 1
+        return listener
 
 
 class Replica:

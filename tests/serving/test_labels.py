@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evals.strata import Cohort
+from pipelines.serving import labels as labels_file
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.labels import LabelRefused, Labels, label_of
 from pipelines.serving.split import Arm, TrafficSplit
@@ -68,6 +69,22 @@ def test_the_cohort_says_who_was_labelled(desk):
     with pytest.raises(LabelRefused) as refused:
         labels.labelled("c1", 1.0, None)
     assert (refused.value.status, refused.value.code) == (404, "E_LABEL_UNKNOWN")
+
+
+def test_the_oldest_answer_is_forgotten_first(desk, monkeypatch):
+    """With it that it had a label, so that its id may come again; the others still wait."""
+    monkeypatch.setattr(labels_file, "MOST_REQUESTS", 2)
+    labels, intervals = desk
+    answered(labels, intervals, "r1", version="1")
+    labels.labelled("r1", 1.0, "1")
+    answered(labels, intervals, "r2", "stable", "2")
+    answered(labels, intervals, "r3", version="3")
+    with pytest.raises(LabelRefused) as refused:
+        labels.labelled("r1", 1.0, "1")
+    assert refused.value.code == "E_LABEL_UNKNOWN"
+    answered(labels, intervals, "r1", version="4")
+    assert labels.labelled("r3", 1.0, "3")
+    assert labels.labelled("r1", 1.0, "4")
 
 
 @pytest.mark.parametrize(
