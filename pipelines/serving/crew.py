@@ -53,9 +53,10 @@ class Hand:
         return stable, canary
 
     def say(self, **message: Any) -> None:
-        """Tell it something."""
+        """Tell it something. A worker that died a moment ago hears nothing: uvloop's socket to it is closed already."""
         if self.writer is not None and not self.writer.is_closing():
-            self.writer.write(orjson.dumps(message) + b"\n")
+            with suppress(RuntimeError):
+                self.writer.write(orjson.dumps(message) + b"\n")
 
     async def ask(self, **message: Any) -> dict[str, Any] | None:
         """What it answers; None where it does not in time."""

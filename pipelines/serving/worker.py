@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -112,7 +113,8 @@ class Worker(DataPlane):
 
     def _say(self, message: dict[str, Any]) -> None:
         if self._writer is not None:
-            self._writer.write(orjson.dumps(message) + b"\n")
+            with suppress(RuntimeError):  # uvloop says so where the keeper is gone, which `obey` sees, too
+                self._writer.write(orjson.dumps(message) + b"\n")
 
 
 async def work(worker: Worker, keeper: socket.socket, door: socket.socket) -> None:
