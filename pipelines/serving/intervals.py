@@ -165,7 +165,7 @@ class Intervals:
         classes[name if name in classes or len(classes) < MOST_CLASSES else OTHER] += 1
 
     def valued(self, ticket: Ticket, text: str) -> None:
-        """What the arm answered, or how sure it was, as a number; anything else is not counted."""
+        """What the arm predicted, where that is a number; anything else is not counted."""
         with suppress(ValueError):
             ticket.interval.arms[ticket.arm].values[step_of_value(float(text))] += 1
 

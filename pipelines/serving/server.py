@@ -31,7 +31,6 @@ from pipelines.serving.bodies import (
     invocation_answer,
     invocation_texts,
     parse_json,
-    probabilities,
 )
 from pipelines.serving.encodings import decoded
 
@@ -155,20 +154,22 @@ async def _infer(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     logits = await served.predict(infer_texts(parse_json(await _body(request))))
     answer = infer_answer(served.model, served.version, served.backend.labels, logits)
-    return _with_prediction(_json(answer), served.backend.labels, logits)
+    return _with_class(_json(answer), served.backend.labels, logits)
 
 
 async def _invocations(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     logits = await served.predict(invocation_texts(parse_json(await _body(request))))
-    return _with_prediction(_json(invocation_answer(served.backend.labels, logits)), served.backend.labels, logits)
+    return _with_class(_json(invocation_answer(served.backend.labels, logits)), served.backend.labels, logits)
 
 
-def _with_prediction(response: web.Response, labels: Sequence[str], logits: Logits) -> web.Response:
-    """A single row's class and how sure it is as headers, so that a gateway sees a drift without reading any body."""
+def _with_class(response: web.Response, labels: Sequence[str], logits: Logits) -> web.Response:
+    """The predicted class of a single row as a header, so that a gateway sees a drift without reading any body.
+
+    How sure the model is stays inside: that changes with every training, and is no drift of what users get.
+    """
     if len(logits) == 1:
         response.headers["x-shipway-class"] = quote(labels[int(logits[0].argmax())][:64])
-        response.headers["x-shipway-value"] = f"{probabilities(logits)[0].max():.4f}"
     return response
 
 
