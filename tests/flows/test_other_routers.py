@@ -20,7 +20,6 @@ def world(request, tmp_path_factory):
     """Version 1 serves behind a real proxy."""
     need(request.param)
     spec = SPEC.replace("compress: dynamic-int8", f"serve: {{router: {request.param}}}")
-    spec = spec.replace("latency: null", "latency: null, drift: null")
     with bootstrapped(tmp_path_factory.mktemp("home"), spec) as made:
         made.program = request.param
         yield made
