@@ -101,7 +101,7 @@ class Unit:
     A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users by `assign`, keeps requests as
     `record` says, and is the program that `router` names. A unit that outgrows `memory_mb` is ended. One with an
     `image` runs as a container, with at most `pids` processes.
-    with at most `pids` processes.
+    Answers may go on for `drain_s` when it ends; `convicted_streams` says whether those of a canary sent home may, too.
     """
 
     name: str
@@ -123,6 +123,8 @@ class Unit:
     workers: int = 1
     record: Recording | None = None
     router: str = "shipway"
+    drain_s: float = 10.0
+    convicted_streams: str = "finish"
     url: str = ""
     """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
     probe: str = ""

@@ -30,6 +30,8 @@ class Deployment:
     """Where an adopted endpoint answers, which Shipway neither starts nor ends; it has no bundle."""
     probe: str = ""
     """The path that tells whether it does."""
+    drain_s: float = 10.0
+    """How long its answers may go on when it ends."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Service:
     assign: str = ""
     workers: int = 1
     router: str = "shipway"
+    drain_s: float = 10.0
+    convicted_streams: str = "finish"
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None

@@ -70,6 +70,16 @@ class ServeSpec(Part):
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = 1
+    drain_s: Annotated[
+        Seconds,
+        Field(le=3600, description="how long answers may go on when a gateway or a server ends, or a canary goes home"),
+    ] = 10.0
+    convicted_streams: Annotated[
+        Literal["finish", "cut"],
+        Field(
+            description="whether streams of a canary that is sent home go on for drain_s, or end with an error event"
+        ),
+    ] = "finish"
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )

@@ -26,6 +26,7 @@ class GatewayCounters:
         self._kept: Counter[str] = Counter()
         self.retried = 0
         self.labelled = 0
+        self.withdrawn = 0
         self.share = 0.0
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:
@@ -54,6 +55,7 @@ class GatewayCounters:
             "kept": self._kept,
             "retried": self.retried,
             "labelled": self.labelled,
+            "withdrawn": self.withdrawn,
         }
 
     def add(self, plain: Mapping[str, Any]) -> None:
@@ -68,6 +70,7 @@ class GatewayCounters:
         self._kept.update(plain["kept"])
         self.retried += plain["retried"]
         self.labelled += plain["labelled"]
+        self.withdrawn += plain["withdrawn"]
 
     def text(self) -> bytes:
         """The exposition."""
@@ -92,6 +95,7 @@ class GatewayCounters:
         yield kept
         yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
         yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
+        yield CounterMetricFamily("shipway_gateway_streams_withdrawn", "Streams cut off", value=self.withdrawn)
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
 
     def _latencies(self) -> Metric:

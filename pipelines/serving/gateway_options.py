@@ -46,6 +46,8 @@ def serving_of(options: argparse.Namespace) -> Serving:
         options.assign,
         token,
         record,
+        options.drain_s,
+        options.convicted_streams == "cut",
     )
 
 
@@ -97,5 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--record", type=Path, default=None, help="where a sample of the requests is kept")
     parser.add_argument("--recording", type=_recording, default=Recording(), help="which requests are kept, as JSON")
+    parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on at an end")
+    parser.add_argument(
+        "--convicted-streams", choices=("finish", "cut"), default="finish", help="of a canary sent home"
+    )
     parser.add_argument("--workers", type=_workers, default=1, help="processes that serve users")
     return parser

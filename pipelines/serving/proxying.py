@@ -119,6 +119,7 @@ class Exchange:
         "_request",
         "_stable",
         "_tried",
+        "digest",
     )
 
     def __init__(
@@ -142,6 +143,7 @@ class Exchange:
 
     def _try(self, name: str, arm: Arm, ticket: Ticket | None, user: User | None = None) -> None:
         proxy, request = self._proxy, self._request
+        self.digest = arm.digest
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user)
         self._due_s = monotonic() + proxy.timeout_s
         replica = proxy.replicas.pick(arm.urls, self._tried)
@@ -265,6 +267,15 @@ class Exchange:
         if not self._attempt.is_clients_turn:
             self._attempt.failed()
         self._break_off("the model's answer stopped coming")
+
+    def withdraw(self) -> None:
+        """End a stream whose arm has no users any more, or whose gateway ends; that is nobody's failure."""
+        if self._answer is None or self._attempt.events is None:
+            return
+        self._call.cancel()
+        self._attempt.ended(self._answer.status)
+        self._proxy.counters.withdrawn += 1
+        self._break_off("the version that was answering was withdrawn")
 
     def _break_off(self, reason: str) -> None:
         """End half an answer: a stream says so itself, of any other a broken connection is the only honest end."""

@@ -300,6 +300,17 @@ def test_the_command_of_a_gateway_names_its_socket_and_snapshot(home):
     }
 
 
+@pytest.mark.parametrize("kind", ["server", "gateway"])
+def test_units_are_told_how_long_their_answers_may_go_on(home, kind):
+    """Only where it is not the usual time, which an image knows that was built before."""
+    options = {"drain_s": 60.0, "convicted_streams": "cut"}
+    usual, other = (unit_command(home, Unit("s-0", kind, "s", **more)) for more in ({}, options))
+    assert [word for word in other if word not in usual] == [
+        *("--drain-s", "60.0"),
+        *(("--convicted-streams", "cut") if kind == "gateway" else ()),
+    ]
+
+
 @pytest.mark.parametrize(
     ("returncode", "said", "expected"),
     [(1, "old\n", "exit code 1"), (-9, "old\n", "signal 9"), (None, "old\nnew\n\n", "it ended: new")],
