@@ -39,6 +39,7 @@ def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
         **live,
         "rollout.slices": bool(spec.rollout.slices),
         "rollout.assign": spec.rollout.assign is not None,
+        "rollout.shadow": spec.rollout.shadow is not None,
         "serve.record": spec.serve.record is not None,
         "serve.drain_s": spec.serve.drain_s != Unit.drain_s,
         "serve.convicted_streams": spec.serve.convicted_streams != "finish",

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
+from pipelines.serving.shadow import Shadowing
 from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec_replay import RecordSpec, ReplaySpec
 from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
@@ -117,6 +118,17 @@ class AssignSpec(Part):
         return f"{self.by}:{self.name}"
 
 
+class ShadowSpec(Part):
+    """Which part of stable's requests the canary is asked, too, while it has its share; its answers are dropped."""
+
+    pct: Annotated[Number, Field(gt=0, le=100)] = 10.0
+    max_in_flight: Annotated[int, Field(ge=1, le=1024, description="at one time, of each gateway process")] = 16
+
+    def shadowing(self) -> Shadowing:
+        """The same for the gateway."""
+        return Shadowing(self.pct, self.max_in_flight)
+
+
 class RolloutSpec(Part):
     """How users meet the candidate."""
 
@@ -155,6 +167,10 @@ class RolloutSpec(Part):
     assign: Annotated[
         AssignSpec | None,
         Field(description="users stay at their arm, and are counted instead of requests; null: each request by chance"),
+    ] = None
+    shadow: Annotated[
+        ShadowSpec | None,
+        Field(description="ask the canary copies of stable's requests; compared and reported, never judged"),
     ] = None
     label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01

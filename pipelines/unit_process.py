@@ -102,6 +102,7 @@ def _gateway(home: Home, unit: Unit) -> tuple[str, dict[str, object]]:
         **({"--assign": unit.assign} if unit.assign else {}),
         **({"--workers": unit.workers} if unit.workers > 1 else {}),
         **_drain_option(unit),
+        **({"--shadow": json.dumps(vars(unit.shadow))} if unit.shadow else {}),
         **({"--convicted-streams": "cut"} if unit.convicted_streams == "cut" else {}),
         **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
         **(_recording_options(home, unit) if unit.record else {}),

@@ -27,6 +27,7 @@ from pipelines.serving.leaving import Leaving
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording
+from pipelines.serving.shadow import Shadow, Shadowing
 
 TICKS_A_ROUND = 10
 """Who waits for a client is asked this seldom."""
@@ -55,6 +56,8 @@ class Serving:
     """How long answers may go on when the gateway ends, or their canary was sent home."""
     cuts_streams: bool = False
     """Whether the streams of such a canary end at once instead."""
+    shadowing: Shadowing | None = None
+    """Which requests of stable's the canary is asked, too."""
 
 
 class DataPlane(SplitKeeper):
@@ -86,10 +89,17 @@ class DataPlane(SplitKeeper):
             load,
             self.recorder,
         )
+        if serving.shadowing is not None:
+            replicas = self.proxy.replicas
+            self.proxy.shadow = Shadow(serving.shadowing, replicas, serving.timeout_s, self._count_shadow)
         self.clients = Clients(serving.limits, load, self.serve)
         self._listening: asyncio.Server | None = None
         self._drain_s = serving.drain_s
         self._leaving = Leaving(0.0 if serving.cuts_streams else serving.drain_s)
+
+    def _count_shadow(self, outcome: str, agreement: str, took_ms: float) -> None:
+        self.intervals.shadowed(outcome, agreement, took_ms)
+        self.counters.shadowed(outcome, agreement, took_ms)
 
     async def open(self, door: socket.socket) -> None:
         """Let users in."""

@@ -37,6 +37,7 @@ rollout:
         ("serve: {", "serve: {record: {}, ", "serve.record"),
         ("serve: {", "serve: {drain_s: 1m, ", "serve.drain_s"),
         ("serve: {", "serve: {convicted_streams: cut, ", "serve.convicted_streams"),
+        ("rollout:\n", "rollout:\n  shadow: {}\n", "rollout.shadow"),
         ("rollout:\n", "rollout:\n  slices: [x-lang]\n", "rollout.slices"),
     ],
 )
