@@ -75,6 +75,36 @@ class Cohort:
 
 
 @dataclass(frozen=True)
+class Shadowed:
+    """What the canary did with copies of stable's requests, which no user met, in the interval in which that was known.
+
+    `same` and `other` count pairs of answers that both name a class, `failed` pairs of which one answer is missing or
+    an error, and `skipped` copies that were not sent because too many were on their way.
+    """
+
+    canary: ArmCounts = ArmCounts()
+    same: int = 0
+    other: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where more were compared than asked."""
+        if self.same + self.other + self.failed > self.canary.routed:
+            raise ValueError(f"more pairs than requests in a shadow: {self}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The wire form."""
+        return {**vars(self), "canary": _arm_dict(self.canary)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Shadowed:
+        """The shadow of a wire form."""
+        counts = (_count(raw[name]) for name in ("same", "other", "failed", "skipped"))
+        return cls(_arm_counts(raw["canary"]), *counts)
+
+
+@dataclass(frozen=True)
 class Stratum:
     """Both arms in one interval. Times are seconds on the gateway's monotonic clock of boot `boot`."""
 
@@ -90,6 +120,8 @@ class Stratum:
     """What a random half of stable's requests did; None where the source does not split them."""
     cohorts: tuple[Cohort, ...] = ()
     """Earlier intervals whose time to be labelled ended in this one."""
+    shadow: Shadowed | None = None
+    """Copies of stable's requests; no evidence."""
 
     @property
     def of_users(self) -> Stratum:
@@ -115,6 +147,7 @@ class Stratum:
             "arms": {"stable": _arm_dict(self.stable), "canary": _arm_dict(self.canary)},
             "control": _arm_dict(self.control) if self.control is not None else None,
             "cohorts": [list(vars(cohort).values()) for cohort in self.cohorts],
+            **({"shadow": self.shadow.as_dict()} if self.shadow is not None else {}),
         }
 
     @classmethod
@@ -132,6 +165,7 @@ class Stratum:
             canary=_arm_counts(raw["arms"]["canary"]),
             control=_arm_counts(raw["control"]) if raw.get("control") is not None else None,
             cohorts=tuple(Cohort(float(pct), *map(_count, n)) for pct, *n in raw.get("cohorts", ())),
+            shadow=Shadowed.from_dict(raw["shadow"]) if raw.get("shadow") is not None else None,
         )
         if stratum.control is not None and not _is_part(stratum.control, stratum.stable):
             raise ValueError("half of stable's requests cannot be more than all of them")

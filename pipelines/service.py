@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipelines.serving.recorder import Recording
+from pipelines.serving.shadow import Shadowing
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Deployment:
     """Where an adopted endpoint answers, which Shipway neither starts nor ends; it has no bundle."""
     probe: str = ""
     """The path that tells whether it does."""
+    drain_s: float = 10.0
+    """How long its answers may go on when it ends."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Service:
     assign: str = ""
     workers: int = 1
     router: str = "shipway"
+    drain_s: float = 10.0
+    convicted_streams: str = "finish"
+    shadow: Shadowing | None = None
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None
@@ -80,4 +86,5 @@ class Service:
         """The service of `as_dict`."""
         parts = {k: Deployment(**raw[k]) if raw.get(k) else None for k in ("stable", "previous", "candidate")}
         record = Recording.from_dict(raw.get("record"))
-        return cls(**{**raw, **parts, "slices": tuple(raw.get("slices", ())), "record": record})
+        shadow = Shadowing.from_dict(raw.get("shadow"))
+        return cls(**{**raw, **parts, "slices": tuple(raw.get("slices", ())), "record": record, "shadow": shadow})

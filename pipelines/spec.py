@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
+from pipelines.serving.shadow import Shadowing
 from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec_replay import RecordSpec, ReplaySpec
 from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
@@ -70,6 +71,16 @@ class ServeSpec(Part):
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
     timeout_s: Seconds = 10.0
     gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = 1
+    drain_s: Annotated[
+        Seconds,
+        Field(le=3600, description="how long answers may go on when a gateway or a server ends, or a canary goes home"),
+    ] = 10.0
+    convicted_streams: Annotated[
+        Literal["finish", "cut"],
+        Field(
+            description="whether streams of a canary that is sent home go on for drain_s, or end with an error event"
+        ),
+    ] = "finish"
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )
@@ -105,6 +116,17 @@ class AssignSpec(Part):
     def rule(self) -> str:
         """As a gateway is told."""
         return f"{self.by}:{self.name}"
+
+
+class ShadowSpec(Part):
+    """Which part of stable's requests the canary is asked, too, while it has its share; its answers are dropped."""
+
+    pct: Annotated[Number, Field(gt=0, le=100)] = 10.0
+    max_in_flight: Annotated[int, Field(ge=1, le=1024, description="at one time, of each gateway process")] = 16
+
+    def shadowing(self) -> Shadowing:
+        """The same for the gateway."""
+        return Shadowing(self.pct, self.max_in_flight)
 
 
 class RolloutSpec(Part):
@@ -145,6 +167,10 @@ class RolloutSpec(Part):
     assign: Annotated[
         AssignSpec | None,
         Field(description="users stay at their arm, and are counted instead of requests; null: each request by chance"),
+    ] = None
+    shadow: Annotated[
+        ShadowSpec | None,
+        Field(description="ask the canary copies of stable's requests; compared and reported, never judged"),
     ] = None
     label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01

@@ -194,6 +194,9 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             assign=shop.spec.rollout.assign.rule if shop.spec.rollout.assign else "",
             record=serve.record.recording() if serve.record else None,
             router=serve.router,
+            drain_s=serve.drain_s,
+            convicted_streams=serve.convicted_streams,
+            shadow=shop.spec.rollout.shadow.shadowing() if shop.spec.rollout.shadow else None,
             retain_s=shop.spec.retain,
             wanted=True,
         )

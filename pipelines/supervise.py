@@ -45,9 +45,12 @@ from pipelines.unit_process import (
     terminate,
     unit_command,
 )
-from pipelines.upkeep import DRAIN_S, HEALTHY_AFTER_S, Seen, next_backoff_s, plan, restarts_after
+from pipelines.upkeep import HEALTHY_AFTER_S, Seen, next_backoff_s, patience_s, plan, restarts_after
 
 log = logging.getLogger("shipway.supervise")
+
+REMOVAL_S = 12.0
+"""So long the removal of a container is waited for at an end."""
 
 
 @dataclass
@@ -95,7 +98,7 @@ class Supervisor:
             self._forget(name)
         for removal in self._removals.values():
             with suppress(subprocess.TimeoutExpired):
-                removal.wait(DRAIN_S)
+                removal.wait(REMOVAL_S)
 
     def _end(self, running: Sequence[Observed]) -> None:
         """Drain these, and kill what is left when the time is over."""
@@ -104,7 +107,7 @@ class Supervisor:
             with suppress(psutil.NoSuchProcess):
                 processes.append(psutil.Process(observed.pid))
             terminate(observed)
-        gone, left = psutil.wait_procs(processes, timeout=DRAIN_S)
+        gone, left = psutil.wait_procs(processes, timeout=max((patience_s(o.unit) for o in running), default=0.0))
         for observed in running:
             kill(observed)
         psutil.wait_procs(left, timeout=1.0)

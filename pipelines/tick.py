@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from evals.judgement import CanaryVerdict, judge_canary
+from evals.shadowing import ShadowState
 from evals.strata import Stratum
 from pipelines.ending import end_at_home, promote, resume_promotion
 from pipelines.errors import DependencyDown
@@ -113,7 +114,7 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
     decision = decide(ctl.plan, release, situation)
     ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
-    return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now))
+    return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now, watch.shadow))
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class _Seen:
     strata: tuple[Stratum, ...]
     command: Command | None
     now: Now
+    shadow: ShadowState
 
 
 def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: Now) -> Release:
@@ -311,6 +313,7 @@ def _look_data(seen: _Seen) -> dict[str, object]:
         "why": decision.why,
         "observed_pct": seen.split.canary_pct,
         "generation": list(seen.split.generation),
+        **({"shadow": seen.shadow.as_dict()} if seen.shadow != ShadowState() else {}),
     }
 
 

@@ -67,6 +67,7 @@ def _keeper_command(home: Home, unit: Unit) -> list[str]:
         "--memory-mb": unit.memory_mb,
         "--pids": unit.pids,
         **({"--cpus": unit.cpus} if unit.cpus else {}),
+        **_drain_option(unit),
     }
     named = [str(part) for pair in options.items() for part in pair]
     serving = [str(part) for pair in _named_as(unit).items() for part in pair]
@@ -100,6 +101,9 @@ def _gateway(home: Home, unit: Unit) -> tuple[str, dict[str, object]]:
         "--override-token": home.folder("run") / f"{unit.service}.token",
         **({"--assign": unit.assign} if unit.assign else {}),
         **({"--workers": unit.workers} if unit.workers > 1 else {}),
+        **_drain_option(unit),
+        **({"--shadow": json.dumps(vars(unit.shadow))} if unit.shadow else {}),
+        **({"--convicted-streams": "cut"} if unit.convicted_streams == "cut" else {}),
         **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
         **(_recording_options(home, unit) if unit.record else {}),
     }
@@ -116,7 +120,12 @@ def _server_options(unit: Unit) -> dict[str, object]:
 def _named_as(unit: Unit) -> dict[str, object]:
     """What a server calls itself, and how many threads it has, wherever it runs."""
     threads = {"--threads": max(1, round(unit.cpus))} if unit.cpus else {}
-    return {"--model-name": unit.service, "--model-version": unit.version, **threads}
+    return {"--model-name": unit.service, "--model-version": unit.version, **threads, **_drain_option(unit)}
+
+
+def _drain_option(unit: Unit) -> dict[str, object]:
+    """Nothing where it is the usual time: an image that was built earlier knows no such option."""
+    return {"--drain-s": unit.drain_s} if unit.drain_s != Unit.drain_s else {}
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

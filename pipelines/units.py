@@ -35,6 +35,9 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
         workers=service.workers,
         record=service.record,
         router=service.router,
+        drain_s=service.drain_s,
+        convicted_streams=service.convicted_streams,
+        shadow=service.shadow,
     )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 
@@ -58,6 +61,7 @@ def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
             image=deployment.image,
             memory_mb=deployment.memory_mb,
             pids=deployment.pids,
+            drain_s=deployment.drain_s,
         )
         for replica in range(service.replicas)
     )

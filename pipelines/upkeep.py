@@ -14,7 +14,8 @@ from pipelines.ports import Now, Unit
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 HEALTHY_AFTER_S = 60.0
-DRAIN_S = 12.0
+END_S = 2.0
+"""So long a process has to end, when it has drained."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,12 @@ def _may_stop(seen: Seen, draining: set[str]) -> bool:
 
 
 def _is_overdue(seen: Seen, now: Now) -> bool:
-    return seen.stopping_since_s is not None and now.mono_s - seen.stopping_since_s > DRAIN_S
+    return seen.stopping_since_s is not None and now.mono_s - seen.stopping_since_s > patience_s(seen.observed.unit)
+
+
+def patience_s(unit: Unit) -> float:
+    """How long is a unit waited for that was asked to end?"""
+    return unit.drain_s + END_S
 
 
 def next_backoff_s(backoff_s: float) -> float:

@@ -14,6 +14,7 @@ from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.replay import ReplayState
+from evals.shadowing import ShadowState
 from evals.strata import Stratum
 from pipelines.release import Release
 from pipelines.spec import RolloutSpec
@@ -32,6 +33,8 @@ class Watch:
     """What reached both arms in this step, and for how long that was counted."""
     labels: int = 0
     """Scores that arrived at this service, for any release or none."""
+    shadow: ShadowState = field(default_factory=ShadowState)
+    """Copies of stable's requests: reported, and not judged."""
     warm_from_s: Mapping[str, float] = field(default_factory=dict)
     unready_looks: int = 0
     """Looks in a row at which the canary could not serve."""
@@ -51,7 +54,7 @@ class Watch:
         """The watch after one more; what was read before, or comes out of order, is no evidence a second time."""
         if stratum.boot == self.boot and stratum.interval <= self.after:
             return self
-        read = replace(self, boot=stratum.boot, after=stratum.interval)
+        read = replace(self, boot=stratum.boot, after=stratum.interval, shadow=self.shadow.plus(stratum.shadow))
         if stratum.canary_pct <= 0:
             return read
         warm = {stratum.boot: stratum.routed_from_s, **self.warm_from_s}

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 INNER_PORT = 8080
 USER = "10001:10001"
-DRAIN_S = 11
-"""A server drains for 10 s after SIGTERM."""
+DRAIN_S, END_S = 10.0, 1
+"""A server drains for so long after SIGTERM where nothing else is said, and then has to end."""
 ASK_AGAIN_S = 0.5
 ENGINE_ENDS_S = 3.0
 """An engine that ends stops its containers first: one that ended is not accused before the engine was asked again."""
@@ -54,6 +54,7 @@ class Wanted:
     memory_mb: int
     pids: int
     options: tuple[str, ...]
+    drain_s: float = DRAIN_S
 
     def settings(self) -> dict[str, Any]:
         """What the engine is told: limits, nothing writable but /tmp, no capability, loopback only."""
@@ -98,7 +99,7 @@ def keep(wanted: Wanted, connect: Callable[[], DockerClient] = engine) -> int:
         container = ensure(client, wanted)
         code = _watch(container)
         if code is not None and (_outgrew(container, wanted) or not _engine_ended(connect, code)):
-            stop(client, wanted.name)
+            stop(client, wanted.name, wanted.drain_s)
             return code
         print("the engine went away, or stopped the container: waiting for it", flush=True)  # noqa: T201  the log
 
@@ -122,13 +123,13 @@ def ensure(client: DockerClient, wanted: Wanted) -> Container:
     return created
 
 
-def stop(client: DockerClient, name: str) -> None:
+def stop(client: DockerClient, name: str, drain_s: float = DRAIN_S) -> None:
     """Drain the container of that name and remove it; one that is absent is fine."""
     import docker
 
     with suppress(docker.errors.NotFound):
         container = client.containers.get(name)
-        container.stop(timeout=DRAIN_S)
+        container.stop(timeout=round(drain_s) + END_S)
         container.remove(force=True)
 
 
@@ -207,6 +208,7 @@ def _parsed(arguments: Sequence[str]) -> Wanted:
     parser.add_argument("--cpus", type=float)
     parser.add_argument("--memory-mb", type=int, default=4096)
     parser.add_argument("--pids", type=int, default=512)
+    parser.add_argument("--drain-s", type=float, default=DRAIN_S)
     parser.add_argument("options", nargs="*", help="the server's, after --")
     read = vars(parser.parse_args(arguments))
     return Wanted(**{**read, "options": tuple(read["options"])})
@@ -228,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return keep(wanted)
     except _Stopped:
-        stop(_patiently(engine), wanted.name)
+        stop(_patiently(engine), wanted.name, wanted.drain_s)
         return 0
     except CannotStart as error:
         print(error, flush=True)  # noqa: T201

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from evals.strata import Stratum
-from pipelines.serving.data_plane import DRAIN_S, FAREWELL_S, Serving
+from pipelines.serving.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.merging import Merging
@@ -98,6 +98,7 @@ class Crew(SplitKeeper):
         self._tasks: set[asyncio.Task[None]] = set()
         self._door: socket.socket | None = None
         self._is_ending = False
+        self._drain_s = serving.drain_s
 
     # What the gateway asks of whoever serves.
 
@@ -132,7 +133,7 @@ class Crew(SplitKeeper):
             with suppress(ProcessLookupError):
                 hand.process.send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S + FAREWELL_S + 1.0):
+            async with asyncio.timeout(self._drain_s + FAREWELL_S + LAST_WORDS_S + 1.0):
                 await asyncio.gather(*(hand.process.wait() for hand in hands))
         for hand in hands:
             hand.kill()

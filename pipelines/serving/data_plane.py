@@ -23,15 +23,18 @@ from pipelines.serving.http1_request import Request
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.labels import Labels
+from pipelines.serving.leaving import Leaving
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording
+from pipelines.serving.shadow import Shadow, Shadowing
 
 TICKS_A_ROUND = 10
 """Who waits for a client is asked this seldom."""
 BACKLOG = 1024
 LIMITS = Limits()
-DRAIN_S = 10.0
+LAST_WORDS_S = 0.2
+"""So long the ends of streams are given to reach their clients."""
 FAREWELL_S = 0.3
 """So long a gateway that ends says so with each answer, before it closes the connections that nobody uses."""
 
@@ -49,6 +52,12 @@ class Serving:
     token: str = ""
     record: tuple[Path, Recording] | None = None
     """Where a sample of the requests is kept, and which."""
+    drain_s: float = 10.0
+    """How long answers may go on when the gateway ends, or their canary was sent home."""
+    cuts_streams: bool = False
+    """Whether the streams of such a canary end at once instead."""
+    shadowing: Shadowing | None = None
+    """Which requests of stable's the canary is asked, too."""
 
 
 class DataPlane(SplitKeeper):
@@ -80,8 +89,17 @@ class DataPlane(SplitKeeper):
             load,
             self.recorder,
         )
+        if serving.shadowing is not None:
+            replicas = self.proxy.replicas
+            self.proxy.shadow = Shadow(serving.shadowing, replicas, serving.timeout_s, self._count_shadow)
         self.clients = Clients(serving.limits, load, self.serve)
         self._listening: asyncio.Server | None = None
+        self._drain_s = serving.drain_s
+        self._leaving = Leaving(0.0 if serving.cuts_streams else serving.drain_s)
+
+    def _count_shadow(self, outcome: str, agreement: str, took_ms: float) -> None:
+        self.intervals.shadowed(outcome, agreement, took_ms)
+        self.counters.shadowed(outcome, agreement, took_ms)
 
     async def open(self, door: socket.socket) -> None:
         """Let users in."""
@@ -114,6 +132,8 @@ class DataPlane(SplitKeeper):
         """No interval holds two splits."""
         self.intervals.cut(now_s, self.store.split)
         self.counters.share = self.store.split.canary_pct / 100
+        self._leaving.changed(self.store.split, now_s)
+        self._leaving.sweep(tuple(self.proxy.open), now_s)
 
     def decided_after(self, number: int) -> tuple[Stratum, ...]:
         """The evidence after an interval."""
@@ -129,6 +149,7 @@ class DataPlane(SplitKeeper):
         for turn in itertools.count():
             await asyncio.sleep(TICK_S)
             self.proxy.sweep(monotonic())
+            self._leaving.sweep(tuple(self.proxy.open), monotonic())
             if turn % TICKS_A_ROUND == 0:
                 self.clients.sweep(monotonic())
                 self.proxy.tidy(monotonic())
@@ -140,10 +161,17 @@ class DataPlane(SplitKeeper):
             self._listening.close()
         await asyncio.sleep(FAREWELL_S)
         self.clients.say_goodbye()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await self.clients.all_gone.wait()
+        if not await self._are_gone_within(self._drain_s):
+            for exchange in tuple(self.proxy.open):
+                exchange.withdraw()
+            await self._are_gone_within(LAST_WORDS_S)
         self.clients.cut()
         self.proxy.replicas.close()
         if self.recorder is not None:
             self.recorder.close()
+
+    async def _are_gone_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.clients.all_gone.wait()
+        return self.clients.all_gone.is_set()

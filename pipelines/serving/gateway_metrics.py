@@ -24,8 +24,12 @@ class GatewayCounters:
         self._buckets: dict[str, list[int]] = {}
         self._late: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
+        self._shadowed: Counter[str] = Counter()
+        self._agreed: Counter[str] = Counter()
+        self._shadow_s = 0.0
         self.retried = 0
         self.labelled = 0
+        self.withdrawn = 0
         self.share = 0.0
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:
@@ -44,6 +48,13 @@ class GatewayCounters:
         """One request that was sampled for the record."""
         self._kept[outcome] += 1
 
+    def shadowed(self, outcome: str, agreement: str, took_ms: float) -> None:
+        """One copy of a request of stable's that the canary was asked, or was not."""
+        self._shadowed[outcome] += 1
+        self._shadow_s += took_ms / 1000
+        if agreement:
+            self._agreed[agreement] += 1
+
     def plain(self) -> dict[str, Any]:
         """The counts as plain data, for a process that adds up those of several."""
         return {
@@ -52,8 +63,12 @@ class GatewayCounters:
             "seconds": self._seconds,
             "late": self._late,
             "kept": self._kept,
+            "shadowed": self._shadowed,
+            "agreed": self._agreed,
+            "shadow_s": self._shadow_s,
             "retried": self.retried,
             "labelled": self.labelled,
+            "withdrawn": self.withdrawn,
         }
 
     def add(self, plain: Mapping[str, Any]) -> None:
@@ -66,8 +81,12 @@ class GatewayCounters:
             self._seconds[arm] = [self._seconds.get(arm, [0.0])[0] + plain["seconds"][arm][0]]
         self._late.update(plain["late"])
         self._kept.update(plain["kept"])
+        self._shadowed.update(plain["shadowed"])
+        self._agreed.update(plain["agreed"])
+        self._shadow_s += plain["shadow_s"]
         self.retried += plain["retried"]
         self.labelled += plain["labelled"]
+        self.withdrawn += plain["withdrawn"]
 
     def text(self) -> bytes:
         """The exposition."""
@@ -90,9 +109,22 @@ class GatewayCounters:
         for outcome, count in sorted(self._kept.items()):
             kept.add_metric([outcome], count)
         yield kept
+        yield from self._shadows()
         yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
         yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
+        yield CounterMetricFamily("shipway_gateway_streams_withdrawn", "Streams cut off", value=self.withdrawn)
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
+
+    def _shadows(self) -> Iterator[Metric]:
+        shadowed = CounterMetricFamily("shipway_gateway_shadow_requests", "Copies to the canary", labels=["outcome"])
+        for outcome, count in sorted(self._shadowed.items()):
+            shadowed.add_metric([outcome], count)
+        yield shadowed
+        agreed = CounterMetricFamily("shipway_gateway_shadow_pairs", "Their answers beside stable's", labels=["answer"])
+        for agreement, count in sorted(self._agreed.items()):
+            agreed.add_metric([agreement], count)
+        yield agreed
+        yield CounterMetricFamily("shipway_gateway_shadow_seconds", "Time to their last byte", value=self._shadow_s)
 
     def _latencies(self) -> Metric:
         family = HistogramMetricFamily("shipway_gateway_latency_seconds", "Time to the last byte", labels=["arm"])

@@ -14,6 +14,7 @@ from pipelines.serving.assignment import Rule
 from pipelines.serving.data_plane import Serving
 from pipelines.serving.limits import Limits, with_files
 from pipelines.serving.recorder import Recording
+from pipelines.serving.shadow import Shadowing
 
 LABEL_S = 900.0
 
@@ -46,6 +47,9 @@ def serving_of(options: argparse.Namespace) -> Serving:
         options.assign,
         token,
         record,
+        options.drain_s,
+        options.convicted_streams == "cut",
+        options.shadow,
     )
 
 
@@ -70,6 +74,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _recording(text: str) -> Recording:
     return Recording.from_dict(json.loads(text)) or Recording()
+
+
+def _shadowing(text: str) -> Shadowing | None:
+    return Shadowing.from_dict(json.loads(text))
 
 
 def _workers(text: str) -> int:
@@ -97,5 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--record", type=Path, default=None, help="where a sample of the requests is kept")
     parser.add_argument("--recording", type=_recording, default=Recording(), help="which requests are kept, as JSON")
+    parser.add_argument("--shadow", type=_shadowing, help="which requests the canary is asked, too, as JSON")
+    parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on at an end")
+    parser.add_argument(
+        "--convicted-streams", choices=("finish", "cut"), default="finish", help="of a canary sent home"
+    )
     parser.add_argument("--workers", type=_workers, default=1, help="processes that serve users")
     return parser

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evals.counting import step_of_value
-from evals.strata import GRID_RATIO, ArmCounts, Cohort, Stratum
+from evals.strata import GRID_RATIO, ArmCounts, Cohort, Shadowed, Stratum
 from pipelines.serving.split import TrafficSplit
 
 KEPT = 3600
@@ -70,6 +70,8 @@ class Interval:
     undecided: int = 0
     arms: dict[str, _Arm] = field(default_factory=lambda: {"stable": _Arm(), "canary": _Arm(), "control": _Arm()})
     cohorts: list[Cohort] = field(default_factory=list)
+    mirrored: _Arm = field(default_factory=_Arm)
+    pairs: Counter[str] = field(default_factory=Counter)
 
     def stratum(self, boot: str) -> Stratum:
         """The stratum, once decided."""
@@ -86,7 +88,14 @@ class Interval:
             generation=self.split.generation,
             control=control,
             cohorts=tuple(self.cohorts),
+            shadow=self._shadow(),
         )
+
+    def _shadow(self) -> Shadowed | None:
+        """None where nothing was mirrored."""
+        if not self.mirrored.routed and not self.pairs:
+            return None
+        return Shadowed(self.mirrored.counts(), *(self.pairs[name] for name in ("same", "other", "failed", "skipped")))
 
 
 @dataclass(eq=False, slots=True)  # a frozen one takes four times as long to make
@@ -193,6 +202,20 @@ class Intervals:
     def scored(self, arm: str, thousandths: int) -> None:
         """A label came now, for a request of any interval."""
         self._open.arms[arm].scores[thousandths] += 1
+
+    def shadowed(self, outcome: str, agreement: str, took_ms: float) -> None:
+        """What the canary did with a copy of a request is known now, whenever that was routed."""
+        if outcome == "skipped":
+            self._open.pairs["skipped"] += 1
+            return
+        place = self._open.mirrored
+        place.routed += 1
+        place.errors += outcome != "ok"
+        place.timeouts += outcome == "timeout"
+        if outcome != "error":
+            place.steps[step_of(took_ms)] += 1
+        if agreement:
+            self._open.pairs[agreement] += 1
 
     def user_over(self, arm: str, *, has_failed: bool, in_control: bool) -> None:
         """The outcome of a user is closed now, wherever his requests were routed."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from evals.strata import ArmCounts, Stratum
+from evals.strata import ArmCounts, Shadowed, Stratum
 from pipelines.serving.intervals import KEPT
 from pipelines.serving.split import TrafficSplit
 
@@ -99,6 +99,7 @@ class Merging:
             generation=pending.split.generation,
             control=merged([part.control for part in pending.parts if part.control is not None]),
             cohorts=tuple(cohort for part in pending.parts for cohort in part.cohorts),
+            shadow=_shadow([part.shadow for part in pending.parts if part.shadow is not None]),
         )
 
 
@@ -118,6 +119,13 @@ def merged(parts: Sequence[ArmCounts]) -> ArmCounts:
         merged(users) if users else None,
         _summed([part.values for part in parts]),
     )
+
+
+def _shadow(parts: Sequence[Shadowed]) -> Shadowed | None:
+    if not parts:
+        return None
+    counts = (sum(getattr(part, name) for part in parts) for name in ("same", "other", "failed", "skipped"))
+    return Shadowed(merged([part.canary for part in parts]), *counts)
 
 
 def _summed(counts: Sequence[Mapping[T, int]]) -> dict[T, int]:

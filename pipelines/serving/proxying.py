@@ -19,6 +19,7 @@ from pipelines.serving.labels import Labels
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.replicas import Call, Replica, Replicas
+from pipelines.serving.shadow import CLASS, Mirrored, Shadow
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users
@@ -63,6 +64,7 @@ class Proxy:
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
         self._recorder, self._names = recorder, Names()
+        self.shadow: Shadow | None = None
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
@@ -84,6 +86,8 @@ class Proxy:
         arm = split.canary if assigned.arm == "canary" and split.canary is not None else split.stable
         exchange = Exchange(self, client, request, request_id, split.stable)
         exchange.ask(assigned, arm, self._user(assigned, split))
+        if self.shadow is not None and split.canary is not None and assigned.is_evidence and arm is split.stable:
+            exchange.mirror(self.shadow, split.canary)
         return exchange
 
     def _user(self, assigned: Assigned, split: TrafficSplit) -> User | None:
@@ -95,6 +99,8 @@ class Proxy:
         """Say which answers are overdue."""
         for exchange in tuple(self.open):
             exchange.check(now_s)
+        if self.shadow is not None:
+            self.shadow.sweep(now_s)
 
     def tidy(self, now_s: float) -> None:
         """Close the connections to arms that nobody uses any more."""
@@ -115,10 +121,12 @@ class Exchange:
         "_id",
         "_lines",
         "_may_be_saved",
+        "_mirrored",
         "_proxy",
         "_request",
         "_stable",
         "_tried",
+        "digest",
     )
 
     def __init__(
@@ -128,6 +136,7 @@ class Exchange:
         self._lines = _asked_lines(request, request_id)
         self._tried: list[Replica] = []
         self._answer: Answer | None = None
+        self._mirrored: Mirrored | None = None
         proxy.open.add(self)
         proxy.load.in_flight += 1
 
@@ -140,8 +149,13 @@ class Exchange:
             ticket = proxy.intervals.routed(assigned.arm, slices, in_control=assigned.in_control)
         self._try(assigned.arm, at, ticket, user)
 
+    def mirror(self, shadow: Shadow, canary: Arm) -> None:
+        """Perhaps the canary is asked, too; nobody waits for what it says."""
+        self._mirrored = shadow.mirror(self._request, self._lines, canary)
+
     def _try(self, name: str, arm: Arm, ticket: Ticket | None, user: User | None = None) -> None:
         proxy, request = self._proxy, self._request
+        self.digest = arm.digest
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user)
         self._due_s = monotonic() + proxy.timeout_s
         replica = proxy.replicas.pick(arm.urls, self._tried)
@@ -157,6 +171,8 @@ class Exchange:
         self._answer, self._heard_s = answer, monotonic()
         if self._attempt.ticket is not None and answer.status == 200:
             self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
+        if self._mirrored is not None:
+            self._mirrored.stable_answered(answer.status, answer.named.get(CLASS))
         if is_event_stream(answer.named):
             self._attempt.events = Events()
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
@@ -268,6 +284,15 @@ class Exchange:
             self._attempt.failed()
         self._break_off("the model's answer stopped coming")
 
+    def withdraw(self) -> None:
+        """End a stream whose arm has no users any more, or whose gateway ends; that is nobody's failure."""
+        if self._answer is None or self._attempt.events is None:
+            return
+        self._call.cancel()
+        self._attempt.ended(self._answer.status)
+        self._proxy.counters.withdrawn += 1
+        self._break_off("the version that was answering was withdrawn")
+
     def _break_off(self, reason: str) -> None:
         """End half an answer: a stream says so itself, of any other a broken connection is the only honest end."""
         self._over()
@@ -281,6 +306,8 @@ class Exchange:
     def _over(self) -> None:
         self._proxy.open.discard(self)
         self._proxy.load.in_flight -= 1
+        if self._mirrored is not None:
+            self._mirrored.stable_over()
 
 
 def _asked_lines(request: Request, request_id: bytes) -> bytes:

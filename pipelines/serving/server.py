@@ -38,7 +38,6 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_QUEUE, MAX_WAIT_S = 1024, 5.0
 """Whoever would wait longer than this is refused at once and may ask elsewhere."""
 TYPICAL_OF_LAST = 0.1
-DRAIN_S = 10.0
 EXIT_WRONG_BYTES = 3
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -231,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         port=options.port,
         print=None,
         access_log=None,
-        shutdown_timeout=DRAIN_S,
+        shutdown_timeout=options.drain_s,
         auto_decompress=False,
     )
 
@@ -244,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="never anything else by default")
     parser.add_argument("--model-name", default="model", help="the M in /v2/models/M/infer")
     parser.add_argument("--model-version", default="0", help="sent back as x-shipway-model-version")
+    parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on after SIGTERM")
     parser.add_argument("--threads", type=int, default=1, help="threads of one inference; 0 lets the engine choose")
     return parser
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,8 @@ from pipelines.adapters.unit_files import (
 )
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
+from pipelines.serving.gateway_options import options_of, serving_of
+from pipelines.serving.shadow import Shadowing
 from pipelines.supervise import Supervisor
 from pipelines.unit_process import child_environment, how_it_ended, unit_command
 from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
@@ -298,6 +300,26 @@ def test_the_command_of_a_gateway_names_its_socket_and_snapshot(home):
         "--workers": "2",
         "--override-token": str(home.root / "run" / "s.token"),
     }
+
+
+@pytest.mark.parametrize("kind", ["server", "gateway"])
+def test_units_are_told_how_long_their_answers_may_go_on(home, kind):
+    """Only where it is not the usual time, which an image knows that was built before."""
+    options = {"drain_s": 60.0, "convicted_streams": "cut"}
+    usual, other = (unit_command(home, Unit("s-0", kind, "s", **more)) for more in ({}, options))
+    assert [word for word in other if word not in usual] == [
+        *("--drain-s", "60.0"),
+        *(("--convicted-streams", "cut") if kind == "gateway" else ()),
+    ]
+
+
+def test_a_gateway_understands_what_it_is_told(home):
+    """Of streams that outlive their canary, and of copies to the canary."""
+    told = {"drain_s": 60.0, "convicted_streams": "cut", "shadow": Shadowing(5.0, 3)}
+    gateway = Unit("s-gateway", "gateway", "s", port=20_002, **told)
+    assert Unit.from_dict(asdict(gateway)) == gateway
+    serving = serving_of(options_of(unit_command(home, gateway)[4:]))
+    assert (serving.drain_s, serving.cuts_streams, serving.shadowing) == (60.0, True, Shadowing(5.0, 3))
 
 
 @pytest.mark.parametrize(

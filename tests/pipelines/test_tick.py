@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from evals.strata import ArmCounts, Stratum
+from evals.strata import ArmCounts, Shadowed, Stratum
 from pipelines.adapters.memory import (
     MemoryInbox,
     MemoryLedger,
@@ -154,6 +154,22 @@ def test_a_good_canary_is_promoted_step_by_step():
     assert (service.stable.digest, service.previous.digest, service.candidate) == (NEW, OLD, None)
     assert world.ports.registry.names == {"champion": 2, "previous-champion": 1}
     assert world.release.label == ""
+
+
+def test_a_look_records_what_the_shadow_saw():
+    """Beside the verdict, which does not know of it."""
+    world = World()
+    world.look_until(Phase.CANARY)
+    split, at_s = world.ports.router.read("s"), world.wall_s
+    seen = Shadowed(ArmCounts(4, 1), same=2, other=1, failed=1)
+    arms = ArmCounts(90), ArmCounts(10)
+    stratum = Stratum(world.interval, "boot", at_s, at_s + 1, 10.0, *arms, generation=split.generation, shadow=seen)
+    world.ports.metrics.add("s", stratum)
+    world.release, world.watch = look(world.controller(), world.release, world.watch)
+    looked = world.release.last("looked").data
+    assert (looked["shadow"]["asked"], looked["shadow"]["errors"], looked["shadow"]["agreeing"]) == (4, 1, 2 / 3)
+    assert "shadow" not in looked["verdict"]
+    assert replay(SPEC.rollout, world.release).shadow == world.watch.shadow
 
 
 def test_a_bad_canary_goes_home_and_is_quarantined():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.adapters.unit_files import Observed
 from pipelines.ports import Now, Unit
-from pipelines.upkeep import DRAIN_S, MAX_BACKOFF_S, Plan, Seen, next_backoff_s, plan, restarts_after
+from pipelines.upkeep import MAX_BACKOFF_S, Plan, Seen, next_backoff_s, patience_s, plan, restarts_after
 
 SERVER = Unit("s-0", "server", "s", digest="sha256:1", port=20_001)
 GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002)
@@ -46,8 +46,8 @@ CASES = {
     "wanted, dead, waited enough": (wanted(SERVER), seen(dead(SERVER, not_before_s=100.0)), Plan(start=(SERVER,))),
     "not wanted": (wanted(), seen(running(SERVER)), Plan(stop=("s-0",))),
     "not wanted, dead": (wanted(), seen(dead(SERVER)), Plan(forget=("s-0",))),
-    "draining": (wanted(), seen(running(SERVER, stopping_since_s=100.0 - DRAIN_S)), Plan()),
-    "overdue": (wanted(), seen(running(SERVER, stopping_since_s=99.9 - DRAIN_S)), Plan(kill=("s-0",))),
+    "draining": (wanted(), seen(running(SERVER, stopping_since_s=100.0 - patience_s(SERVER))), Plan()),
+    "overdue": (wanted(), seen(running(SERVER, stopping_since_s=99.9 - patience_s(SERVER))), Plan(kill=("s-0",))),
     "changed": (wanted(replace(SERVER, digest="sha256:2")), seen(running(SERVER)), Plan(stop=("s-0",))),
     "changed, dead": (wanted(replace(SERVER, digest="sha256:2")), seen(dead(SERVER)), Plan(forget=("s-0",))),
     "wanted again while it drains": (wanted(SERVER), seen(running(SERVER, stopping_since_s=99.0)), Plan()),

@@ -43,8 +43,10 @@ async def request_of(reader: asyncio.StreamReader) -> bytes:
 class Plane:
     """One gateway; everything is closed afterwards."""
 
-    def __init__(self, folder: Path, timeout_s: float = 2.0, limits: Limits | None = None) -> None:
-        self.gateway = DataPlane(folder / "split", Serving(60.0, timeout_s, limits=limits or Limits()))
+    def __init__(
+        self, folder: Path, timeout_s: float = 2.0, limits: Limits | None = None, serving: Serving | None = None
+    ) -> None:
+        self.gateway = DataPlane(folder / "split", serving or Serving(60.0, timeout_s, limits=limits or Limits()))
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
