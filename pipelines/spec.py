@@ -233,12 +233,6 @@ class ReleaseSpec(Part):
             raise SpecProblem("E_CONFIG", f"rollout.gates.quality needs {quality.metric} in evaluate.metrics")
         return self
 
-    @model_validator(mode="after")
-    def _users_are_counted_once(self) -> ReleaseSpec:
-        if self.rollout.assign is not None and self.serve.gateway_workers > 1:
-            raise SpecProblem("E_CONFIG", "rollout.assign counts users, which needs serve.gateway_workers: 1")
-        return self
-
     def digest(self) -> str:
         """What identifies this spec: changes with every value that is not a default."""
         return "sha256:" + hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()

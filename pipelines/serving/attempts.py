@@ -108,7 +108,7 @@ class Attempt:
 
     def _fail_user(self) -> None:
         if self._user is not None and self.ticket is not None:
-            self._user.has_failed = True
+            self._user.failed(monotonic())
 
     def _decide(self) -> bool:
         """Whether this is the first word."""

@@ -26,6 +26,7 @@ from evals.strata import Stratum
 from pipelines.serving.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.keeping import TICK_S, SplitKeeper
+from pipelines.serving.meetings import LATE_S, Meeting, Met
 from pipelines.serving.merging import Merging
 from pipelines.serving.split import TrafficSplit
 from pipelines.serving.split_store import Held, Refused
@@ -91,6 +92,7 @@ class Crew(SplitKeeper):
         super().__init__(snapshot)
         self._argv, self._wanted = list(argv), workers
         self._merging = Merging(self.boot, serving.interval_s, monotonic())
+        self._users = Met(self._merging)
         self._told = self.store.split
         self._hands: dict[int, Hand] = {}
         self._ids = itertools.count()
@@ -141,7 +143,8 @@ class Crew(SplitKeeper):
     # The split.
 
     def tick(self, now_s: float) -> None:
-        """Intervals end in all workers alike."""
+        """Intervals end in all workers alike, and users count once over all of them."""
+        self._users.expire(self._told.routes, now_s - LATE_S)
         if self._merging.cut(now_s, self._told):
             for hand in self._hands.values():
                 hand.say(do="cut", interval=self._merging.number)
@@ -177,8 +180,10 @@ class Crew(SplitKeeper):
 
     async def _tell(self, split: TrafficSplit, lease_left_s: float | None) -> int:
         """Tell everybody, and end who does not confirm: how many that are."""
-        self._told = split
+        is_step, self._told = split.routes != self._told.routes, split
         self._merging.cut(monotonic(), split)
+        if is_step:
+            self._users.step(split.routes, self._merging.number)
         hands = list(self._hands.values())
         answers = await asyncio.gather(*(self._give(hand, split, lease_left_s) for hand in hands))
         silent = [hand for hand, is_confirmed in zip(hands, answers, strict=True) if not is_confirmed]
@@ -260,6 +265,8 @@ class Crew(SplitKeeper):
             hand.answered(said)
         elif "stratum" in said:
             self._merging.said(hand.number, Stratum.from_dict(said["stratum"]))
+        elif "met" in said:
+            self._users.heard([Meeting(**met) for met in said["met"]], self._told.routes)
         elif "counters" in said:
             hand.counters = said["counters"]
         elif "label" in said:

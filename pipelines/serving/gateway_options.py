@@ -25,12 +25,7 @@ class TokenRefused(Exception):  # what happened, not a programming error
 
 def options_of(argv: Sequence[str]) -> argparse.Namespace:
     """The options of a command line."""
-    options = _parser().parse_args(argv)
-    if options.workers > 1 and options.assign is not None:
-        _parser().error(
-            "--assign counts users, and several workers would count one several times: --workers 1 is expected"
-        )
-    return options
+    return _parser().parse_args(argv)
 
 
 def serving_of(options: argparse.Namespace) -> Serving:

@@ -219,7 +219,7 @@ class Intervals:
 
     def user_over(self, arm: str, *, has_failed: bool, in_control: bool) -> None:
         """The outcome of a user is closed now, wherever his requests were routed."""
-        for name in (arm, "control") if in_control and arm == "stable" else (arm,):
+        for name in places_of(arm, in_control=in_control):
             place = self._open.arms[name]
             place.users = place.users or _Arm()
             place.users.routed += 1
@@ -242,6 +242,11 @@ class Intervals:
     def _hand_out(self) -> None:
         while self._closed and self._closed[0].undecided == 0:
             self._decided.append(self._closed.popleft().stratum(self._boot))
+
+
+def places_of(arm: str, *, in_control: bool) -> tuple[str, ...]:
+    """Where a user counts: half of stable's are its control, too."""
+    return (arm, "control") if in_control and arm == "stable" else (arm,)
 
 
 def step_of(latency_ms: float) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from evals.strata import ArmCounts, Shadowed, Stratum
-from pipelines.serving.intervals import KEPT
+from pipelines.serving.intervals import KEPT, places_of
 from pipelines.serving.split import TrafficSplit
 
 T = TypeVar("T")
@@ -29,6 +29,12 @@ class _Pending:
     ended_s: float | None = None
     parts: list[Stratum] = field(default_factory=list)
     lost: list[tuple[int, int]] = field(default_factory=list)
+    users: Counter[tuple[str, bool]] = field(default_factory=Counter)
+
+    def users_of(self, arm: str) -> list[ArmCounts]:
+        """The users of an arm whose outcome was closed in it, if any."""
+        good, bad = self.users[arm, False], self.users[arm, True]
+        return [ArmCounts(users=ArmCounts(good + bad, bad))] if good + bad else []
 
 
 class Merging:
@@ -77,6 +83,10 @@ class Merging:
         self._open.lost.append(in_flight)
         self._hand_out()
 
+    def user_over(self, arm: str, *, has_failed: bool, in_control: bool) -> None:
+        """The outcome of a user of all workers is closed now."""
+        self._open.users.update((name, has_failed) for name in places_of(arm, in_control=in_control))
+
     def decided_after(self, number: int) -> tuple[Stratum, ...]:
         """The decided strata after an interval, oldest first."""
         return tuple(stratum for stratum in self._decided if stratum.interval > number)
@@ -94,10 +104,10 @@ class Merging:
             pending.began_s,
             ended_s,
             pending.split.canary_pct,
-            merged([*stable, *(part.stable for part in pending.parts)]),
-            merged([*canary, *(part.canary for part in pending.parts)]),
+            merged([*stable, *pending.users_of("stable"), *(part.stable for part in pending.parts)]),
+            merged([*canary, *pending.users_of("canary"), *(part.canary for part in pending.parts)]),
             generation=pending.split.generation,
-            control=merged([part.control for part in pending.parts if part.control is not None]),
+            control=merged([*pending.users_of("control"), *(part.control for part in pending.parts if part.control)]),
             cohorts=tuple(cohort for part in pending.parts for cohort in part.cohorts),
             shadow=_shadow([part.shadow for part in pending.parts if part.shadow is not None]),
         )

@@ -26,6 +26,7 @@ from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.feedback import answer_of
 from pipelines.serving.http1_client import ClientConnection, Served, Waiting
 from pipelines.serving.http1_request import Request
+from pipelines.serving.meetings import Meetings
 from pipelines.serving.split import TrafficSplit
 
 VARIABLE = "SHIPWAY_WORKER"
@@ -45,6 +46,7 @@ class Worker(DataPlane):
 
     def __init__(self, serving: Serving, boot: str, in_flight: memoryview) -> None:
         super().__init__(None, replace(serving, interval_s=math.inf), boot, in_flight)
+        self.proxy.users = self.meetings = Meetings(self.intervals)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._ids = itertools.count()
@@ -76,6 +78,8 @@ class Worker(DataPlane):
         split, left_s = TrafficSplit.from_dict(said["split"]), said["lease_left_s"]
         if self.intervals.current.number < said["interval"]:
             self.intervals.begin(said["interval"], monotonic(), split)
+        if split.routes != self.store.split.routes:
+            self.meetings.begin(split.routes)
         self.store.adopt(split, monotonic() + left_s + GRACE_S if left_s is not None else None)
         self.changed(monotonic())
         if self._listening is None:
@@ -108,6 +112,8 @@ class Worker(DataPlane):
         for stratum in self.intervals.decided_after(self._told):
             self._told = stratum.interval
             self._say({"stratum": stratum.as_dict()})
+        if met := self.meetings.news():
+            self._say({"met": [meeting.as_dict() for meeting in met]})
         if with_counts:
             self._say({"counters": self.counters.plain()})
 

@@ -131,12 +131,6 @@ BAD = {
     "empty": ("", "E_YAML", "release.yaml", ""),
     "steps equal": (BASE + "rollout: {steps: [5, 5]}\n", "E_STEPS", "rollout.steps", ""),
     "users by address": (BASE + "rollout: {assign: {by: address, name: x}}\n", "E_CONFIG", "rollout.assign.by", ""),
-    "users with two workers": (
-        BASE + "serve: {gateway_workers: 2}\nrollout: {assign: {by: header, name: x}}\n",
-        "E_CONFIG",
-        "",
-        "",
-    ),
     "users by two headers": (
         BASE + 'rollout: {assign: {by: header, name: "a b"}}\n',
         "E_CONFIG",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import stat
 
 import pytest
@@ -130,11 +131,11 @@ def test_a_user_counts_once_when_his_minute_is_over():
     bad = users.met(b"bad", "canary", ROUTES, 1.0, in_control=False)
     users.met(b"at home", "stable", ROUTES, 1.0, in_control=True)
     assert good is users.met(b"good", "canary", ROUTES, 30.0, in_control=False)
-    bad.has_failed = True
+    bad.failed(30.0)
     users.expire(ROUTES, 59.0)
     assert intervals.current.arms["canary"].users is None
     users.expire(ROUTES, 61.0)
-    good.has_failed = True
+    good.failed(61.0)
     counted = {name: arm.counts().users for name, arm in intervals.current.arms.items()}
     assert {name: (u.routed, u.errors) for name, u in counted.items()} == {
         "canary": (2, 1),
@@ -176,7 +177,7 @@ def test_users_and_smoke_tests_through_a_gateway(tmp_path):
             choice = b"x-shipway-arm-override: canary\r\nx-shipway-override-token: secret\r\n\r\n"
             chosen = status_of(await plane.say(head + choice))
             after = sum(plane.counts(arm)[0] for arm in ("stable", "canary"))
-            failed = [user.has_failed for user in plane.gateway.proxy.users._waiting.values()]
+            failed = [math.isfinite(user.failed_s) for user in plane.gateway.proxy.users._waiting.values()]
             refused = status_of(await plane.say(head + choice.replace(b"secret", b"guess")))
             return of_users, (routed, after), chosen, failed, refused
 
