@@ -44,7 +44,7 @@ class MlflowServer:
                 command, stdout=log, stderr=log, cwd=self.folder, env=dict(os.environ), start_new_session=True
             )
         until = time.monotonic() + 90
-        while not self._listens():
+        while not self.listens():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             assert time.monotonic() < until, "mlflow server did not start"
             time.sleep(0.2)
@@ -55,6 +55,7 @@ class MlflowServer:
             os.killpg(self.process.pid, how)
             self.process.wait(20)
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
+        """Whether somebody is there."""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0

@@ -9,6 +9,7 @@ import pytest
 
 from flows.wiring import wire
 from pipelines.home import Home
+from tests.flows.mlflow_scoring import scoring_server
 from tests.flows.real_world import SPEC, World, calling
 from tests.pipelines.model_folders import make_classifier
 from tests.pipelines.test_adoption import endpoint
@@ -31,6 +32,29 @@ def test_an_adopted_endpoint_is_stable_until_a_release_is_better(tmp_path):
             world.run("down")
         assert process.poll() is None
         assert httpx.get(f"{url}/v2/health/ready", trust_env=False).status_code == 200
+
+
+def test_mlflow_models_serve_is_adopted(tmp_path):
+    """The real one: it is recognised, users ask it through the gateway as before, and it runs on after `down`."""
+    home = Home.open(tmp_path / "home")
+    (home.root / "release.yaml").write_text(SPEC)
+    world = World(home, wire(home), home.root / "release.yaml")
+    with scoring_server(tmp_path) as (url, process):
+        try:
+            adopted = world.run("adopt", "tiny", url, "--json")
+            assert adopted.returncode == 0, adopted.stderr
+            assert json.loads(adopted.stdout)["protocol"] == "mlflow"
+            asked = {"inputs": [[0.5], [2.5]]}
+            answer = httpx.post(f"{world.url}/invocations", json=asked, trust_env=False)
+            assert (answer.status_code, answer.json()) == (200, {"predictions": [0, 1]})
+            assert answer.headers["x-shipway-arm"] == "stable"
+            assert httpx.get(f"{world.url}/ping", trust_env=False).status_code == 200
+            wrong = httpx.post(f"{world.url}/invocations", json={"rows": 1}, trust_env=False)
+            assert (wrong.status_code, "error_code" in wrong.json()) == (400, True)
+        finally:
+            world.run("down")
+        assert process.poll() is None
+        assert httpx.get(f"{url}/ping", trust_env=False).status_code == 200
 
 
 def _adopt_release_and_go_back(world: World, url: str) -> None:
