@@ -1,7 +1,8 @@
 """May this endpoint, which runs already, become the stable arm of a service, and what does it speak?
 
-Its address is checked before anybody connects to it: plain HTTP, on loopback or a host that was declared, nothing else
-in it. A declared name is looked up once, and the address that was found is what is used from then on.
+Its address is checked before anybody connects to it: on loopback or a host that was declared, nothing else in it. Over
+plain HTTP a declared name is looked up once, and the address that was found is what is used from then on. Over TLS the
+name stays, because whoever answers must prove that it is his.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import ipaddress
 import json
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -19,10 +21,13 @@ from pipelines.adapters.readiness import answer_of, is_endpoint_ready
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.service import Deployment
 from pipelines.serving.split import ADOPTED
+from pipelines.serving.trust import trust
 from pipelines.spec_values import NAME
 
 PROBES = {"oip": "/v2/health/ready", "openai": "/v1/models", "mlflow": "/ping"}
 """By protocol: the path that tells that it is spoken, and from then on whether somebody answers."""
+
+PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Endpoint:
 
     url: str
     protocol: str
+    ca_file: str = ""
 
     def deployment(self, now_s: float) -> Deployment:
         """The same as what may serve: without a bundle, named by its address."""
@@ -45,16 +51,24 @@ class Endpoint:
             since_s=now_s,
             url=self.url,
             probe=PROBES[self.protocol],
+            ca_file=self.ca_file,
         )
 
 
-def find_endpoint(service: str, url: str, allowed_hosts: Sequence[str] = ()) -> Endpoint:
-    """The endpoint at a URL. BadInput E_NAME, E_URL, E_PROTOCOL or E_MODEL; DependencyDown where nobody answers."""
+def find_endpoint(service: str, url: str, allowed_hosts: Sequence[str] = (), ca_file: str = "") -> Endpoint:
+    """The endpoint at a URL; over TLS its certificate is checked by the authorities of a file, or by the machine's.
+
+    BadInput E_NAME, E_URL, E_CA, E_TLS, E_PROTOCOL or E_MODEL; DependencyDown where nobody answers.
+    """
     if not NAME.fullmatch(service) or ".." in service:
         raise BadInput(f"{service[:60]!r} is not a name", code="E_NAME", field="SERVICE", expected="A-Z a-z 0-9 . _ -")
     checked = checked_url(url, allowed_hosts)
-    _check_listens(checked)
-    protocol = next((name for name in PROBES if _speaks(checked, name)), None)
+    if ca_file and not checked.startswith("https:"):
+        raise BadInput(
+            "there is no certificate to check over http://", code="E_CA", field="--ca-file", expected="https://…"
+        )
+    _check_listens(checked, ca_file)
+    protocol = next((name for name in PROBES if _speaks(checked, name, ca_file)), None)
     if protocol is None:
         raise BadInput(
             f"{checked} speaks none of the known protocols",
@@ -63,14 +77,14 @@ def find_endpoint(service: str, url: str, allowed_hosts: Sequence[str] = ()) -> 
             expected=", ".join(f"{name} ({path})" for name, path in PROBES.items()),
             hint="is the model loaded, and is this its port?",
         )
-    if protocol == "oip" and not is_endpoint_ready(checked, f"/v2/models/{service}"):
+    if protocol == "oip" and not is_endpoint_ready(checked, f"/v2/models/{service}", ca_file):
         raise BadInput(
             f"{checked} serves no model called {service}",
             code="E_MODEL",
             field="SERVICE",
             hint="call the service as the endpoint calls its model: the name is part of what users ask for",
         )
-    return Endpoint(checked, protocol)
+    return Endpoint(checked, protocol, ca_file)
 
 
 def check_answers(stable: Deployment) -> None:
@@ -85,26 +99,27 @@ def check_answers(stable: Deployment) -> None:
             field="service",
             hint="release into a service whose endpoint speaks Open Inference Protocol or MLflow's",
         )
-    if not is_endpoint_ready(stable.url, stable.probe):
+    if not is_endpoint_ready(stable.url, stable.probe, stable.ca_file):
         raise _silent(stable.url)
 
 
 def checked_url(url: str, allowed_hosts: Sequence[str] = ()) -> str:
-    """The address as `http://HOST:PORT`, with a number for a name. BadInput E_URL for anything else."""
+    """The address as `http://HOST:PORT`, with a number for a name, or `https://NAME:PORT`. BadInput E_URL otherwise."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         _refuse(url, "it is no URL")
-    if parts.scheme != "http" or not parts.hostname:
-        _refuse(url, "only http:// is spoken; end TLS in front of the endpoint")
+    if parts.scheme not in PORTS or not parts.hostname:
+        _refuse(url, "only http:// and https:// are spoken")
     if parts.username is not None or parts.password is not None:
         _refuse("", "it carries credentials")
     if parts.path not in {"", "/"} or parts.query or parts.fragment or not url.isprintable():
         _refuse(url, "there is more in it than host and port")
     address = _address(url, parts, allowed_hosts)
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"http://{host}:{port or 80}"
+    host = str(parts.hostname if parts.scheme == "https" else address)
+    named = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{named}:{port or PORTS[parts.scheme]}"
 
 
 def _address(
@@ -132,16 +147,35 @@ def _looked_up(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         raise DependencyDown(f"{host} cannot be looked up: {error}", code="E_ENDPOINT", field="URL") from None
 
 
-def _check_listens(url: str) -> None:
+def _check_listens(url: str, ca_file: str) -> None:
     parts = urlsplit(url)
     try:
-        socket.create_connection((parts.hostname, parts.port or 80), timeout=2.0).close()
+        connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=2.0)
     except OSError:
         raise _silent(url) from None
+    with connection:
+        if parts.scheme == "https":
+            _check_certificate(connection, url, ca_file)
 
 
-def _speaks(url: str, protocol: str) -> bool:
-    status, body = answer_of(url, PROBES[protocol])
+def _check_certificate(connection: socket.socket, url: str, ca_file: str) -> None:
+    try:
+        context = trust(ca_file)
+    except OSError as error:
+        reason = f"the authorities of {ca_file} cannot be used: {error}"
+        raise BadInput(reason, code="E_CA", field="--ca-file", expected="a PEM file with certificates") from None
+    try:
+        context.wrap_socket(connection, server_hostname=urlsplit(url).hostname).close()
+    except ssl.SSLCertVerificationError as error:
+        reason = f"{url} is not who it should be: {error.verify_message}"
+        hint = "name the file with its authority by --ca-file, if it has one of its own"
+        raise BadInput(reason, code="E_TLS", field="URL", hint=hint) from None
+    except OSError as error:
+        raise BadInput(f"{url} speaks no TLS: {error}", code="E_TLS", field="URL", hint="is it http://?") from None
+
+
+def _speaks(url: str, protocol: str, ca_file: str) -> bool:
+    status, body = answer_of(url, PROBES[protocol], ca_file)
     if protocol != "openai" or status != 200:
         return status == 200
     try:
@@ -159,5 +193,5 @@ def _refuse(url: str, reason: str) -> NoReturn:
         f"{url[:80]!r} cannot be adopted: {reason}" if url else f"the URL cannot be adopted: {reason}",
         code="E_URL",
         field="URL",
-        expected="http://127.0.0.1:PORT, or a host of --allow-host",
+        expected="http://127.0.0.1:PORT or https://…, or a host of --allow-host",
     )

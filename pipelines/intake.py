@@ -22,7 +22,7 @@ from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
 from pipelines.ports import RegisteredVersion, Registry, Services
 from pipelines.release import Candidate
-from pipelines.router_check import check_router
+from pipelines.router_check import check_router, check_spoken
 from pipelines.service import Service
 from pipelines.spec import ReleaseSpec
 from pipelines.supply.scan import scan
@@ -72,7 +72,7 @@ def take_in(
     rows = read_evaluation_rows(spec, data_dir, layout.labels)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
-    _check_champion(service)
+    _check_champion(service, spec.serve.router)
     candidate = Candidate(version.name, version.version, digest, config_digest=_config_digest(layout))
     alias = _alias_version(registry, version.name)
     return Intake(version, folder, candidate, layout, rows, service, alias, left_behind)
@@ -159,9 +159,11 @@ def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, dig
         )
 
 
-def _check_champion(service: Service | None) -> None:
+def _check_champion(service: Service | None, router: str) -> None:
     """Before anything begins: what everything would go home to is there, and its bytes are what was promoted."""
     stable = service.stable if service is not None else None
+    if service is not None:
+        check_spoken(service, router)
     if stable is not None and stable.url:
         check_answers(stable)
     elif stable is not None:

@@ -131,6 +131,8 @@ class Unit:
     url: str = ""
     """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
     probe: str = ""
+    ca_file: str = ""
+    """The authorities that its certificate is checked by, where that is not left to the machine's."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
 from pipelines.ports import Unit
+from pipelines.service import Service
 from pipelines.spec import ReleaseSpec
 
 _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
@@ -29,6 +30,19 @@ def check_router(spec: ReleaseSpec) -> None:
     if _PROGRAMS[router]() is None:
         raise BadInput(
             f"{router} is not installed on this machine", code="E_ROUTER", field="serve.router", hint=_INSTALL[router]
+        )
+
+
+def check_spoken(service: Service, router: str) -> None:
+    """BadInput where traffic may go to an endpoint that this router cannot speak to."""
+    ways = [kept.url for kept in (service.stable, service.previous) if kept and kept.url.startswith("https:")]
+    if ways and router != "shipway":
+        raise BadInput(
+            f"{router} is not told to speak TLS, which the adopted endpoint {ways[0]} does",
+            code="E_ROUTER",
+            field="serve.router",
+            expected="shipway",
+            hint="end TLS in front of the endpoint, or set serve.router: shipway",
         )
 
 

@@ -31,6 +31,8 @@ class Deployment:
     """Where an adopted endpoint answers, which Shipway neither starts nor ends; it has no bundle."""
     probe: str = ""
     """The path that tells whether it does."""
+    ca_file: str = ""
+    """The authorities that its certificate is checked by; "" for the machine's own."""
     drain_s: float = 10.0
     """How long its answers may go on when it ends."""
 

@@ -46,7 +46,15 @@ def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
     """The replicas of one deployment; an adopted endpoint is one, however many it has."""
     if deployment.url:
         name = server_name(service.name, deployment.digest, 0)
-        external = Unit(name, "external", service.name, deployment.digest, url=deployment.url, probe=deployment.probe)
+        external = Unit(
+            name,
+            "external",
+            service.name,
+            deployment.digest,
+            url=deployment.url,
+            probe=deployment.probe,
+            ca_file=deployment.ca_file,
+        )
         return (external,)
     return tuple(
         Unit(
@@ -74,10 +82,11 @@ def replicas_of(ports: Ports, service: str, digest: str) -> tuple[UnitStatus, ..
 
 def arm_of(ports: Ports, service: str, digest: str) -> Arm:
     """The arm of a digest. DependencyDown where no replica is ready."""
-    urls = tuple(s.url for s in replicas_of(ports, service, digest) if s.state == "ready")
+    units = [unit for unit in ports.runtime.units(service) if unit.digest == digest]
+    urls = tuple(s.url for s in (ports.runtime.status(unit.name) for unit in units) if s.state == "ready")
     if not urls:
         raise DependencyDown(f"no replica of {digest[:19]} is ready", code="E_NOT_READY", field=service)
-    return Arm(digest, urls)
+    return Arm(digest, urls, units[0].ca_file)
 
 
 def down_reason(ports: Ports, service: str, digest: str) -> str:

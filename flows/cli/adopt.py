@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +17,12 @@ def add_to(app: typer.Typer) -> None:
 
 def adopt(
     service: Annotated[str, typer.Argument(metavar="SERVICE", help="A new service; for OIP, the model's name.")],
-    url: Annotated[str, typer.Argument(metavar="URL", help="http://HOST:PORT of the endpoint.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="http://HOST:PORT or https://HOST:PORT of the endpoint.")],
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A host that is not this machine and may be adopted.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option("--ca-file", help="Authorities (PEM) of an https:// endpoint; else the machine's.")
     ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The gateway's; 0 chooses one.")] = 0,
     as_json: AsJson = False,
@@ -31,7 +35,7 @@ def adopt(
     from flows.up import start_up
     from pipelines.adoption import find_endpoint
 
-    endpoint = find_endpoint(service, url, tuple(allow_host or ()))
+    endpoint = find_endpoint(service, url, tuple(allow_host or ()), str(ca_file.absolute()) if ca_file else "")
     home, ports = open_ports()
     adopted = record_adoption(ports, service, endpoint, port)
     start_up(home)

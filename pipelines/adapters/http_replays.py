@@ -19,6 +19,7 @@ from pipelines.errors import DependencyDown
 from pipelines.replay_port import ReplayQuery
 from pipelines.serving.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests
 from pipelines.serving.split import Arm
+from pipelines.serving.trust import trust
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
 OF_ONE_ANSWER = frozenset({"model_version", "id", "created", "model", "system_fingerprint"})
@@ -50,7 +51,11 @@ class HttpReplays:
         """Both arms' answers, compared."""
         with _readable(query.service):
             kept = recorded_requests(self._record_of(query.service), query.numbers)
-        with httpx.Client(timeout=query.timeout_s, trust_env=False, follow_redirects=False) as client:
+        try:
+            verify = trust(query.stable.ca_file)
+        except OSError as error:
+            raise DependencyDown(f"{query.stable.ca_file}: {error}", code="E_CA", field=query.service) from None
+        with httpx.Client(verify=verify, timeout=query.timeout_s, trust_env=False, follow_redirects=False) as client:
             turns = list(enumerate(kept[n] for n in query.numbers if n in kept))
             with ThreadPoolExecutor(query.concurrency, "replay") as pool:
                 return tuple(pool.map(lambda turn: _pair(client, query, *turn), turns))

@@ -50,7 +50,7 @@ class ProcessRuntime:
         if unit is None:
             return UnitStatus()
         if unit.kind == "external":
-            answers = is_endpoint_ready(unit.url, unit.probe)
+            answers = is_endpoint_ready(unit.url, unit.probe, unit.ca_file)
             return UnitStatus(
                 "ready" if answers else "failed", unit.url, reason="" if answers else "it does not answer"
             )

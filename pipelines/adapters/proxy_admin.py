@@ -48,7 +48,7 @@ class _Admin:
         try:
             raw = await request.json()
             fence, n = raw["expected"]
-            wanted, expected = TrafficSplit.from_dict(raw), (int(fence), int(n))
+            wanted, expected = _plain(TrafficSplit.from_dict(raw)), (int(fence), int(n))
         except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
             return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
         try:
@@ -78,6 +78,14 @@ class _Admin:
         """The proxy's own Prometheus page."""
         body = await asyncio.to_thread(self._keeper.metrics)
         return web.Response(body=body, content_type="text/plain")
+
+
+def _plain(split: TrafficSplit) -> TrafficSplit:
+    """A split without TLS to an arm, which the proxy was not told to speak: it would send users' requests in clear."""
+    arms = [arm for arm in (split.stable, split.canary) if arm]
+    if any(url.startswith("https:") for arm in arms for url in arm.urls):
+        raise ValueError("only Shipway's own gateway speaks TLS to an arm")
+    return split
 
 
 @web.middleware

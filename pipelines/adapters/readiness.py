@@ -1,15 +1,17 @@
 """Does a unit answer that it is ready?
 
 Probes are asked several times a second, so they are the plainest HTTP there is: a new connection each (one that was
-kept alive over a restart would accuse a healthy server), no proxy, no TLS set-up.
+kept alive over a restart would accuse a healthy server), no proxy, and TLS for adopted endpoints only.
 """
 
 from __future__ import annotations
 
 import socket
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from pipelines.serving.trust import trust
 
 PROBE_TIMEOUT_S = 2.0
 MOST_BYTES = 1024 * 1024
@@ -34,9 +36,9 @@ def is_server_ready(port: int, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
     return _is_ok(HTTPConnection("127.0.0.1", port, timeout=timeout_s), "/v2/health/ready")
 
 
-def is_endpoint_ready(url: str, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+def is_endpoint_ready(url: str, path: str, ca_file: str = "") -> bool:
     """Whether an adopted endpoint answers at the path that was found to tell; a redirect is no answer."""
-    return 200 <= answer_of(url, path, timeout_s)[0] < 300
+    return 200 <= answer_of(url, path, ca_file)[0] < 300
 
 
 def is_gateway_ready(admin_socket: Path, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
@@ -44,10 +46,17 @@ def is_gateway_ready(admin_socket: Path, timeout_s: float = PROBE_TIMEOUT_S) -> 
     return _is_ok(UnixConnection(admin_socket, timeout_s), "/health")
 
 
-def answer_of(url: str, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, bytes]:
+def answer_of(url: str, path: str, ca_file: str = "") -> tuple[int, bytes]:
     """What is answered at a path: the status and the beginning of the body; 0 where nothing is."""
     parts = urlsplit(url)
-    return _answer(HTTPConnection(str(parts.hostname), parts.port or 80, timeout=timeout_s), path)
+    host = str(parts.hostname)
+    if parts.scheme != "https":
+        return _answer(HTTPConnection(host, parts.port or 80, timeout=PROBE_TIMEOUT_S), path)
+    try:
+        context = trust(ca_file)
+    except OSError:
+        return 0, b""
+    return _answer(HTTPSConnection(host, parts.port, timeout=PROBE_TIMEOUT_S, context=context), path)
 
 
 def _is_ok(connection: HTTPConnection, path: str) -> bool:

@@ -158,7 +158,7 @@ class Exchange:
         self.digest = arm.digest
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user)
         self._due_s = monotonic() + proxy.timeout_s
-        replica = proxy.replicas.pick(arm.urls, self._tried)
+        replica = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file)
         self._tried.append(replica)
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (request.method, request.target, replica.authority, self._lines)
         self._call = Call(replica, self, head, request.body, is_head=request.method == b"HEAD")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
+import ssl
 from collections.abc import Collection, Iterator, Sequence
 from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipelines.serving.http1_upstream import Answer, UpstreamConnection
+from pipelines.serving.trust import trust
 
 CONNECT_S = 2.0
 KEPT_S = 30.0
@@ -140,9 +142,11 @@ class Call:
 class Replica:
     """One address of an arm: its open connections, how many calls it has, and how it was lately."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: str = "") -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "", parts.port or 80
+        self._is_tls, self._ca_file = parts.scheme == "https", ca_file
+        self._trust: ssl.SSLContext | None = None
         self.authority = parts.netloc.encode()
         self.outstanding = 0
         self._kept: list[UpstreamConnection] = []
@@ -168,7 +172,9 @@ class Replica:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_S):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(self), self.host, self.port)
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self), self.host, self.port, ssl=self._trusted()
+                )
         except OSError as error:
             if error.errno in OURS:
                 call.unable()
@@ -176,6 +182,12 @@ class Replica:
             call.broke(f"no connection: {error or type(error).__name__}", had_bytes=False)
         else:
             call.use(connection)
+
+    def _trusted(self) -> ssl.SSLContext | None:
+        """What checks who answers; None for plain HTTP. OSError where its authorities cannot be read."""
+        if self._is_tls and self._trust is None:
+            self._trust = trust(self._ca_file)
+        return self._trust
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """A connection can be used again."""
@@ -221,19 +233,19 @@ class Replicas:
     def __iter__(self) -> Iterator[Replica]:
         return iter(self._by_url.values())
 
-    def pick(self, urls: Sequence[str], tried: Collection[Replica] = ()) -> Replica:
+    def pick(self, urls: Sequence[str], tried: Collection[Replica] = (), ca_file: str = "") -> Replica:
         """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
         if len(urls) == 1:
-            return self._of(urls[0])
+            return self._of(urls[0], ca_file)
         first = next(self._turn) % len(urls)
-        replicas = [self._of(url) for url in (*urls[first:], *urls[:first])]
+        replicas = [self._of(url, ca_file) for url in (*urls[first:], *urls[:first])]
         now_s = monotonic()
         return min(replicas, key=lambda r: (r in tried, r.is_away(now_s), r.outstanding))
 
-    def _of(self, url: str) -> Replica:
+    def _of(self, url: str, ca_file: str) -> Replica:
         replica = self._by_url.get(url)
         if replica is None:
-            replica = self._by_url[url] = Replica(url)
+            replica = self._by_url[url] = Replica(url, ca_file)
         return replica
 
     def tidy(self, wanted: Collection[str], now_s: float) -> None:

@@ -23,19 +23,22 @@ class Arm:
 
     digest: str
     urls: tuple[str, ...]
+    ca_file: str = ""
+    """The authorities that an `https://` arm is checked by; "" for the machine's own."""
 
     def as_dict(self) -> dict[str, Any]:
         """`url` is the first replica; `urls` names them all."""
-        return {"digest": self.digest, "url": self.urls[0], "urls": list(self.urls)}
+        trusted = {"ca_file": self.ca_file} if self.ca_file else {}
+        return {"digest": self.digest, "url": self.urls[0], "urls": list(self.urls), **trusted}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Arm:
         """The arm of a wire form, which has `url`, `urls` or both."""
         digest, urls = str(raw["digest"]), tuple(str(u) for u in raw.get("urls") or [raw["url"]])
-        places = ("http://",) if digest.startswith(ADOPTED) else ("http://127.0.0.1:", "http://[::1]:")
+        places = ("http://", "https://") if digest.startswith(ADOPTED) else ("http://127.0.0.1:", "http://[::1]:")
         if not all(u.startswith(places) for u in urls):
             raise ValueError(f"an arm's address must be on loopback: {urls}")
-        return cls(digest, urls)
+        return cls(digest, urls, str(raw.get("ca_file", "")))
 
 
 @dataclass(frozen=True)

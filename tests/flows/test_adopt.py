@@ -6,6 +6,7 @@ import json
 
 import httpx
 import pytest
+import trustme
 
 from flows.wiring import wire
 from pipelines.home import Home
@@ -55,6 +56,25 @@ def test_mlflow_models_serve_is_adopted(tmp_path):
             world.run("down")
         assert process.poll() is None
         assert httpx.get(f"{url}/ping", trust_env=False).status_code == 200
+
+
+def test_an_endpoint_over_tls_is_adopted(tmp_path):
+    """By an authority of its own; the gateway and `up` check it, too."""
+    home = Home.open(tmp_path / "home")
+    (home.root / "release.yaml").write_text(SPEC)
+    world, authority = World(home, wire(home), home.root / "release.yaml"), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    with endpoint("mlflow", str(tmp_path / "server.pem")) as (url, _):
+        try:
+            refused = world.run("adopt", "tiny", url, "--json")
+            assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (2, "E_TLS")
+            adopted = world.run("adopt", "tiny", url, "--ca-file", str(tmp_path / "ca.pem"), "--json")
+            assert adopted.returncode == 0, adopted.stderr
+            answer = httpx.post(f"{world.url}/invocations", json={"inputs": [1]}, trust_env=False)
+            assert (answer.status_code, answer.json()) == (200, {"predictions": []})
+        finally:
+            world.run("down")
 
 
 def _adopt_release_and_go_back(world: World, url: str) -> None:

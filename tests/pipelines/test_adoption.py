@@ -25,12 +25,12 @@ SCRIPT = Path(__file__).parent / "foreign_endpoint.py"
 
 
 @contextmanager
-def endpoint(protocol: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def endpoint(protocol: str, pem: str = "") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A running endpoint and its process."""
     import socket
 
     port = free_port()
-    process = subprocess.Popen([sys.executable, str(SCRIPT), str(port), protocol])
+    process = subprocess.Popen([sys.executable, str(SCRIPT), str(port), protocol, *([pem] if pem else [])])
 
     def listens() -> bool:
         with socket.socket() as probe:
@@ -38,7 +38,7 @@ def endpoint(protocol: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
     try:
         until(listens, 30)
-        yield f"http://127.0.0.1:{port}", process
+        yield f"{'https' if pem else 'http'}://127.0.0.1:{port}", process
     finally:
         process.kill()
         process.wait()
@@ -49,7 +49,9 @@ def endpoint(protocol: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     [
         "file:///etc/passwd",
         "gopher://127.0.0.1:70",
-        "https://127.0.0.1:8443",
+        "https://10.0.0.7:8443",
+        "https://user:secret@127.0.0.1:8443",
+        "https://",
         "127.0.0.1:5000",
         "http://",
         "http://169.254.169.254",
@@ -79,6 +81,8 @@ def test_a_declared_host_is_pinned_to_its_address():
     assert checked_url("http://10.0.0.7:8000/", ["10.0.0.7"]) == "http://10.0.0.7:8000"
     assert checked_url("http://localhost:8000") == "http://127.0.0.1:8000"
     assert checked_url("http://[::1]:8000") == "http://[::1]:8000"
+    assert checked_url("https://Localhost:08443") == "https://localhost:8443"
+    assert checked_url("https://[::1]") == "https://[::1]:443"
     with pytest.raises(BadInput):
         checked_url("http://169.254.169.254", ["169.254.169.254"])
 

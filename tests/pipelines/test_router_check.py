@@ -7,8 +7,8 @@ import pytest
 from pipelines.errors import BadInput
 from pipelines.home import Home
 from pipelines.ports import Unit
-from pipelines.router_check import check_router
-from pipelines.service import Service
+from pipelines.router_check import check_router, check_spoken
+from pipelines.service import Deployment, Service
 from pipelines.spec_file import parse_spec
 from pipelines.unit_process import unit_command
 from pipelines.units import wanted_units
@@ -38,6 +38,7 @@ rollout:
         ("serve: {", "serve: {drain_s: 1m, ", "serve.drain_s"),
         ("serve: {", "serve: {convicted_streams: cut, ", "serve.convicted_streams"),
         ("rollout:\n", "rollout:\n  shadow: {}\n", "rollout.shadow"),
+        ("rollout:\n", "rollout:\n  assign: {by: header, name: x-user}\n", "rollout.assign"),
         ("rollout:\n", "rollout:\n  slices: [x-lang]\n", "rollout.slices"),
     ],
 )
@@ -60,6 +61,16 @@ def test_a_program_that_is_missing_is_named(router, monkeypatch):
 def test_shipways_own_gateway_answers_everything():
     """No gate is refused."""
     check_router(parse_spec(SPEC.replace("ROUTER", "shipway").replace("latency: null, drift: null", "quality: {}")))
+
+
+@pytest.mark.parametrize("kept", ["stable", "previous"])
+def test_only_shipways_own_gateway_speaks_tls(kept):
+    """An adopted https:// endpoint would be sent users' requests in clear, also on the way back."""
+    adopted = Deployment("external:1", "", "", 0, "adopted", url="https://127.0.0.1:8443")
+    check_spoken(Service("s", **{kept: adopted}), "shipway")
+    with pytest.raises(BadInput) as caught:
+        check_spoken(Service("s", **{kept: adopted}), "haproxy")
+    assert (caught.value.code, caught.value.field) == ("E_ROUTER", "serve.router")
 
 
 def test_a_router_that_nobody_knows_is_refused():
