@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
+from pipelines.adapters.shared_door import shared_door
 from pipelines.ports import Unit
 from pipelines.serving.door import DOOR_VARIABLE
 
@@ -20,11 +21,19 @@ class Doors:
     """The open doors of one supervisor, by unit name."""
 
     _open: dict[str, socket.socket] = field(default_factory=dict)
+    _kinds: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
-    def open(self, unit: Unit) -> socket.socket:
-        """The unit's door. OSError where its port belongs to somebody else."""
+    def open(self, unit: Unit) -> socket.socket | None:
+        """The unit's door; None where it can have none. OSError where its port belongs to somebody else."""
+        # Envoy takes no socket from anybody: it opens its port itself, beside the door.
+        kind = unit.port, unit.router == "envoy"
+        if unit.name in self._open and self._kinds[unit.name] != kind:
+            self.close(unit.name)
         if unit.name not in self._open:
-            self._open[unit.name] = _listening(unit.port)
+            door = shared_door(unit.port) if unit.router == "envoy" else _listening(unit.port)
+            if door is None:
+                return None
+            self._open[unit.name], self._kinds[unit.name] = door, kind
         return self._open[unit.name]
 
     def close(self, name: str) -> None:

@@ -79,6 +79,8 @@ class Supervisor:
         todo = plan(wanted, self._seen, now)
         for name in todo.forget:
             self._forget(name)
+            if name not in wanted:  # callers of one that has changed wait for the next process
+                self._doors.close(name)
         for name in todo.stop:
             terminate(self._seen[name].observed)
             self._seen[name] = replace(self._seen[name], stopping_since_s=now.mono_s)
@@ -200,7 +202,7 @@ class Supervisor:
 
         A container that lost its keeper still has its port; the engine refuses one that is somebody else's.
         """
-        if unit.kind == "gateway" and unit.router != "envoy":  # which opens its own port, too
+        if unit.kind == "gateway":
             return self._doors.open(unit)
         if not unit.image and is_port_taken(unit.port):
             raise OSError(errno.EADDRINUSE, "taken")
@@ -228,7 +230,6 @@ class Supervisor:
             self._unwritten.discard(name)
 
     def _forget(self, name: str) -> None:
-        self._doors.close(name)
         seen = self._seen.pop(name, None)
         if seen is not None and seen.observed.unit.image and name in self._unclean:
             self._removals[name] = remove_container(self.home, seen.observed.unit, self.environ)

@@ -25,12 +25,12 @@ _MANY = 8192
 """Envoy's own limits (1024) would refuse before a server is full."""
 
 
-def bootstrap(admin: Path, routes: Path, clusters: Path, port: int) -> dict[str, Any]:
-    """What does not change while it runs."""
+def bootstrap(admin: Path, routes: Path, clusters: Path, port: int, *, is_shared: bool) -> dict[str, Any]:
+    """What does not change while it runs. A port that is not shared is refused where another process has it."""
     return {
         "node": {"id": "shipway", "cluster": "shipway"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "static_resources": {"listeners": [_listener(routes, port)]},
+        "static_resources": {"listeners": [_listener(routes, port, is_shared=is_shared)]},
         "dynamic_resources": {"cds_config": _file(clusters)},
         "overload_manager": {
             "resource_monitors": [
@@ -47,7 +47,7 @@ def bootstrap(admin: Path, routes: Path, clusters: Path, port: int) -> dict[str,
     }
 
 
-def _listener(routes: Path, port: int) -> dict[str, Any]:
+def _listener(routes: Path, port: int, *, is_shared: bool) -> dict[str, Any]:
     manager = {
         "@type": f"{_HTTP}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": USERS,
@@ -65,7 +65,7 @@ def _listener(routes: Path, port: int) -> dict[str, Any]:
     }
     return {
         "name": USERS,
-        "enable_reuse_port": False,  # a port that another process has is refused, not shared
+        "enable_reuse_port": is_shared,
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}

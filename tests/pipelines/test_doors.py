@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -18,14 +19,16 @@ from pipelines.home import Home
 from pipelines.ports import Unit
 from pipelines.supervise import Supervisor
 from pipelines.units import gateway_name
+from tests.adapters.proxy_bench import free_port, need
 from tests.pipelines.tiny_server import now, until
 
 KILLS = 4
+CALLERS = 3
 
 
-def call(url: str, found: Counter[str], stopped: threading.Event) -> None:
-    """Ask again and again, over one connection while it lasts."""
-    with httpx.Client(trust_env=False, timeout=20) as client:
+def call(url: str, found: Counter[str], stopped: threading.Event, *, is_kept: bool) -> None:
+    """Ask again and again, over one connection while it lasts, or each time over a new one."""
+    with httpx.Client(trust_env=False, timeout=20, headers={} if is_kept else {"connection": "close"}) as client:
         while not stopped.is_set():
             try:
                 found[str(client.get(url).status_code)] += 1
@@ -34,12 +37,20 @@ def call(url: str, found: Counter[str], stopped: threading.Event) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("number", "lost"), [(signal.SIGKILL, KILLS), (signal.SIGTERM, 0)])
-def test_a_gateway_that_starts_again_refuses_nobody(tmp_path: Path, number: signal.Signals, lost: int):
-    """Callers wait for the next process: a kill loses at most the answers in flight, an orderly end loses none."""
+@pytest.mark.parametrize("router", ["shipway", "haproxy", "envoy"])
+@pytest.mark.parametrize(("number", "lost"), [(signal.SIGKILL, KILLS * CALLERS), (signal.SIGTERM, 0), (None, 0)])
+def test_a_gateway_that_starts_again_refuses_nobody(
+    tmp_path: Path, router: str, number: signal.Signals | None, lost: int
+):
+    """Callers wait for the next process: a kill loses at most the answers in flight.
+
+    An orderly end loses none, and neither does a change of what it is told (None).
+    """
+    if router != "shipway":
+        need(router)
     home = Home.open(tmp_path / "home")
     runtime, supervisor = ProcessRuntime(home), Supervisor(home)
-    unit = Unit(gateway_name("s"), "gateway", "s")
+    unit = Unit(gateway_name("s"), "gateway", "s", router=router)
     runtime.ensure(unit)
 
     def is_ready(pids: set[int | None]) -> bool:
@@ -49,21 +60,42 @@ def test_a_gateway_that_starts_again_refuses_nobody(tmp_path: Path, number: sign
     found, stopped, pids = Counter(), threading.Event(), set()
     try:
         assert until(lambda: is_ready(pids), lambda: supervisor.step(now()))
-        caller = threading.Thread(target=call, args=(runtime.status(unit.name).url, found, stopped))
-        caller.start()
-        for _ in range(KILLS):
+        url = runtime.status(unit.name).url
+        callers = [
+            threading.Thread(target=call, args=(url, found, stopped), kwargs={"is_kept": n == 0})
+            for n in range(CALLERS)
+        ]
+        for caller in callers:
+            caller.start()
+        for turn in range(KILLS):
             before = found["503"]
             assert until(lambda before=before: found["503"] > before + 5, lambda: supervisor.step(now()))
             pids.add(runtime.status(unit.name).pid)
-            os.kill(runtime.status(unit.name).pid, number)
+            if number is None:
+                runtime.ensure(replace(unit, timeout_s=20.0 + turn))
+            else:
+                os.kill(runtime.status(unit.name).pid, number)
             assert until(lambda: is_ready(pids), lambda: supervisor.step(now()))
         stopped.set()
-        caller.join()
+        for caller in callers:
+            caller.join()
     finally:
         stopped.set()
         supervisor.stop_all()
     assert found["ConnectError"] == 0, found
     assert sum(found.values()) - found["503"] <= lost, found
+
+
+def test_a_door_fits_its_unit():
+    """Another port, or a proxy that listens beside it, needs another door; what else changes needs none."""
+    doors, port = Doors(), free_port()
+    unit = Unit("s-gateway", "gateway", "s", port=port)
+    door = doors.open(unit)
+    assert doors.open(replace(unit, timeout_s=1.0, router="haproxy")) is door
+    beside = doors.open(replace(unit, router="envoy"))
+    assert (beside is door, beside.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)) == (False, 1)
+    assert doors.open(replace(unit, port=(other := free_port()))).getsockname()[1] == other
+    doors.close_all()
 
 
 def test_a_closed_door_refuses():
