@@ -35,6 +35,7 @@ defaults
     retries 3
     option redispatch 1
     option idle-close-on-response
+    option http-buffer-request
     retry-on conn-failure empty-response junk-response
 {errors}
 frontend users

@@ -7,12 +7,14 @@ import stat
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 
 import httpx
 import pytest
 
 from pipelines.serving.split import Arm
 from tests.adapters.proxy_bench import free_port, proxy_bench, until
+from tests.serving.test_trace_context import Traced
 
 pytestmark = pytest.mark.integration
 
@@ -79,6 +81,17 @@ def test_stable_saves_a_request_that_the_canary_failed_and_the_canary_is_blamed(
     assert bench.send(20) == Counter({"one stable": 20})
     assert time.monotonic() - began_s < 10
     until(lambda: bench.counted((1, 1))["canary"] == (20, 20))
+
+
+def test_a_post_is_saved_whose_body_comes_after_its_head(bench):
+    """As most clients send it; the canary hangs up when it has heard everything."""
+    stable, _ = bench.upstream("one")
+    with closing(Traced(is_broken=True)) as canary:
+        bench.put(stable, canary.arm, 100, 60)
+        for _ in range(3):
+            answer = httpx.post(f"http://127.0.0.1:{bench.port}/", content=b"x" * 1000, trust_env=False, timeout=10)
+            assert (answer.status_code, answer.headers["x-shipway-arm"]) == (200, "stable")
+    until(lambda: bench.counted((1, 1))["canary"] == (3, 3))
 
 
 def test_a_canary_that_hangs_is_an_error_in_its_own_interval(bench):
