@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
+from pipelines.serving.alike import TOLERANCE
 from pipelines.serving.shadow import Shadowing
 from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec_replay import RecordSpec, ReplaySpec
@@ -123,10 +124,13 @@ class ShadowSpec(Part):
 
     pct: Annotated[Number, Field(gt=0, le=100)] = 10.0
     max_in_flight: Annotated[int, Field(ge=1, le=1024, description="at one time, of each gateway process")] = 16
+    tolerance: Annotated[
+        Number, Field(ge=0, lt=1, description="numbers and embeddings within this part of their length are the same")
+    ] = TOLERANCE
 
     def shadowing(self) -> Shadowing:
         """The same for the gateway."""
-        return Shadowing(self.pct, self.max_in_flight)
+        return Shadowing(self.pct, self.max_in_flight, self.tolerance)
 
 
 class RolloutSpec(Part):

@@ -1,7 +1,8 @@
 """Which arm does a request belong to: by chance, by who asks, or because a smoke test says so?
 
 By chance is the default. With a rule a user stays at his arm: his header or cookie gives him a place in [0, 1), salted
-by the canary, and the canary has the places below its share. So whoever is in the canary at 5 % is in it at 25 %.
+by the release, and the canary has the places below its share. So whoever is in the canary at 5 % is in it at 25 %, and
+other users meet the next release first.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Assignment:
         if user is None or split.canary is None:
             place, half = self._chance(), self._chance()
         else:
-            user, place, half = _places(user, split.canary.digest)
+            user, place, half = _places(user, f"{split.reason} {split.canary.digest}")
         arm = "canary" if split.canary is not None and place * 100 < split.canary_pct else "stable"
         return Assigned(arm, half < 0.5, user)
 

@@ -19,7 +19,7 @@ from pipelines.serving.labels import Labels
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.replicas import Call, Replica, Replicas
-from pipelines.serving.shadow import CLASS, Mirrored, Shadow
+from pipelines.serving.shadow import Mirrored, Shadow
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users
@@ -172,7 +172,7 @@ class Exchange:
         if self._attempt.ticket is not None and answer.status == 200:
             self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
         if self._mirrored is not None:
-            self._mirrored.stable_answered(answer.status, answer.named.get(CLASS))
+            self._mirrored.stable.began(answer)
         if is_event_stream(answer.named):
             self._attempt.events = Events()
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
@@ -199,13 +199,15 @@ class Exchange:
         self._heard_s = monotonic()
         if self._attempt.events is not None:
             self._attempt.events.heard(data, self._attempt.arm_s())
+        if self._mirrored is not None:
+            self._mirrored.stable.piece(data)
         self._client.send(data)
 
     def answer_ended(self) -> None:
         """The answer is whole."""
         assert self._answer is not None  # noqa: S101  its head came before
         self._attempt.ended(self._answer.status)
-        self._over()
+        self._over(is_whole=True)
         self._client.end_answer()
 
     def answer_failed(self, reason: str) -> None:  # noqa: ARG002  the judge counts, and the arm's log says why
@@ -303,11 +305,11 @@ class Exchange:
         else:
             self._client.abort()
 
-    def _over(self) -> None:
+    def _over(self, *, is_whole: bool = False) -> None:
         self._proxy.open.discard(self)
         self._proxy.load.in_flight -= 1
         if self._mirrored is not None:
-            self._mirrored.stable_over()
+            self._mirrored.stable_over(is_whole=is_whole)
 
 
 def _asked_lines(request: Request, request_id: bytes) -> bytes:
