@@ -1,12 +1,13 @@
 """Which listening sockets outlive the gateways behind them?
 
-The supervisor opens a gateway's port and lends it to the process. While a killed gateway is started again its callers
-wait at the open door for a moment; nobody is refused.
+The supervisor opens a gateway's port and lends it to the process. While a killed gateway is started again, or one with
+other settings takes its place, callers wait at the open door for a moment; nobody is refused.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pipelines.ports import Unit
@@ -20,6 +21,11 @@ class Doors:
     """The open doors of one supervisor, by unit name."""
 
     _open: dict[str, socket.socket] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Collection[str]:
+        """Whose doors are open."""
+        return self._open.keys()
 
     def open(self, unit: Unit) -> socket.socket:
         """The unit's door. OSError where its port belongs to somebody else."""
