@@ -19,7 +19,18 @@ from pipelines.serving.alike import TOLERANCE
 from pipelines.serving.shadow import Shadowing
 from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec_replay import RecordSpec, ReplaySpec
-from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
+from pipelines.spec_values import (
+    Attributes,
+    ImageRef,
+    MetricName,
+    ModelUri,
+    Name,
+    Number,
+    Part,
+    RequestPath,
+    Seconds,
+    SpecProblem,
+)
 
 
 class EvaluateSpec(Part):
@@ -82,6 +93,13 @@ class ServeSpec(Part):
             description="whether streams of a canary that is sent home go on for drain_s, or end with an error event"
         ),
     ] = "finish"
+    idempotent: Annotated[
+        tuple[RequestPath, ...],
+        Field(
+            max_length=64,
+            description="paths, * for any characters, whose requests may be asked twice; those of inference may anyway",
+        ),
+    ] = ()
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )

@@ -58,6 +58,8 @@ class Serving:
     """Whether the streams of such a canary end at once instead."""
     shadowing: Shadowing | None = None
     """Which requests of stable's the canary is asked, too."""
+    idempotent: tuple[str, ...] = ()
+    """Paths whose requests may be asked twice, besides those of inference."""
 
 
 class DataPlane(SplitKeeper):

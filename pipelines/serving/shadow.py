@@ -15,7 +15,7 @@ from typing import Any
 from pipelines.serving.alike import TOLERANCE, Said, agreement
 from pipelines.serving.http1_request import Request
 from pipelines.serving.http1_upstream import Answer
-from pipelines.serving.recorder import INFERENCE
+from pipelines.serving.repeats import is_inference
 from pipelines.serving.replicas import Call, Replicas
 from pipelines.serving.split import Arm
 from pipelines.serving.streams import is_event_stream
@@ -57,7 +57,7 @@ class Shadow:
 
     def mirror(self, request: Request, lines: bytes, canary: Arm) -> Mirrored | None:
         """Ask the canary what stable was just asked; None where it is not in the sample, or one too many."""
-        if self._random() * 100 >= self._shadowing.pct or not _is_inference(request):
+        if self._random() * 100 >= self._shadowing.pct or not is_inference(request.method, request.target):
             return None
         if len(self.asked) >= self._shadowing.max_in_flight:
             self.count("skipped", "", 0.0)
@@ -175,8 +175,3 @@ class Mirrored:
             mine, shadow = self._canary_said, self._shadow
             compared = agreement(self._stable_said, mine, shadow.tolerance) if mine is not None else ""
             shadow.count(self._outcome, compared, self._took_ms)
-
-
-def _is_inference(request: Request) -> bool:
-    path = request.target.partition(b"?")[0].decode(errors="replace")
-    return request.method == b"POST" and INFERENCE.fullmatch(path) is not None

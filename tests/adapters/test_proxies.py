@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socketserver
 import stat
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -65,6 +68,25 @@ def test_errors_are_counted_against_the_arm_that_made_them(bench):
     assert bench.counted((1, 1))["stable"] == (sent["one stable"], 0)
 
 
+PATHS = ("/invocations", "/v1/embeddings", "/pay")
+
+
+@contextmanager
+def hanging_up() -> Iterator[str]:
+    """A server that hears each request, and closes without a word."""
+
+    class Deaf(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            heard = b""
+            while not heard.endswith(b"\r\n\r\nx"):
+                heard += self.request.recv(65536)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Deaf) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize("kind", ["refused", "garbage"])
 def test_stable_saves_a_request_that_the_canary_failed_and_the_canary_is_blamed(bench, kind):
     """Nobody listens, or what comes is not HTTP: the user gets stable's answer, and the first attempt is an error."""
@@ -79,6 +101,17 @@ def test_stable_saves_a_request_that_the_canary_failed_and_the_canary_is_blamed(
     assert bench.send(20) == Counter({"one stable": 20})
     assert time.monotonic() - began_s < 10
     until(lambda: bench.counted((1, 1))["canary"] == (20, 20))
+
+
+def test_only_what_may_be_asked_twice_is(bench):
+    """A canary that hears a request and hangs up: a question to a model is saved, an unknown POST is not."""
+    stable, _ = bench.upstream("one")
+    with hanging_up() as url:
+        bench.put(stable, Arm("sha256:deaf", (url,)), 100, 60)
+        here = f"http://127.0.0.1:{bench.port}"
+        answers = {path: httpx.post(here + path, content=b"x", trust_env=False) for path in PATHS}
+    assert [answers[path].status_code for path in PATHS[:2]] == [200, 200]
+    assert answers["/pay"].status_code in {502, 503}
 
 
 def test_a_canary_that_hangs_is_an_error_in_its_own_interval(bench):
