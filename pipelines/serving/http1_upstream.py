@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol, cast
 
 import httptools
@@ -34,25 +35,27 @@ class Answer:
     """The same by name, the last of each."""
     length: int | None
     ends_by_close: bool
-    is_here: bool = False
-    """Whether all of it came at once: what follows its head is told in the same breath."""
+    begun: bytes = b""
+    """What came of its body together with the head."""
+    is_whole: bool = False
+    """Whether nothing more will come: most answers come at once, and are told in one breath."""
 
 
 class Caller(Protocol):
-    """Who waits for an answer at a connection."""
+    """Who waits for an answer at a connection. `now_s` is when the bytes came, in monotonic seconds."""
 
     @property
     def is_head(self) -> bool:
         """Whether the answer has no body whatever it says (HEAD)."""
 
-    def began(self, answer: Answer) -> None:
-        """The head has come."""
+    def began(self, answer: Answer, now_s: float) -> None:
+        """The head has come, perhaps with all the rest; then there is no more to be told."""
 
-    def piece(self, data: bytes) -> None:
-        """Some of the body."""
+    def piece(self, data: bytes, now_s: float) -> None:
+        """Some more of the body."""
 
-    def ended(self) -> None:
-        """The answer is whole."""
+    def ended(self, now_s: float) -> None:
+        """An answer that was not whole is whole now."""
 
     def broke(self, reason: str, *, had_bytes: bool) -> None:
         """No (more) answer will come."""
@@ -61,7 +64,7 @@ class Caller(Protocol):
 class Owner(Protocol):
     """Who keeps connections that nobody uses."""
 
-    def give_back(self, connection: UpstreamConnection) -> None:
+    def give_back(self, connection: UpstreamConnection, now_s: float) -> None:
         """It can be used again."""
 
     def lost(self, connection: UpstreamConnection) -> None:
@@ -84,7 +87,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: Headers = []
         self._head_bytes = 0
         self._pieces: list[bytes] = []
-        self._had_bytes = self._is_told = self._is_whole = self._is_spoilt = False
+        self._is_told = self._is_whole = self._is_spoilt = False
 
     @property
     def is_open(self) -> bool:
@@ -125,10 +128,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._caller is None:
             self.drop()
             return
-        self._had_bytes = True
+        now_s, reason = monotonic(), ""
         if self._answer is None:
             self._head_bytes += len(data)
-        reason = ""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -138,17 +140,15 @@ class UpstreamConnection(asyncio.Protocol):
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
         if self._answer is None and self._head_bytes > MOST_HEAD_BYTES:
             reason = "a longer head than is passed on"
-        self._tell()
+        self._tell(now_s, is_whole=self._is_whole and not reason)
         if reason:
             self._break(reason)
-        elif self._is_whole:
-            self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; an answer that ends with its connection is whole now, any other is not."""
         self._owner.lost(self)
         if exc is None and self._answer is not None and self._answer.ends_by_close:
-            self._finish()
+            self._tell(monotonic(), is_whole=True)
         else:
             self._break(f"the connection was closed{f': {exc}' if exc else ''}")
         self._transport = None
@@ -198,23 +198,31 @@ class UpstreamConnection(asyncio.Protocol):
 
     # What the caller is told.
 
-    def _tell(self) -> None:
-        if self._caller is not None and self._answer is not None and not self._is_told:
-            self._is_told, self._answer.is_here = True, self._is_whole
-            self._caller.began(self._answer)
-        if self._caller is not None and self._pieces:
-            pieces, self._pieces = self._pieces, []
-            self._caller.piece(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    def _finish(self) -> None:
-        caller, self._caller = self._caller, None
-        if caller is None:
+    def _tell(self, now_s: float, *, is_whole: bool) -> None:
+        """Say what is new. The connection is free before its caller hears of the end: he may ask the next thing."""
+        caller, answer = self._caller, self._answer
+        if caller is None or answer is None:
             return
+        body = b"".join(self._pieces)  # which copies nothing where there is one
+        self._pieces.clear()
+        if not self._is_told:
+            self._is_told, answer.begun, answer.is_whole = True, body, is_whole
+            if is_whole:
+                self._release(now_s)
+            caller.began(answer, now_s)
+            return
+        if body:
+            caller.piece(body, now_s)
+        if is_whole and self._caller is not None:
+            self._release(now_s)
+            caller.ended(now_s)
+
+    def _release(self, now_s: float) -> None:
+        self._caller = None
         if self._is_spoilt or not self.is_open or self._is_still_sending():
             self.drop()
         else:
-            self._owner.give_back(self)
-        caller.ended()
+            self._owner.give_back(self, now_s)
 
     def _is_still_sending(self) -> bool:
         """Whether the arm answered before it had heard everything."""
@@ -224,7 +232,7 @@ class UpstreamConnection(asyncio.Protocol):
         caller, self._caller = self._caller, None
         self.drop()
         if caller is not None:
-            caller.broke(reason, had_bytes=self._had_bytes)
+            caller.broke(reason, had_bytes=self._head_bytes > 0)
 
 
 def _coding(headers: Headers) -> bytes:

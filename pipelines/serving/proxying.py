@@ -154,10 +154,10 @@ class Exchange:
         self._mirrored = shadow.mirror(self._request, self._lines, canary)
 
     def _try(self, name: str, arm: Arm, ticket: Ticket | None, user: User | None = None) -> None:
-        proxy, request = self._proxy, self._request
+        proxy, request, now_s = self._proxy, self._request, monotonic()
         self.digest = arm.digest
-        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user)
-        self._due_s = monotonic() + proxy.timeout_s
+        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
+        self._due_s = now_s + proxy.timeout_s
         replica = proxy.replicas.pick(arm.urls, self._tried)
         self._tried.append(replica)
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (request.method, request.target, replica.authority, self._lines)
@@ -166,9 +166,9 @@ class Exchange:
 
     # What the arm does.
 
-    def answer_began(self, answer: Answer) -> None:
-        """The head of the answer has come."""
-        self._answer, self._heard_s = answer, monotonic()
+    def answer_began(self, answer: Answer, now_s: float) -> None:
+        """The head of the answer has come, and perhaps all the rest."""
+        self._answer, self._heard_s = answer, now_s
         if self._attempt.ticket is not None and answer.status == 200:
             self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
         if self._mirrored is not None:
@@ -179,7 +179,11 @@ class Exchange:
         lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
         lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b" % (self._attempt.arm.encode(), self._id))
         has_length = answer.length is not None
-        self._client.begin_answer(answer.status, lines, has_length=has_length, is_here=answer.is_here)
+        self._client.begin_answer(answer.status, lines, has_length=has_length, is_here=answer.is_whole)
+        if answer.begun:
+            self.answer_piece(answer.begun, now_s)
+        if answer.is_whole:
+            self.answer_ended(now_s)
 
     def _remember(self, answer: Answer, ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
@@ -194,17 +198,17 @@ class Exchange:
         named = version.decode(errors="replace") if version is not None else ""
         self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, named)
 
-    def answer_piece(self, data: bytes) -> None:
+    def answer_piece(self, data: bytes, now_s: float) -> None:
         """Some of the body: to the client, as it comes."""
-        self._heard_s = monotonic()
+        self._heard_s = now_s
         if self._attempt.events is not None:
-            self._attempt.events.heard(data, self._attempt.arm_s())
+            self._attempt.events.heard(data, self._attempt.arm_s(now_s))
         self._client.send(data)
 
-    def answer_ended(self) -> None:
+    def answer_ended(self, now_s: float) -> None:
         """The answer is whole."""
         assert self._answer is not None  # noqa: S101  its head came before
-        self._attempt.ended(self._answer.status)
+        self._attempt.ended(self._answer.status, now_s)
         self._over()
         self._client.end_answer()
 
@@ -238,7 +242,7 @@ class Exchange:
         if self._answer is None:
             self._attempt.abandoned()
         else:
-            self._attempt.ended(self._answer.status)
+            self._attempt.ended(self._answer.status, monotonic())
         self._call.cancel()
         self._over()
 
@@ -289,7 +293,7 @@ class Exchange:
         if self._answer is None or self._attempt.events is None:
             return
         self._call.cancel()
-        self._attempt.ended(self._answer.status)
+        self._attempt.ended(self._answer.status, monotonic())
         self._proxy.counters.withdrawn += 1
         self._break_off("the version that was answering was withdrawn")
 

@@ -87,34 +87,36 @@ class Mirrored:
 
     # What the canary does.
 
-    def answer_began(self, answer: Answer) -> None:
+    def answer_began(self, answer: Answer, now_s: float) -> None:
         """Its head says what it predicted."""
         self._answer = answer
+        if answer.is_whole:
+            self.answer_ended(now_s)
 
-    def answer_piece(self, data: bytes) -> None:
+    def answer_piece(self, data: bytes, now_s: float) -> None:
         """Dropped."""
 
-    def answer_ended(self) -> None:
+    def answer_ended(self, now_s: float) -> None:
         """The answer is whole."""
-        self._over("ok" if self._answer is not None and self._answer.status < 500 else "error")
+        self._over("ok" if self._answer is not None and self._answer.status < 500 else "error", now_s)
 
     def answer_failed(self, reason: str) -> None:  # noqa: ARG002  it is counted
         """It could not be reached, or broke off."""
-        self._over("error")
+        self._over("error", monotonic())
 
     def not_asked(self) -> None:
         """The gateway could not ask."""
-        self._over("skipped")
+        self._over("skipped", monotonic())
 
     def check(self, now_s: float) -> None:
         """Whether the answer is overdue."""
         if now_s >= self._due_s and self.call is not None:
             self.call.cancel(is_hung=self._answer is None)
-            self._over("timeout")
+            self._over("timeout", now_s)
 
-    def _over(self, outcome: str) -> None:
+    def _over(self, outcome: str, now_s: float) -> None:
         self._shadow.asked.discard(self)
-        self._outcome, self._took_ms = outcome, (monotonic() - self._began_s) * 1000
+        self._outcome, self._took_ms = outcome, (now_s - self._began_s) * 1000
         self._compare()
 
     # What stable does.
