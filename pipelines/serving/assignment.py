@@ -74,9 +74,8 @@ class Assignment:
 
     def of(self, request: Request, split: TrafficSplit) -> Assigned:
         """The arm of one request. NotAllowed where it chose one and may not."""
-        for name, value in request.headers:
-            if name == OVERRIDE:
-                return self._chosen(request, split, value)
+        if OVERRIDE in request.named:
+            return self._chosen(request, split, request.named[OVERRIDE])
         user = self._rule.user_of(request) if self._rule is not None and split.canary is not None else None
         if user is None or split.canary is None:
             place, half = self._chance(), self._chance()
@@ -86,7 +85,7 @@ class Assignment:
         return Assigned(arm, half < 0.5, user)
 
     def _chosen(self, request: Request, split: TrafficSplit, wanted: bytes) -> Assigned:
-        said = next((value for name, value in request.headers if name == TOKEN), b"")
+        said = request.named.get(TOKEN, b"")
         if not self._token or not hmac.compare_digest(said, self._token):
             raise NotAllowed(403, "E_OVERRIDE", "choosing an arm needs the token of this gateway")
         if wanted not in ARMS or (wanted == b"canary" and split.canary is None):

@@ -119,7 +119,7 @@ class DataPlane(SplitKeeper):
     def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
         """A label or a rating of an earlier answer."""
         status, body = answer_of(request.body, self.labels, self.counters)
-        client.reply(status, body, request.known.get(b"x-request-id", b""))
+        client.reply(status, body, request.named.get(b"x-request-id", b""))
         return None
 
     def tick(self, now_s: float) -> None:

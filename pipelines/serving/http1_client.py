@@ -122,8 +122,9 @@ class ClientConnection(asyncio.Protocol):
         """Some bytes of the client."""
         if self._is_deaf:
             return
-        was_midway = self._reader.is_midway
-        self._reader.feed(data)
+        reader = self._reader
+        was_midway = reader.is_midway
+        reader.feed(data)
         if not was_midway:
             self._since_s = monotonic()
         self._go_on()
@@ -163,26 +164,24 @@ class ClientConnection(asyncio.Protocol):
     # Requests, one after another.
 
     def _go_on(self) -> None:
-        """Serve what is whole; a loop, because a request may be answered at once."""
+        """Serve what is whole as soon as the last answer is on its way; a loop, because one may be given at once."""
         if self._is_going:
             return
-        self._is_going = True
+        self._is_going, whole = True, self._reader.whole
         try:
-            while self._reader.whole and self._may_serve:
-                self._request = self._reader.whole.popleft()
+            while self._request is None and not self._is_paused and self._transport is not None:
+                if not whole:
+                    self._read_on()
+                    break
+                self._request = whole.popleft()
                 self._served = self._clients.serve(self, self._request)
         finally:
             self._is_going = False
-        if not self._is_deaf and self._may_serve:
-            self._read_on()
-
-    @property
-    def _may_serve(self) -> bool:
-        """Whether the next request may be answered: the last one was, and that answer is on its way."""
-        return self._request is None and not self._is_paused and self._transport is not None
 
     def _read_on(self) -> None:
         """No request is being answered: what is wrong can be said, and what was promised done."""
+        if self._is_deaf:
+            return
         if self._reader.broken is not None:
             self._turn_away(self._reader.broken)
         elif self.closed_its_side_s is not None:

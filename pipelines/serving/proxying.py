@@ -68,7 +68,7 @@ class Proxy:
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
-        request_id = request.known.get(b"x-request-id") or next(self._names)
+        request_id = request.named.get(b"x-request-id") or next(self._names)
         split = self.split()
         if split.stable is None:
             client.refuse(NOBODY, request_id)
@@ -316,8 +316,8 @@ class Exchange:
 
 def _asked_lines(request: Request, request_id: bytes) -> bytes:
     """The lines that an arm gets after its own name, and the end of the head."""
-    lines = end_to_end(request.headers, request.known.get(b"connection"), NOT_ASKED)
-    if request.body or b"content-length" in request.known or b"transfer-encoding" in request.known:
+    lines = end_to_end(request.headers, request.named.get(b"connection"), NOT_ASKED)
+    if request.body or b"content-length" in request.named or b"transfer-encoding" in request.named:
         lines.append(b"content-length: %d" % len(request.body))
     lines.append(b"x-request-id: %b\r\n\r\n" % request_id)
     return b"\r\n".join(lines)
