@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -72,6 +72,13 @@ class Interval:
     cohorts: list[Cohort] = field(default_factory=list)
     mirrored: _Arm = field(default_factory=_Arm)
     pairs: Counter[str] = field(default_factory=Counter)
+    tickets: dict[tuple[str, bool, tuple[str, ...]], Ticket] = field(default_factory=dict)
+
+    def ticket(self, arm: str, slices: tuple[str, ...], *, in_control: bool) -> Ticket:
+        """The one of a request of an arm with these slices, whichever it is."""
+        counts, stable = self.arms[arm], arm == "stable"
+        places = [counts, *(counts.slices.setdefault(name, _Arm()) for name in slices)]
+        return Ticket(self, arm, (*places, self.arms["control"]) if in_control and stable else tuple(places))
 
     def stratum(self, boot: str) -> Stratum:
         """The stratum, once decided."""
@@ -100,7 +107,7 @@ class Interval:
 
 @dataclass(eq=False, slots=True)  # a frozen one takes four times as long to make
 class Ticket:
-    """One routed request: its interval, and everywhere it is counted."""
+    """Where a routed request is counted; those that are counted alike have the same one."""
 
     interval: Interval
     arm: str
@@ -139,19 +146,17 @@ class Intervals:
         self._open = Interval(number, now_s, split)
         self._hand_out()
 
-    def routed(self, arm: str, slices: Sequence[str] = (), *, in_control: bool = False) -> Ticket:
+    def routed(self, arm: str, slices: tuple[str, ...] = (), *, in_control: bool = False) -> Ticket:
         """A request is given to an arm; `in_control` by chance, for half of stable's."""
-        counts = self._open.arms[arm]
-        places = [counts]
-        if slices:
-            places += [counts.slices.setdefault(name, _Arm()) for name in slices]
-        if in_control and arm == "stable":
-            places.append(self._open.arms["control"])
-        for place in places:
+        interval, alike = self._open, (arm, in_control, slices)
+        ticket = interval.tickets.get(alike)
+        if ticket is None:
+            ticket = interval.tickets[alike] = interval.ticket(arm, slices, in_control=in_control)
+        for place in ticket.places:
             place.routed += 1
-        self._open.undecided += 1
+        interval.undecided += 1
         self.in_flight[arm == "canary"] += 1
-        return Ticket(self._open, arm, tuple(places))
+        return ticket
 
     def answered(self, ticket: Ticket, latency_ms: float) -> None:
         """The arm answered without an error."""
@@ -241,7 +246,9 @@ class Intervals:
 
     def _hand_out(self) -> None:
         while self._closed and self._closed[0].undecided == 0:
-            self._decided.append(self._closed.popleft().stratum(self._boot))
+            interval = self._closed.popleft()
+            interval.tickets.clear()  # they hold each other, which only the garbage collector would end
+            self._decided.append(interval.stratum(self._boot))
 
 
 def step_of(latency_ms: float) -> int:

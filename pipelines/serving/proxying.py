@@ -34,6 +34,8 @@ NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect"
 NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
 NO_LENGTH = NOT_ANSWERED | {b"content-length"}
 
+VALUE, VERSION = b"x-shipway-value", b"x-shipway-model-version"
+
 RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
 BUSY = Refusal(503, "E_BUSY", "the gateway has as many requests in flight as it may", headers=RETRY)
@@ -187,16 +189,12 @@ class Exchange:
 
     def _remember(self, answer: Answer, ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
-        headers = answer.named
-        predicted = headers.get(b"x-shipway-class")
-        if predicted is not None:
-            self._proxy.intervals.predicted(ticket, predicted[:LONGEST].decode(errors="replace"))
-        value = headers.get(b"x-shipway-value")
-        if value is not None:
-            self._proxy.intervals.valued(ticket, value.decode(errors="replace"))
-        version = headers.get(b"x-shipway-model-version")
-        named = version.decode(errors="replace") if version is not None else ""
-        self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, named)
+        proxy, named = self._proxy, answer.named
+        if CLASS in named:
+            proxy.intervals.predicted(ticket, named[CLASS][:LONGEST].decode(errors="replace"))
+        if VALUE in named:
+            proxy.intervals.valued(ticket, named[VALUE].decode(errors="replace"))
+        proxy.labels.answered(self._id, ticket, named.get(VERSION, b""))
 
     def answer_piece(self, data: bytes, now_s: float) -> None:
         """Some of the body: to the client, as it comes."""
