@@ -17,6 +17,19 @@ class Attempt:
     a request whose first one was counted: it serves the user, and is no evidence.
     """
 
+    __slots__ = (
+        "_began_s",
+        "_client_s",
+        "_client_since_s",
+        "_counters",
+        "_intervals",
+        "_is_decided",
+        "_user",
+        "arm",
+        "events",
+        "ticket",
+    )
+
     def __init__(
         self,
         intervals: Intervals,
@@ -29,8 +42,7 @@ class Attempt:
         self._intervals, self._counters = intervals, counters
         self.ticket, self.arm = ticket, arm
         self._user = user
-        self._began_s = now_s
-        self._client_s = 0.0
+        self._began_s, self._client_s = now_s, 0.0
         self._client_since_s: float | None = None
         self._is_decided = False
         self.events: Events | None = None
@@ -117,5 +129,7 @@ class Attempt:
 
     def _decide(self) -> bool:
         """Whether this is the first word."""
-        first, self._is_decided = not self._is_decided, True
-        return first
+        if self._is_decided:
+            return False
+        self._is_decided = True
+        return True

@@ -232,34 +232,40 @@ class ClientConnection(asyncio.Protocol):
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
-    def begin_answer(self, status: int, lines: list[bytes], *, has_length: bool, is_here: bool = False) -> None:
-        """The head of an arm's answer; `has_length` where it says itself how long it is, or has no body.
+    def begin_answer(self, status: int, lines: list[bytes], body: bytes, *, has_length: bool, is_whole: bool) -> None:
+        """An arm's answer as far as it has come: its headers, and some of its body.
 
-        `lines` are its headers, not yet ended, one at least.
-        Where the rest `is_here` as well, it waits for that: to be called again costs as much as to parse a request.
+        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended, one at least.
+        Where it `is_whole`, its end follows at once: to be called again costs as much as to parse a request.
         """
         is_http11 = self._begin().is_http11
-        self._is_chunked = is_http11 and not has_length
         self._keeps = self._keeps and (is_http11 or has_length)
-        if self._is_chunked:
+        if is_http11 and not has_length:
+            self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
-        last = _connection_line(keeps=self._keeps, is_http11=is_http11)
-        self._write(b"%b%b\r\n%b\r\n" % (status_line(status), b"\r\n".join(lines), last), is_more_here=is_here)
+            body = body and _chunk(body)
+        last = b"" if self._keeps and is_http11 else _connection_line(keeps=self._keeps, is_http11=is_http11)
+        answer = b"%b%b\r\n%b\r\n%b" % (status_line(status), b"\r\n".join(lines), last, body)
+        if is_whole:
+            self._unsent.append(answer)
+        else:
+            self._write(answer)
 
     def send(self, data: bytes) -> None:
         """Some of the body, at once."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._write(_chunk(data) if self._is_chunked else data)
 
     def end_answer(self) -> None:
         """The answer is whole: what was asked next comes next."""
         if self._is_chunked:
             self._write(LAST_CHUNK)
+            self._is_chunked = False
         if self._request is not None and self._request.body:
             self._reader.forget(self._request)
-        self._request, self._served, self._is_chunked = None, None, False
+        self._request = self._served = None
         self._since_s = monotonic()
         self._flush()
-        if self._keeps and not (self._clients.is_ending and not self._reader.whole):
+        if self._keeps and (self._reader.whole or not self._clients.is_ending):
             self._go_on()
         else:
             self._close()
@@ -275,21 +281,26 @@ class ClientConnection(asyncio.Protocol):
         self._keeps = self._request.keep_alive and not self._clients.is_ending
         return self._request
 
-    def _write(self, data: bytes, *, is_more_here: bool = False) -> None:
+    def _write(self, data: bytes) -> None:
         """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
-        if not self._unsent and not is_more_here:
+        if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if unsent and self._transport is not None:
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        said = b"".join(self._unsent)  # which copies nothing where there is one
+        self._unsent.clear()
+        if said and self._transport is not None:
+            self._transport.write(said)
 
     def _close(self) -> None:
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _connection_line(*, keeps: bool, is_http11: bool) -> bytes:

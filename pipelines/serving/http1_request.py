@@ -130,8 +130,7 @@ class RequestReader:
         raw, self._headers = self._headers, Headers()  # what follows is a trailer
         if len(raw) > limits.header_count:
             raise _head_over(limits)
-        # Spaces are left at the end of a value that came in several pieces.
-        headers = [(name.lower(), value.strip(b" \t")) for name, value in raw]
+        headers = tidied(raw)
         if self._raw_bytes > limits.head_bytes and size_of(headers) > limits.head_bytes:
             raise _head_over(limits)
         version = parser.get_http_version()
@@ -196,6 +195,11 @@ def _by_name(headers: Headers) -> dict[bytes, bytes]:
             raise BadRequest(400, "E_REQUEST", f"{name.decode()} stands there twice", name.decode())
         named[name] = named[name] + b"," + value if name in named else value
     return named
+
+
+def tidied(raw: Headers) -> Headers:
+    """Headers as they are compared: names in lower case, values without the spaces that parsers leave at their end."""
+    return [(name.lower(), value.strip(b" \t")) for name, value in raw]
 
 
 def size_of(headers: Headers) -> int:

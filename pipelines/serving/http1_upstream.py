@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from pipelines.serving.http1_request import Headers, size_of
+from pipelines.serving.http1_request import Headers, size_of, tidied
 
 MOST_HEADERS = 200
 MOST_HEAD_BYTES = 64 * 1024
@@ -138,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._is_spoilt = True  # where the answer is whole, there was more than it said
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
-        if self._answer is None and self._head_bytes > MOST_HEAD_BYTES:
+        if len(self._headers) > MOST_HEADERS or (self._answer is None and self._head_bytes > MOST_HEAD_BYTES):
             reason = "a longer head than is passed on"
         self._tell(now_s, is_whole=self._is_whole and not reason)
         if reason:
@@ -162,9 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are not passed on."""
-        self._headers.append((name.lower(), value.strip(b" \t")))
-        if len(self._headers) > MOST_HEADERS:
-            raise Garbage("more headers than are passed on")
+        self._headers.append((name, value))  # too many are found at their end, or at the end of what was read
 
     def on_headers_complete(self) -> None:
         """The head of an answer, or of an interim one that is not passed on."""
@@ -172,7 +170,10 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._headers = []
             return
-        headers, self._headers = self._headers, []  # what follows is a trailer
+        raw, self._headers = self._headers, []  # what follows is a trailer
+        if len(raw) > MOST_HEADERS:
+            raise Garbage("more headers than are passed on")
+        headers = tidied(raw)
         if self._head_bytes > MOST_HEAD_BYTES and size_of(headers) > MOST_HEAD_BYTES:
             raise Garbage("a longer head than is passed on")
         named = dict(headers)
@@ -218,15 +219,12 @@ class UpstreamConnection(asyncio.Protocol):
             caller.ended(now_s)
 
     def _release(self, now_s: float) -> None:
-        self._caller = None
-        if self._is_spoilt or not self.is_open or self._is_still_sending():
+        """Who answers before he has heard everything is not asked again over this connection."""
+        self._caller, transport = None, self._transport
+        if self._is_spoilt or transport is None or transport.is_closing() or transport.get_write_buffer_size():
             self.drop()
         else:
             self._owner.give_back(self, now_s)
-
-    def _is_still_sending(self) -> bool:
-        """Whether the arm answered before it had heard everything."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def _break(self, reason: str) -> None:
         caller, self._caller = self._caller, None

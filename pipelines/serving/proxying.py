@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
@@ -35,6 +35,9 @@ NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
 NO_LENGTH = NOT_ANSWERED | {b"content-length"}
 
 VALUE, VERSION = b"x-shipway-value", b"x-shipway-model-version"
+
+OUR_LINES = {arm: f"x-shipway-arm: {arm}\r\nx-request-id: ".encode() for arm in ("stable", "canary")}
+"""What each answer says besides; the request's id is still to be added."""
 
 RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
@@ -171,25 +174,25 @@ class Exchange:
     def answer_began(self, answer: Answer, now_s: float) -> None:
         """The head of the answer has come, and perhaps all the rest."""
         self._answer, self._heard_s = answer, now_s
-        if self._attempt.ticket is not None and answer.status == 200:
-            self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
+        attempt, named = self._attempt, answer.named
+        if attempt.ticket is not None and answer.status == 200:
+            self._remember(named, attempt.ticket)  # before its interval can be handed out
         if self._mirrored is not None:
-            self._mirrored.stable_answered(answer.status, answer.named.get(CLASS))
-        if is_event_stream(answer.named):
-            self._attempt.events = Events()
+            self._mirrored.stable_answered(answer.status, named.get(CLASS))
+        if is_event_stream(named):
+            attempt.events = Events()
+            attempt.events.heard(answer.begun, attempt.arm_s(now_s))
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
-        lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
-        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b" % (self._attempt.arm.encode(), self._id))
-        has_length = answer.length is not None
-        self._client.begin_answer(answer.status, lines, has_length=has_length, is_here=answer.is_whole)
-        if answer.begun:
-            self.answer_piece(answer.begun, now_s)
-        if answer.is_whole:
+        lines = end_to_end(answer.headers, named.get(b"connection"), dropped)
+        lines.append(OUR_LINES[attempt.arm] + self._id)
+        has_length, is_whole = answer.length is not None, answer.is_whole
+        self._client.begin_answer(answer.status, lines, answer.begun, has_length=has_length, is_whole=is_whole)
+        if is_whole:
             self.answer_ended(now_s)
 
-    def _remember(self, answer: Answer, ticket: Ticket) -> None:
+    def _remember(self, named: Mapping[bytes, bytes], ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
-        proxy, named = self._proxy, answer.named
+        proxy = self._proxy
         if CLASS in named:
             proxy.intervals.predicted(ticket, named[CLASS][:LONGEST].decode(errors="replace"))
         if VALUE in named:

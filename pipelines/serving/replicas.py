@@ -64,8 +64,8 @@ class Call:
         if kept is None:
             self._replica.dial(self)
         else:
-            self._was_used = True
-            self.use(kept)
+            self._was_used, self._connection = True, kept
+            kept.carry(self, self._head, self._body)
 
     def use(self, connection: UpstreamConnection) -> None:
         """Ask over this connection; nobody may be waiting any more by the time it is there."""
