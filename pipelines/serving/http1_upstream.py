@@ -80,9 +80,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._caller: Caller | None = None
         self._transport: asyncio.Transport | None = None
         self.idle_since_s = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
         self._answer: Answer | None = None
         self._headers: Headers = []
         self._head_bytes = 0
@@ -97,8 +94,9 @@ class UpstreamConnection(asyncio.Protocol):
     def carry(self, caller: Caller, head: bytes, body: bytes) -> None:
         """Send a request; its answer goes to the caller."""
         assert self._transport is not None  # noqa: S101  it was made before it is given to anybody
-        self._caller = caller
-        self._reset()
+        self._caller, self._answer, self._head_bytes = caller, None, 0
+        self._is_told = self._is_whole = False
+        self._headers.clear()  # of trailers; nothing else is left of an answer that ended well
         self._transport.write(head + body)  # one system call costs more than the copy
 
     def drop(self) -> None:

@@ -8,7 +8,7 @@ from time import monotonic
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
-from pipelines.serving.chance import Names
+from pipelines.serving.chance import names
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1_client import ClientConnection
@@ -16,7 +16,7 @@ from pipelines.serving.http1_request import Request
 from pipelines.serving.http1_upstream import Answer
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
-from pipelines.serving.limits import Limits, Load
+from pipelines.serving.limits import Limits
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import CLASS, Mirrored, Shadow
@@ -59,16 +59,15 @@ class Proxy:
         labels: Labels,
         assignment: Assignment,
         limits: Limits,
-        load: Load,
         recorder: Recorder | None = None,
     ) -> None:
         self.split, self.intervals, self.counters = split, intervals, counters
-        self.timeout_s, self.limits, self.load = timeout_s, limits, load
+        self.timeout_s, self.limits = timeout_s, limits
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
-        self._recorder, self._names = recorder, Names()
+        self._recorder, self._names = recorder, names()
         self.shadow: Shadow | None = None
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
@@ -78,7 +77,7 @@ class Proxy:
         if split.stable is None:
             client.refuse(NOBODY, request_id)
             return None
-        if self.load.in_flight >= self.limits.in_flight:
+        if len(self.open) >= self.limits.in_flight:
             client.refuse(BUSY, request_id)
             return None
         try:
@@ -88,17 +87,18 @@ class Proxy:
             return None
         if self._recorder is not None and assigned.is_evidence:
             self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
-        arm = split.canary if assigned.arm == "canary" and split.canary is not None else split.stable
         exchange = Exchange(self, client, request, request_id, split.stable)
-        exchange.ask(assigned, arm, self._user(assigned, split))
-        if self.shadow is not None and split.canary is not None and assigned.is_evidence and arm is split.stable:
-            exchange.mirror(self.shadow, split.canary)
+        canary = split.canary
+        arm = canary if canary is not None and assigned.arm == "canary" else split.stable
+        user = None
+        if assigned.user is not None:
+            user = self.users.met(
+                assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control
+            )
+        exchange.ask(assigned, arm, user)
+        if self.shadow is not None and canary is not None and assigned.is_evidence and arm is split.stable:
+            exchange.mirror(self.shadow, canary)
         return exchange
-
-    def _user(self, assigned: Assigned, split: TrafficSplit) -> User | None:
-        if assigned.user is None:
-            return None
-        return self.users.met(assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control)
 
     def sweep(self, now_s: float) -> None:
         """Say which answers are overdue."""
@@ -139,20 +139,20 @@ class Exchange:
     ) -> None:
         self._proxy, self._client, self._request, self._id, self._stable = proxy, client, request, request_id, stable
         self._lines = _asked_lines(request, request_id)
-        self._tried: list[Replica] = []
+        self._tried: tuple[Replica, ...] = ()
         self._answer: Answer | None = None
         self._mirrored: Mirrored | None = None
         proxy.open.add(self)
-        proxy.load.in_flight += 1
 
     def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
         """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
-        proxy, request = self._proxy, self._request
-        self._may_be_saved, ticket = assigned.is_evidence, None
-        if assigned.is_evidence:
+        name, in_control, _, is_evidence = assigned
+        self._may_be_saved, ticket = is_evidence, None
+        if is_evidence:
+            proxy, request = self._proxy, self._request
             slices = proxy.attributes.slices_of(request.headers, request.body)
-            ticket = proxy.intervals.routed(assigned.arm, slices, in_control=assigned.in_control)
-        self._try(assigned.arm, at, ticket, user)
+            ticket = proxy.intervals.routed(name, slices, in_control=in_control)
+        self._try(name, at, ticket, user)
 
     def mirror(self, shadow: Shadow, canary: Arm) -> None:
         """Perhaps the canary is asked, too; nobody waits for what it says."""
@@ -163,11 +163,11 @@ class Exchange:
         self.digest = arm.digest
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
         self._due_s = now_s + proxy.timeout_s
-        replica = proxy.replicas.pick(arm.urls, self._tried)
-        self._tried.append(replica)
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (request.method, request.target, replica.authority, self._lines)
-        self._call = Call(replica, self, head, request.body, is_head=request.method == b"HEAD")
-        self._call.begin()
+        replica, method = proxy.replicas.pick(arm.urls, self._tried), request.method
+        self._tried = (*self._tried, replica)
+        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.target, replica.authority, self._lines)
+        self._call = call = Call(replica, self, head, request.body, is_head=method == b"HEAD")
+        call.begin()
 
     # What the arm does.
 
@@ -220,7 +220,7 @@ class Exchange:
             self._break_off("the model's answer broke off")
         elif self._attempt.arm == "canary" and self._may_be_saved:
             self._proxy.counters.retried += 1
-            self._tried.clear()
+            self._tried = ()
             self._try("stable", self._stable, None)
         elif self._may_be_saved and len(self._tried) < min(2, len(self._stable.urls)):
             self._try("stable", self._stable, None)
@@ -310,7 +310,6 @@ class Exchange:
 
     def _over(self) -> None:
         self._proxy.open.discard(self)
-        self._proxy.load.in_flight -= 1
         if self._mirrored is not None:
             self._mirrored.stable_over()
 

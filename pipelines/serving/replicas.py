@@ -59,10 +59,11 @@ class Call:
 
     def begin(self) -> None:
         """Ask, over a connection that is open already where there is one."""
-        self._replica.outstanding += 1
-        kept = self._replica.kept()
+        replica = self._replica
+        replica.outstanding += 1
+        kept = replica.kept()
         if kept is None:
-            self._replica.dial(self)
+            replica.dial(self)
         else:
             self._was_used, self._connection = True, kept
             kept.carry(self, self._head, self._body)
@@ -225,7 +226,7 @@ class Replicas:
     def pick(self, urls: Sequence[str], tried: Collection[Replica] = ()) -> Replica:
         """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
         if len(urls) == 1:
-            return self._of(urls[0])
+            return self._by_url.get(urls[0]) or self._of(urls[0])
         first = next(self._turn) % len(urls)
         replicas = [self._of(url) for url in (*urls[first:], *urls[:first])]
         now_s = monotonic()
