@@ -167,27 +167,27 @@ class ClientConnection(asyncio.Protocol):
         """Serve what is whole as soon as the last answer is on its way; a loop, because one may be given at once."""
         if self._is_going:
             return
-        self._is_going, whole = True, self._reader.whole
+        self._is_going, reader = True, self._reader
         try:
-            while self._request is None and not self._is_paused and self._transport is not None:
-                if not whole:
-                    self._read_on()
-                    break
-                self._request = whole.popleft()
+            while reader.whole and self._request is None and not self._is_paused and self._transport is not None:
+                self._request = reader.whole.popleft()
                 self._served = self._clients.serve(self, self._request)
         finally:
             self._is_going = False
+        if self._request is None and (reader.broken or reader.must_proceed or self.closed_its_side_s is not None):
+            self._read_on()
 
     def _read_on(self) -> None:
         """No request is being answered: what is wrong can be said, and what was promised done."""
-        if self._is_deaf:
+        reader = self._reader
+        if self._is_deaf or self._is_paused or self._transport is None:
             return
-        if self._reader.broken is not None:
-            self._turn_away(self._reader.broken)
+        if reader.broken is not None:
+            self._turn_away(reader.broken)
         elif self.closed_its_side_s is not None:
             self._close()
-        elif self._reader.must_proceed:
-            self._reader.must_proceed = False
+        elif reader.must_proceed:
+            reader.must_proceed = False
             self._write(PROCEED)
 
     def _turn_away(self, why: BadRequest) -> None:

@@ -122,15 +122,15 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are counted, and not passed on."""
-        self._headers.append((name, value))  # too many are found at their end, or at the end of what was read
+        # Parsers leave spaces at the end. Too many headers are found where they end, or at the end of what was read.
+        self._headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """All headers have come."""
         parser, limits = self._parser, self._limits
-        raw, self._headers = self._headers, Headers()  # what follows is a trailer
-        if len(raw) > limits.header_count:
+        headers, self._headers = self._headers, []  # what follows is a trailer
+        if len(headers) > limits.header_count:
             raise _head_over(limits)
-        headers = tidied(raw)
         if self._raw_bytes > limits.head_bytes and size_of(headers) > limits.head_bytes:
             raise _head_over(limits)
         version = parser.get_http_version()
@@ -195,11 +195,6 @@ def _by_name(headers: Headers) -> dict[bytes, bytes]:
             raise BadRequest(400, "E_REQUEST", f"{name.decode()} stands there twice", name.decode())
         named[name] = named[name] + b"," + value if name in named else value
     return named
-
-
-def tidied(raw: Headers) -> Headers:
-    """Headers as they are compared: names in lower case, values without the spaces that parsers leave at their end."""
-    return [(name.lower(), value.strip(b" \t")) for name, value in raw]
 
 
 def size_of(headers: Headers) -> int:

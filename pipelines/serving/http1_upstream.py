@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from pipelines.serving.http1_request import Headers, size_of, tidied
+from pipelines.serving.http1_request import Headers, size_of
 
 MOST_HEADERS = 200
 MOST_HEAD_BYTES = 64 * 1024
@@ -160,7 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are not passed on."""
-        self._headers.append((name, value))  # too many are found at their end, or at the end of what was read
+        self._headers.append((name.lower(), value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The head of an answer, or of an interim one that is not passed on."""
@@ -168,17 +168,18 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._headers = []
             return
-        raw, self._headers = self._headers, []  # what follows is a trailer
-        if len(raw) > MOST_HEADERS:
+        headers, self._headers = self._headers, []  # what follows is a trailer
+        if len(headers) > MOST_HEADERS:
             raise Garbage("more headers than are passed on")
-        headers = tidied(raw)
         if self._head_bytes > MOST_HEAD_BYTES and size_of(headers) > MOST_HEAD_BYTES:
             raise Garbage("a longer head than is passed on")
         named = dict(headers)
-        coding = _coding(headers) if b"transfer-encoding" in named else None
         has_body = self._caller is not None and not self._caller.is_head and status not in WITHOUT_BODY
-        length = int(named[b"content-length"]) if b"content-length" in named else None
-        ends_by_close = has_body and length is None and coding is None
+        said, is_chunked = named.get(b"content-length"), b"transfer-encoding" in named
+        if is_chunked:
+            _check_coding(headers)
+        length = int(said) if said is not None else None
+        ends_by_close = has_body and said is None and not is_chunked
         self._answer = Answer(status, headers, named, length if has_body else 0, ends_by_close)
         if not has_body:
             # llhttp expects a body after the head that answers HEAD: such a connection is not used again.
@@ -231,9 +232,8 @@ class UpstreamConnection(asyncio.Protocol):
             caller.broke(reason, had_bytes=self._head_bytes > 0)
 
 
-def _coding(headers: Headers) -> bytes:
+def _check_coding(headers: Headers) -> None:
     """Chunked, said once, is the only transfer coding."""
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if codings != [b"chunked"]:
         raise Garbage("chunked is the only transfer coding")
-    return codings[0]
