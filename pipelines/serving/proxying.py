@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
@@ -20,7 +20,8 @@ from pipelines.serving.limits import Limits
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import CLASS, Mirrored, Shadow
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.serving.split import Arm
+from pipelines.serving.split_store import SplitStore
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users
 
@@ -51,7 +52,7 @@ class Proxy:
 
     def __init__(
         self,
-        split: Callable[[], TrafficSplit],
+        store: SplitStore,
         intervals: Intervals,
         counters: GatewayCounters,
         timeout_s: float,
@@ -61,7 +62,7 @@ class Proxy:
         limits: Limits,
         recorder: Recorder | None = None,
     ) -> None:
-        self.split, self.intervals, self.counters = split, intervals, counters
+        self.store, self.intervals, self.counters = store, intervals, counters
         self.timeout_s, self.limits = timeout_s, limits
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
@@ -73,7 +74,7 @@ class Proxy:
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
         request_id = request.named.get(b"x-request-id") or next(self._names)
-        split = self.split()
+        split = self.store.split
         if split.stable is None:
             client.refuse(NOBODY, request_id)
             return None
@@ -109,7 +110,7 @@ class Proxy:
 
     def tidy(self, now_s: float) -> None:
         """Close the connections to arms that nobody uses any more."""
-        split = self.split()
+        split = self.store.split
         self.replicas.tidy({url for arm in (split.stable, split.canary) if arm for url in arm.urls}, now_s)
 
 
