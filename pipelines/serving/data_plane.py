@@ -15,7 +15,7 @@ from typing import Any
 from evals.strata import Stratum
 from pipelines.serving.assignment import Assignment, Rule
 from pipelines.serving.attributes import Attributes
-from pipelines.serving.chance import Chance
+from pipelines.serving.chance import numbers
 from pipelines.serving.feedback import answer_of, is_feedback
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_client import ClientConnection, Clients, Served
@@ -73,28 +73,26 @@ class DataPlane(SplitKeeper):
         in_flight: list[int] | memoryview[int] | None = None,
     ) -> None:
         super().__init__(snapshot, boot)
-        load = Load()
         self.intervals = Intervals(self.boot, serving.interval_s, monotonic(), in_flight)
         self.counters = GatewayCounters()
         self.labels = Labels(self.intervals, serving.label_s)
         self.recorder = Recorder(*serving.record, self.counters.kept) if serving.record else None
         self.proxy = Proxy(
-            lambda: self.store.split,
+            self.store,
             self.intervals,
             self.counters,
             serving.timeout_s,
             Attributes(serving.slices),
             self.labels,
             # Chance must be unpredictable to clients, and independent of what a request holds.
-            Assignment(Chance().random, serving.rule, serving.token),
+            Assignment(numbers().__next__, serving.rule, serving.token),
             serving.limits,
-            load,
             self.recorder,
         )
         if serving.shadowing is not None:
             replicas = self.proxy.replicas
             self.proxy.shadow = Shadow(serving.shadowing, replicas, serving.timeout_s, self._count_shadow)
-        self.clients = Clients(serving.limits, load, self.serve)
+        self.clients = Clients(serving.limits, Load(), self.serve)
         self._listening: asyncio.Server | None = None
         self._drain_s = serving.drain_s
         self._leaving = Leaving(0.0 if serving.cuts_streams else serving.drain_s)
@@ -121,7 +119,7 @@ class DataPlane(SplitKeeper):
     def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
         """A label or a rating of an earlier answer."""
         status, body = answer_of(request.body, self.labels, self.counters)
-        client.reply(status, body, request.known.get(b"x-request-id", b""))
+        client.reply(status, body, request.named.get(b"x-request-id", b""))
         return None
 
     def tick(self, now_s: float) -> None:

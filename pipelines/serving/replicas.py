@@ -27,16 +27,16 @@ SHORTEST_S, LONGEST_S = 1.0, 30.0
 
 
 class Listener(Protocol):
-    """Who wanted the call."""
+    """Who wanted the call. `now_s` is when the bytes came, in monotonic seconds."""
 
-    def answer_began(self, answer: Answer) -> None:
-        """The head has come."""
+    def answer_began(self, answer: Answer, now_s: float) -> None:
+        """The head has come, perhaps with all the rest; then there is no more to be told."""
 
-    def answer_piece(self, data: bytes) -> None:
-        """Some of the body."""
+    def answer_piece(self, data: bytes, now_s: float) -> None:
+        """Some more of the body."""
 
-    def answer_ended(self) -> None:
-        """The answer is whole."""
+    def answer_ended(self, now_s: float) -> None:
+        """An answer that was not whole is whole now."""
 
     def answer_failed(self, reason: str) -> None:
         """No (more) answer will come."""
@@ -59,18 +59,19 @@ class Call:
 
     def begin(self) -> None:
         """Ask, over a connection that is open already where there is one."""
-        self._replica.outstanding += 1
-        kept = self._replica.kept()
+        replica = self._replica
+        replica.outstanding += 1
+        kept = replica.kept()
         if kept is None:
-            self._replica.dial(self)
+            replica.dial(self)
         else:
-            self._was_used = True
-            self.use(kept)
+            self._was_used, self._connection = True, kept
+            kept.carry(self, self._head, self._body)
 
     def use(self, connection: UpstreamConnection) -> None:
         """Ask over this connection; nobody may be waiting any more by the time it is there."""
         if self._listener is None:
-            self._replica.give_back(connection)
+            self._replica.give_back(connection, monotonic())
         else:
             self._connection = connection
             connection.carry(self, self._head, self._body)
@@ -92,25 +93,26 @@ class Call:
         if self._connection is not None:
             self._connection.resume()
 
-    def began(self, answer: Answer) -> None:
+    def began(self, answer: Answer, now_s: float) -> None:
         """The head has come: the replica is well, or says itself that it is not."""
         if answer.status >= 500:
             self._replica.failed()
         else:
             self._replica.answered()
-        if self._listener is not None:
-            self._listener.answer_began(answer)
+        listener = self._end() if answer.is_whole else self._listener
+        if listener is not None:
+            listener.answer_began(answer, now_s)
 
-    def piece(self, data: bytes) -> None:
-        """Some of the body."""
+    def piece(self, data: bytes, now_s: float) -> None:
+        """Some more of the body."""
         if self._listener is not None:
-            self._listener.answer_piece(data)
+            self._listener.answer_piece(data, now_s)
 
-    def ended(self) -> None:
+    def ended(self, now_s: float) -> None:
         """The answer is whole."""
         listener = self._end()
         if listener is not None:
-            listener.answer_ended()
+            listener.answer_ended(now_s)
 
     def broke(self, reason: str, *, had_bytes: bool) -> None:
         """The connection broke, or there is none."""
@@ -177,10 +179,10 @@ class Replica:
         else:
             call.use(connection)
 
-    def give_back(self, connection: UpstreamConnection) -> None:
+    def give_back(self, connection: UpstreamConnection, now_s: float) -> None:
         """A connection can be used again."""
         if len(self._kept) < MOST_KEPT:
-            connection.idle_since_s = monotonic()
+            connection.idle_since_s = now_s
             self._kept.append(connection)
         else:
             connection.drop()
@@ -224,7 +226,7 @@ class Replicas:
     def pick(self, urls: Sequence[str], tried: Collection[Replica] = ()) -> Replica:
         """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
         if len(urls) == 1:
-            return self._of(urls[0])
+            return self._by_url.get(urls[0]) or self._of(urls[0])
         first = next(self._turn) % len(urls)
         replicas = [self._of(url) for url in (*urls[first:], *urls[:first])]
         now_s = monotonic()

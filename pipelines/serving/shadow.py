@@ -90,10 +90,11 @@ class Heard:
         self._body: bytearray | None = bytearray()
 
     def began(self, answer: Answer) -> None:
-        """Its head. What is a stream, or encoded, is compared by its head alone."""
+        """Its head, and what came with it. What is a stream, or encoded, is compared by its head alone."""
         self._answer = answer
         if is_event_stream(answer.named) or b"content-encoding" in answer.named:
             self._body = None
+        self.piece(answer.begun)
 
     def piece(self, data: bytes) -> None:
         """Some of its body."""
@@ -129,37 +130,39 @@ class Mirrored:
 
     # What the canary does.
 
-    def answer_began(self, answer: Answer) -> None:
-        """Its head has come."""
+    def answer_began(self, answer: Answer, now_s: float) -> None:
+        """Its head has come, and perhaps all the rest."""
         self._canary.began(answer)
+        if answer.is_whole:
+            self.answer_ended(now_s)
 
-    def answer_piece(self, data: bytes) -> None:
+    def answer_piece(self, data: bytes, now_s: float) -> None:  # noqa: ARG002  only the end's time counts
         """Kept until it is compared, and dropped."""
         self._canary.piece(data)
 
-    def answer_ended(self) -> None:
+    def answer_ended(self, now_s: float) -> None:
         """The answer is whole."""
         said = self._canary.said(is_whole=True)
-        self._over("ok" if said.status < 500 else "error", said)
+        self._over("ok" if said.status < 500 else "error", said, now_s)
 
     def answer_failed(self, reason: str) -> None:  # noqa: ARG002  it is counted
         """It could not be reached, or broke off."""
-        self._over("error", self._canary.said(is_whole=False))
+        self._over("error", self._canary.said(is_whole=False), monotonic())
 
     def not_asked(self) -> None:
         """The gateway could not ask."""
-        self._over("skipped", None)
+        self._over("skipped", None, monotonic())
 
     def check(self, now_s: float) -> None:
         """Whether the answer is overdue."""
         if now_s >= self._due_s and self.call is not None:
             self.call.cancel(is_hung=not self._canary.has_begun)
-            self._over("timeout", self._canary.said(is_whole=False))
+            self._over("timeout", self._canary.said(is_whole=False), now_s)
 
-    def _over(self, outcome: str, said: Said | None) -> None:
+    def _over(self, outcome: str, said: Said | None, now_s: float) -> None:
         self._shadow.asked.discard(self)
         self._outcome, self._canary_said = outcome, said
-        self._took_ms = (monotonic() - self._began_s) * 1000
+        self._took_ms = (now_s - self._began_s) * 1000
         self._count()
 
     # What stable does.

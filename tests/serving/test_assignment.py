@@ -22,7 +22,7 @@ STABLE, CANARY, OTHER = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in
 
 def asked(*headers: tuple[bytes, bytes]) -> Request:
     """A request with these headers."""
-    return Request(b"GET", b"/", list(headers), {}, is_http11=True)
+    return Request(b"GET", b"/", list(headers), dict(headers), is_http11=True)
 
 
 def split_at(pct: float, canary: Arm = CANARY, release: str = "r-1") -> TrafficSplit:
