@@ -27,6 +27,7 @@ from pipelines.serving.leaving import Leaving
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording
+from pipelines.serving.repeats import Repeats
 from pipelines.serving.shadow import Shadow, Shadowing
 
 TICKS_A_ROUND = 10
@@ -87,6 +88,7 @@ class DataPlane(SplitKeeper):
             # Chance must be unpredictable to clients, and independent of what a request holds.
             Assignment(numbers().__next__, serving.rule, serving.token),
             serving.limits,
+            Repeats(serving.idempotent),
             self.recorder,
         )
         if serving.shadowing is not None:

@@ -19,6 +19,7 @@ from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
 from pipelines.serving.limits import Limits
 from pipelines.serving.recorder import Recorder
+from pipelines.serving.repeats import Repeats
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import Mirrored, Shadow
 from pipelines.serving.split import Arm
@@ -45,6 +46,7 @@ RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
 BUSY = Refusal(503, "E_BUSY", "the gateway has as many requests in flight as it may", headers=RETRY)
 DOWN = Refusal(502, "E_STABLE_DOWN", "stable cannot be reached", headers=RETRY)
+ASKED_ONCE = Refusal(502, "E_ASKED_ONCE", "the version failed, and such a request may not be asked twice")
 CHOSEN_DOWN = Refusal(502, "E_ARM_DOWN", "the chosen arm cannot be reached")
 
 
@@ -61,10 +63,11 @@ class Proxy:
         labels: Labels,
         assignment: Assignment,
         limits: Limits,
+        repeats: Repeats,
         recorder: Recorder | None = None,
     ) -> None:
         self.store, self.intervals, self.counters = store, intervals, counters
-        self.timeout_s, self.limits = timeout_s, limits
+        self.timeout_s, self.limits, self.repeats = timeout_s, limits, repeats
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
@@ -128,6 +131,7 @@ class Exchange:
         "_id",
         "_lines",
         "_may_be_saved",
+        "_may_repeat",
         "_mirrored",
         "_proxy",
         "_request",
@@ -149,9 +153,9 @@ class Exchange:
     def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
         """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
         name, in_control, _, is_evidence = assigned
-        self._may_be_saved, ticket = is_evidence, None
+        proxy, request = self._proxy, self._request
+        self._may_be_saved, self._may_repeat, ticket = is_evidence, proxy.repeats.allow(request), None
         if is_evidence:
-            proxy, request = self._proxy, self._request
             slices = proxy.attributes.slices_of(request.headers, request.body)
             ticket = proxy.intervals.routed(name, slices, in_control=in_control)
         self._try(name, at, ticket, user)
@@ -168,7 +172,8 @@ class Exchange:
         replica, method = proxy.replicas.pick(arm.urls, self._tried), request.method
         self._tried = (*self._tried, replica)
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.target, replica.authority, self._lines)
-        self._call = call = Call(replica, self, head, request.body, is_head=method == b"HEAD")
+        is_head = method == b"HEAD"
+        self._call = call = Call(replica, self, head, request.body, is_head=is_head, may_repeat=self._may_repeat)
         call.begin()
 
     # What the arm does.
@@ -217,26 +222,32 @@ class Exchange:
         self._over(is_whole=True)
         self._client.end_answer()
 
-    def answer_failed(self, reason: str) -> None:  # noqa: ARG002  the judge counts, and the arm's log says why
+    def answer_failed(self, reason: str, *, was_asked: bool) -> None:  # noqa: ARG002  the arm's log says why
         """The arm could not be reached, or broke off: stable, or a second replica of it, may save the user."""
         self._attempt.failed()
         if self._answer is not None:
             self._break_off("the model's answer broke off")
-        elif self._attempt.arm == "canary" and self._may_be_saved:
+        elif not self._may_be_saved:
+            self._give_up(CHOSEN_DOWN)
+        elif was_asked and not self._may_repeat:
+            self._give_up(ASKED_ONCE)
+        elif self._attempt.arm == "canary":
             self._proxy.counters.retried += 1
             self._tried = ()
             self._try("stable", self._stable, None)
-        elif self._may_be_saved and len(self._tried) < min(2, len(self._stable.urls)):
+        elif len(self._tried) < min(2, len(self._stable.urls)):
             self._try("stable", self._stable, None)
         else:
-            self._over()
-            self._client.refuse(DOWN if self._may_be_saved else CHOSEN_DOWN, self._id)
+            self._give_up(DOWN)
+
+    def _give_up(self, why: Refusal) -> None:
+        self._over()
+        self._client.refuse(why, self._id)
 
     def not_asked(self) -> None:
         """The gateway could not ask: the arm never had it."""
         self._attempt.void()
-        self._over()
-        self._client.refuse(BUSY, self._id)
+        self._give_up(BUSY)
 
     # What the client does.
 

@@ -15,6 +15,9 @@ from pipelines.serving.http1_request import Request
 INFERENCE = r"/(v2/models/[^/]+(/versions/[^/]+)?/infer|invocations|v1/(chat/completions|completions|embeddings))"
 """Paths whose requests ask a model something, and change nothing."""
 
+MOST_KNOWN = 256
+"""Targets whose answer is remembered: a service has few, and every request asks."""
+
 METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 
 _INFERENCE = re.compile(INFERENCE)
@@ -31,13 +34,23 @@ class Repeats:
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
         self._paths = tuple(paths)
+        self._known: dict[tuple[bytes, bytes], bool] = {}
 
     def allow(self, request: Request) -> bool:
         """Whether this request may be asked twice."""
-        if request.method in _METHODS or is_inference(request.method, request.target):
+        if request.method in _METHODS:
             return True
-        path = _path(request.target)
-        return any(fnmatchcase(path, pattern) for pattern in self._paths)
+        asked = request.method, request.target
+        known = self._known.get(asked)
+        if known is None:
+            known = self._find(*asked)
+            if len(self._known) < MOST_KNOWN:
+                self._known[asked] = known
+        return known
+
+    def _find(self, method: bytes, target: bytes) -> bool:
+        path = _path(target)
+        return is_inference(method, target) or any(fnmatchcase(path, pattern) for pattern in self._paths)
 
 
 def _path(target: bytes) -> str:

@@ -38,30 +38,36 @@ class Listener(Protocol):
     def answer_ended(self, now_s: float) -> None:
         """An answer that was not whole is whole now."""
 
-    def answer_failed(self, reason: str) -> None:
-        """No (more) answer will come."""
+    def answer_failed(self, reason: str, *, was_asked: bool) -> None:
+        """No (more) answer will come. Whether the replica may have heard the request."""
 
     def not_asked(self) -> None:
         """The gateway itself lacks what it needs to ask."""
 
 
 class Call:
-    """One request at one replica. A connection that was closed while nobody used it gets one replacement."""
+    """One request at one replica.
 
-    __slots__ = ("_body", "_connection", "_head", "_listener", "_replica", "_was_used", "is_head")
+    A connection that was closed while nobody used it gets one replacement. Nobody knows whether a request that met its
+    end was heard, so one that may not be repeated gets a new connection from the start.
+    """
 
-    def __init__(self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool) -> None:
+    __slots__ = ("_body", "_connection", "_head", "_listener", "_may_repeat", "_replica", "_was_used", "is_head")
+
+    def __init__(
+        self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool, may_repeat: bool = True
+    ) -> None:
         self._replica = replica
         self._listener: Listener | None = listener
         self._head, self._body, self.is_head = head, body, is_head
         self._connection: UpstreamConnection | None = None
-        self._was_used = False
+        self._was_used, self._may_repeat = False, may_repeat
 
     def begin(self) -> None:
         """Ask, over a connection that is open already where there is one."""
         replica = self._replica
         replica.outstanding += 1
-        kept = replica.kept()
+        kept = replica.kept() if self._may_repeat else None
         if kept is None:
             replica.dial(self)
         else:
@@ -123,7 +129,7 @@ class Call:
         listener = self._end()
         if listener is not None:
             self._replica.failed()
-            listener.answer_failed(reason)
+            listener.answer_failed(reason, was_asked=self._connection is not None)
 
     def unable(self) -> None:
         """There is no connection to be had, and that is not the replica's doing."""

@@ -145,7 +145,7 @@ class Mirrored:
         said = self._canary.said(is_whole=True)
         self._over("ok" if said.status < 500 else "error", said, now_s)
 
-    def answer_failed(self, reason: str) -> None:  # noqa: ARG002  it is counted
+    def answer_failed(self, reason: str, *, was_asked: bool) -> None:  # noqa: ARG002  it is counted
         """It could not be reached, or broke off."""
         self._over("error", self._canary.said(is_whole=False), monotonic())
 
