@@ -3,8 +3,9 @@
     python -m benchmarks.gateway [--json] [--rounds N] [--seconds S]
 
 Needs `wrk` and `nginx`; `haproxy` and `envoy` are measured where they are found. All proxies are started at once, with
-one worker each, in front of the same upstream (nginx with a constant answer), and measured in turns, so that a noisy
-neighbour meets all of them. CPU is that of the proxy's own processes.
+one worker each, in front of the same upstream (nginx with a constant answer), split nine to one between a stable arm
+and a canary there, and are measured in turns, so that a noisy neighbour meets all of them. CPU is that of the proxy's
+own processes.
 """
 
 from __future__ import annotations

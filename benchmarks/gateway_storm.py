@@ -1,10 +1,10 @@
 """Is a request lost while shares change, canaries are killed and the gateway is replaced, all under full load?
 
-    python -m benchmarks.gateway_storm [--seconds S] [--kills N] [--handovers N]
+    python -m benchmarks.gateway_storm [--changes N] [--kills N] [--handovers N]
 
-wrk asks as fast as the gateway answers. Meanwhile shares are written as fast as they are confirmed, the canary's server
-is killed and started again, and the gateway is told to end and started again at the same listening socket, as
-`shipway up` does. Lost is what wrk saw that is not a good answer.
+wrk asks as fast as the gateway answers, until so many shares were written, as fast as they are confirmed. Meanwhile
+the canary's server is killed and started again, and the gateway is told to end while another one begins at the same
+listening socket, as `shipway up` does. Lost is what wrk saw that is not a good answer.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from pipelines.serving.split import Arm, TrafficSplit
 
 CONNECTIONS = 32
 STRATA_EVERY = 200
+LONGEST_S = 3600
 
 
 @dataclass
@@ -77,11 +78,12 @@ class Storm:
         self.server = self.start_canary()
 
     def hand_over(self) -> None:
-        """The old gateway finishes what it has, and a new one begins all-stable."""
+        """The old gateway finishes what it has, while a new one begins all-stable."""
         self.learn()
-        self.gateway.terminate()
-        self.gateway.wait(30)
+        leaving = self.gateway
+        leaving.terminate()
         self.gateway = self.start_gateway()
+        leaving.wait(30)
 
     def change(self) -> None:
         """Another share, or the way home."""
@@ -109,16 +111,16 @@ class Storm:
         return shown / math.sqrt(sum(n * p * (1 - p) for _, n, p in self.routed.values()) or 1.0)
 
 
-def run(seconds: float, kills: int, handovers: int) -> dict[str, object]:
+def run(changes: int, kills: int, handovers: int) -> dict[str, object]:
     """The storm, and what became of the requests."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, stable = Path(name), free_port()
         folder.chmod(0o755)
         stack.enter_context(proxies.started(proxies.upstream(folder, stable), stable, folder / "stable.out"))
         door = stack.enter_context(proxies.door(BACKLOG))
-        storm = Storm(folder, door, stable, free_port())
+        storm, began = Storm(folder, door, stable, free_port()), time.monotonic()
         storm.change()
-        said = _stormed(storm, door.getsockname()[1], seconds, kills, handovers)
+        said = _stormed(storm, door.getsockname()[1], changes, kills, handovers)
         storm.learn()
         storm.gateway.terminate()
         os.killpg(storm.server.pid, signal.SIGKILL)
@@ -126,38 +128,33 @@ def run(seconds: float, kills: int, handovers: int) -> dict[str, object]:
     lost = {
         what: int(n) for what, n in re.findall(r"(connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", said)
     }
-    requests = int(re.findall(r"(\d+) requests in", said)[0])
+    requests, took_s = int(re.findall(r"(\d+) requests in", said)[0]), round(time.monotonic() - began)
     shares = {"judged": sum(n for _, n, _ in storm.routed.values()), "deviation_sd": round(storm.deviation(), 2)}
-    return {"requests": requests, "lost": lost, "changes": storm.changes, **shares}
+    return {"seconds": took_s, "requests": requests, "lost": lost, "changes": storm.changes, **shares}
 
 
-def _stormed(storm: Storm, port: int, seconds: float, kills: int, handovers: int) -> str:
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{CONNECTIONS}",
-        f"-d{round(seconds)}s",
-        "--timeout",
-        "15s",
-        f"http://127.0.0.1:{port}/",
-    ]
-    load, began = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), time.monotonic()
+def _stormed(storm: Storm, port: int, changes: int, kills: int, handovers: int) -> str:
+    """What wrk says in the end."""
+    asking = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LONGEST_S}s", "--timeout", "15s", f"http://127.0.0.1:{port}/"]
+    load = subprocess.Popen(asking, stdout=subprocess.PIPE, text=True)
     killed = handed = 0
-    while (spent := time.monotonic() - began) < seconds - 3:
+    while storm.changes < changes:
         storm.change()
-        if killed < kills * spent / seconds:
+        done = storm.changes / changes
+        if killed < kills * done:
             storm.kill_canary()
             killed += 1
-        if handed < handovers * spent / seconds - 0.5:
+        if handed < handovers * done - 0.5:
             storm.hand_over()
             handed += 1
+    load.send_signal(signal.SIGINT)
     return load.communicate()[0]
 
 
 def main() -> None:
     """Storm and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--changes", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--handovers", type=int, default=10)
     print(run(**vars(parser.parse_args())))

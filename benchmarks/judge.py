@@ -1,6 +1,7 @@
 """Is the canary judge right, and how fast?
 
-    python -m benchmarks.judge [--equal 1000] [--releases 200] [--many 20000] [--worlds TEXT] [--seed 1] [--json]
+    python -m benchmarks.judge [--equal 1000] [--releases 200] [--many 20000] [--worlds TEXT] [--tables NAME …]
+                               [--seed 1] [--json]
 
 Every world is played with `evals.sequential:default_test`, release i with seed + i: `--equal` times where the canary is
 no worse, else `--releases` times; equal canaries also with all of α on latency, or on quality, and at other rates until
@@ -31,6 +32,7 @@ from evals.sequential import SequentialTest, default_test
 from evals.simulation import EQUAL, INTERVAL_S, WORLDS, Traffic, World, play
 
 ALPHA = 0.01
+TABLES = ("all_metrics", "alone", "errors_only", "rates")
 RATES = {1.0: 48.0, 10.0: 6.0, 50.0: 1.0}
 """Requests a second, and for how many hours an equal canary may wait for its promotion at that rate."""
 
@@ -131,23 +133,24 @@ def _spread_fine(values: Sequence[float]) -> list[float]:
     )
 
 
-def measure(equal: int, releases: int, many: int, seed: int, only: str = "") -> dict[str, list[dict[str, Any]]]:
-    """All tables."""
-    figures: dict[str, list[dict[str, Any]]] = {"all_metrics": [], "alone": [], "errors_only": [], "rates": []}
-    for world in (w for w in WORLDS if only in w.name):
-        _say(world.name)
+def measure(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The tables that are asked for."""
+    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in options.tables}
+    equal, releases, many, seed = options.equal, options.releases, options.many, options.seed
+    for world in (w for w in WORLDS if options.worlds in w.name):
         is_equal = world.name.startswith("A/A")
-        figures["all_metrics"].append(judged(world, default_test, equal if is_equal else releases, seed))
-        if world.canary_errors != EQUAL.canary_errors or (world.name.startswith("A/A") and not world.pod_noise):
+        if "all_metrics" in figures:
+            _say(world.name)
+            figures["all_metrics"].append(judged(world, default_test, equal if is_equal else releases, seed))
+        is_of_errors = world.canary_errors != EQUAL.canary_errors or (is_equal and not world.pod_noise)
+        if "errors_only" in figures and is_of_errors:
             figures["errors_only"].append(on_errors(world, many, seed))
-    for test in (latency_test, quality_test):
-        if only in EQUAL.name:
-            _say(test.__name__)
-            figures["alone"].append({"alpha_on": test.__name__, **judged(EQUAL, test, equal, seed)})
-    for rate, hours in RATES.items():
-        if only in EQUAL.name:
-            _say(f"{rate:g} requests/s")
-            figures["rates"].append(until_promoted(rate, hours, max(1, releases // 5), seed))
+    for test in (latency_test, quality_test) if "alone" in figures else ():
+        _say(test.__name__)
+        figures["alone"].append({"alpha_on": test.__name__, **judged(EQUAL, test, equal, seed)})
+    for rate, hours in RATES.items() if "rates" in figures else ():
+        _say(f"{rate:g} requests/s")
+        figures["rates"].append(until_promoted(rate, hours, max(1, releases // 5), seed))
     return figures
 
 
@@ -164,9 +167,10 @@ def main() -> None:
     parser.add_argument("--releases", type=int, default=200, help="of each other world, all metrics")
     parser.add_argument("--worlds", default="", help="only those whose name contains this")
     parser.add_argument("--many", type=int, default=20_000, help="of each world of errors, errors alone")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="only these")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    figures = measure(options.equal, options.releases, options.many, options.seed, options.worlds)
+    figures = measure(options)
     if options.json:
         print(json.dumps(figures))
         return

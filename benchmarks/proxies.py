@@ -1,4 +1,7 @@
-"""How are the proxies started that the gateway is compared with? Each in front of one upstream, on loopback."""
+"""How are the proxies started that the gateway is compared with? Each in front of one upstream, on loopback.
+
+All have the same task: nine of ten requests go to a stable arm, the tenth to a canary, both at that upstream.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from pipelines.errors import DependencyDown
 from pipelines.serving.split import Arm, TrafficSplit
 
 CANARY_PCT = 10.0
-"""The gateway is measured at its whole work: with a canary, a lease and evidence."""
+"""The gateway has a lease to keep and evidence to gather besides."""
 
 NGINX = """worker_processes {workers}; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
 events {{ worker_connections 4096; }}
@@ -33,7 +36,8 @@ ANSWERING = (
     "return 200 '{{\"outputs\": [0.25, 0.5, 0.25]}}'; }} }}"
 )
 PASSING = (
-    "upstream arms {{ server 127.0.0.1:{upstream}; keepalive 256; }} server {{ listen 127.0.0.1:{port}; "
+    "upstream arms {{ server 127.0.0.1:{upstream} weight=9; server 127.0.0.1:{upstream}; keepalive 256; }} "
+    "server {{ listen 127.0.0.1:{port}; "
     'location / {{ proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://arms; }} }}'
 )
 HAPROXY = """global
@@ -48,7 +52,8 @@ frontend users
   default_backend arms
 backend arms
   http-reuse always
-  server one 127.0.0.1:{upstream}
+  server stable 127.0.0.1:{upstream} weight 90
+  server canary 127.0.0.1:{upstream} weight 10
 """
 ENVOY = """static_resources:
   listeners:
@@ -61,19 +66,17 @@ ENVOY = """static_resources:
           stat_prefix: users
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: arms}}}}]}}
+            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{weighted_clusters:
+                {{clusters: [{{name: stable, weight: 90}}, {{name: canary, weight: 10}}]}}}}}}]}}
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: arms
-    connect_timeout: 2s
-    load_assignment:
-      cluster_name: arms
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}
+  clusters: [{stable}, {canary}]
 """
+ENVOY_CLUSTER = (
+    "{{name: {arm}, connect_timeout: 2s, load_assignment: {{cluster_name: {arm}, endpoints: [{{lb_endpoints: "
+    "[{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}}}]}}]}}}}"
+)
 
 
 @contextmanager
@@ -138,7 +141,8 @@ def haproxy(folder: Path, port: int, upstream: int) -> list[str]:
 
 def envoy(folder: Path, port: int, upstream: int) -> list[str]:
     """Envoy with one worker."""
-    (folder / "envoy.yaml").write_text(ENVOY.format(port=port, upstream=upstream))
+    clusters = {arm: ENVOY_CLUSTER.format(arm=arm, upstream=upstream) for arm in ("stable", "canary")}
+    (folder / "envoy.yaml").write_text(ENVOY.format(port=port, **clusters))
     quiet = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
     return ["envoy", "-c", str(folder / "envoy.yaml"), *quiet]
 

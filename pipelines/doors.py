@@ -1,12 +1,13 @@
 """Which listening sockets outlive the gateways behind them?
 
-The supervisor opens a gateway's port and lends it to the process. While a killed gateway is started again its callers
-wait at the open door for a moment; nobody is refused.
+The supervisor opens a gateway's port and lends it to the process. While a killed gateway is started again, or one with
+other settings takes its place, callers wait at the open door for a moment; nobody is refused.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pipelines.adapters.shared_door import shared_door
@@ -21,19 +22,20 @@ class Doors:
     """The open doors of one supervisor, by unit name."""
 
     _open: dict[str, socket.socket] = field(default_factory=dict)
-    _kinds: dict[str, tuple[int, bool]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Collection[str]:
+        """Whose doors are open."""
+        return self._open.keys()
 
     def open(self, unit: Unit) -> socket.socket | None:
         """The unit's door; None where it can have none. OSError where its port belongs to somebody else."""
-        # Envoy takes no socket from anybody: it opens its port itself, beside the door.
-        kind = unit.port, unit.router == "envoy"
-        if unit.name in self._open and self._kinds[unit.name] != kind:
-            self.close(unit.name)
         if unit.name not in self._open:
+            # Envoy takes no socket from anybody: it opens its port itself, beside the door.
             door = shared_door(unit.port) if unit.router == "envoy" else _listening(unit.port)
             if door is None:
                 return None
-            self._open[unit.name], self._kinds[unit.name] = door, kind
+            self._open[unit.name] = door
         return self._open[unit.name]
 
     def close(self, name: str) -> None:

@@ -101,9 +101,9 @@ class Unit:
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
     A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users by `assign`, keeps requests as
     `record` says, and is the program that `router` names. A unit that outgrows `memory_mb` is ended. One with an
-    `image` runs as a container, with at most `pids` processes.
-    Answers may go on for `drain_s` when it ends; `convicted_streams` says whether those of a canary sent home may, too.
-    A canary is asked copies of stable's requests as `shadow` says.
+    `image` runs as a container, with at most `pids` processes. What is asked at a path of `idempotent` may be asked
+    twice. Answers may go on for `drain_s` when it ends; `convicted_streams` says whether those of a canary sent home
+    may, too. A canary is asked copies of stable's requests as `shadow` says.
     """
 
     name: str
@@ -127,6 +127,7 @@ class Unit:
     router: str = "shipway"
     drain_s: float = 10.0
     convicted_streams: str = "finish"
+    idempotent: tuple[str, ...] = ()
     shadow: Shadowing | None = None
     url: str = ""
     """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
@@ -139,7 +140,8 @@ class Unit:
         """The unit of plain JSON data. TypeError where it is none."""
         record = Recording.from_dict(raw.get("record"))
         shadow = Shadowing.from_dict(raw.get("shadow"))
-        return cls(**{**raw, "slices": tuple(raw.get("slices", ())), "record": record, "shadow": shadow})
+        lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
+        return cls(**{**raw, **lists, "record": record, "shadow": shadow})
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Service:
     router: str = "shipway"
     drain_s: float = 10.0
     convicted_streams: str = "finish"
+    idempotent: tuple[str, ...] = ()
     shadow: Shadowing | None = None
     retain_s: float = 86400.0
     wanted: bool = True
@@ -89,4 +90,5 @@ class Service:
         parts = {k: Deployment(**raw[k]) if raw.get(k) else None for k in ("stable", "previous", "candidate")}
         record = Recording.from_dict(raw.get("record"))
         shadow = Shadowing.from_dict(raw.get("shadow"))
-        return cls(**{**raw, **parts, "slices": tuple(raw.get("slices", ())), "record": record, "shadow": shadow})
+        lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
+        return cls(**{**raw, **parts, **lists, "record": record, "shadow": shadow})

@@ -15,10 +15,22 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
+from pipelines.serving.alike import TOLERANCE
 from pipelines.serving.shadow import Shadowing
 from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec_replay import RecordSpec, ReplaySpec
-from pipelines.spec_values import Attributes, ImageRef, MetricName, ModelUri, Name, Number, Part, Seconds, SpecProblem
+from pipelines.spec_values import (
+    Attributes,
+    ImageRef,
+    MetricName,
+    ModelUri,
+    Name,
+    Number,
+    Part,
+    RequestPath,
+    Seconds,
+    SpecProblem,
+)
 
 
 class EvaluateSpec(Part):
@@ -81,6 +93,13 @@ class ServeSpec(Part):
             description="whether streams of a canary that is sent home go on for drain_s, or end with an error event"
         ),
     ] = "finish"
+    idempotent: Annotated[
+        tuple[RequestPath, ...],
+        Field(
+            max_length=64,
+            description="paths, * for any characters, whose requests may be asked twice; those of inference may anyway",
+        ),
+    ] = ()
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )
@@ -123,10 +142,13 @@ class ShadowSpec(Part):
 
     pct: Annotated[Number, Field(gt=0, le=100)] = 10.0
     max_in_flight: Annotated[int, Field(ge=1, le=1024, description="at one time, of each gateway process")] = 16
+    tolerance: Annotated[
+        Number, Field(ge=0, lt=1, description="numbers and embeddings within this part of their length are the same")
+    ] = TOLERANCE
 
     def shadowing(self) -> Shadowing:
         """The same for the gateway."""
-        return Shadowing(self.pct, self.max_in_flight)
+        return Shadowing(self.pct, self.max_in_flight, self.tolerance)
 
 
 class RolloutSpec(Part):

@@ -196,6 +196,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             router=serve.router,
             drain_s=serve.drain_s,
             convicted_streams=serve.convicted_streams,
+            idempotent=serve.idempotent,
             shadow=shop.spec.rollout.shadow.shadowing() if shop.spec.rollout.shadow else None,
             retain_s=shop.spec.retain,
             wanted=True,

@@ -45,7 +45,7 @@ from pipelines.unit_process import (
     terminate,
     unit_command,
 )
-from pipelines.upkeep import HEALTHY_AFTER_S, Seen, next_backoff_s, patience_s, plan, restarts_after
+from pipelines.upkeep import HEALTHY_AFTER_S, Seen, next_backoff_s, patience_s, plan, restarts_after, shares_door
 
 log = logging.getLogger("shipway.supervise")
 
@@ -76,11 +76,12 @@ class Supervisor:
             self._adopt(wanted, now)
             self._has_adopted = True
         self._look(now)
-        todo = plan(wanted, self._seen, now)
+        todo = plan(wanted, self._seen, now, self._doors.names)
         for name in todo.forget:
-            self._forget(name)
-            if name not in wanted:  # callers of one that has changed wait for the next process
-                self._doors.close(name)
+            self._forget(name, wanted.get(name))
+        for name in todo.relieve:
+            self._relieve(name, now)
+            self._start(wanted[name], now)
         for name in todo.stop:
             terminate(self._seen[name].observed)
             self._seen[name] = replace(self._seen[name], stopping_since_s=now.mono_s)
@@ -229,8 +230,17 @@ class Supervisor:
                 return
             self._unwritten.discard(name)
 
-    def _forget(self, name: str) -> None:
+    def _relieve(self, name: str, now: Now) -> None:
+        """A gateway drains under another name, so that its successor may have its own."""
+        seen = self._seen.pop(name)
+        terminate(seen.observed)
+        unit = replace(seen.observed.unit, name=f"{name}~{seen.observed.pid}")
+        self._note(replace(seen, observed=replace(seen.observed, unit=unit), stopping_since_s=now.mono_s))
+
+    def _forget(self, name: str, successor: Unit | None = None) -> None:
         seen = self._seen.pop(name, None)
+        if seen is None or not shares_door(successor, seen.observed.unit):
+            self._doors.close(name)
         if seen is not None and seen.observed.unit.image and name in self._unclean:
             self._removals[name] = remove_container(self.home, seen.observed.unit, self.environ)
         self._unclean.discard(name)

@@ -104,6 +104,7 @@ def _gateway(home: Home, unit: Unit) -> tuple[str, dict[str, object]]:
         **_drain_option(unit),
         **({"--shadow": json.dumps(vars(unit.shadow))} if unit.shadow else {}),
         **({"--convicted-streams": "cut"} if unit.convicted_streams == "cut" else {}),
+        **({"--idempotent": ",".join(unit.idempotent)} if unit.idempotent else {}),
         **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
         **(_recording_options(home, unit) if unit.record else {}),
     }

@@ -37,6 +37,7 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
         router=service.router,
         drain_s=service.drain_s,
         convicted_streams=service.convicted_streams,
+        idempotent=service.idempotent,
         shadow=service.shadow,
     )
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))

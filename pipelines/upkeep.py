@@ -5,7 +5,7 @@ Pure: the `Supervisor` looks, asks `plan`, and does what it says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipelines.adapters.unit_files import Observed
@@ -36,26 +36,44 @@ class Plan:
     """What to do now, by unit name."""
 
     start: tuple[Unit, ...] = ()
+    relieve: tuple[str, ...] = ()
+    """These drain beside their successors, which are started at once."""
     stop: tuple[str, ...] = ()
     kill: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
 
 
-def plan(wanted: Mapping[str, Unit], seen: Mapping[str, Seen], now: Now) -> Plan:
+def plan(wanted: Mapping[str, Unit], seen: Mapping[str, Seen], now: Now, doors: Collection[str] = ()) -> Plan:
     """What must be started, stopped, killed or forgotten?
 
     A unit whose content changed is stopped and started anew; one that is stopping goes all the way. A gateway drains
-    before the servers behind it are asked to go.
+    before the servers behind it are asked to go; where its door is among ours (`doors`), its successor does not wait.
     """
     going = {n: s for n, s in seen.items() if s.stopping_since_s is not None or wanted.get(n) != s.observed.unit}
     alive = {n: s for n, s in going.items() if s.is_alive}
     draining = {s.observed.unit.service for s in alive.values() if s.observed.unit.kind == "gateway"}
+    asked = {n: s for n, s in alive.items() if s.stopping_since_s is None}
+    relieved = tuple(n for n, s in asked.items() if n in doors and may_overlap(wanted.get(n), s.observed.unit))
     return Plan(
+        relieve=relieved,
         start=tuple(u for n, u in wanted.items() if n not in going and _may_start(seen.get(n), now)),
-        stop=tuple(n for n, s in alive.items() if s.stopping_since_s is None and _may_stop(s, draining)),
+        stop=tuple(n for n, s in asked.items() if n not in relieved and _may_stop(s, draining)),
         kill=tuple(n for n, s in alive.items() if _is_overdue(s, now)),
         forget=tuple(n for n in going if n not in alive),
     )
+
+
+def shares_door(unit: Unit | None, before: Unit) -> bool:
+    """Whether a unit is a gateway that can be lent the open door of the one before it."""
+    if unit is None or not unit.kind == before.kind == "gateway":
+        return False
+    # Beside Envoy's own sockets a door of another kind is needed.
+    return unit.port == before.port and (unit.router == "envoy") == (before.router == "envoy")
+
+
+def may_overlap(unit: Unit | None, before: Unit) -> bool:
+    """Whether both can run at one time: Shipway's own gateways, at one door."""
+    return unit is not None and shares_door(unit, before) and unit.router == before.router == "shipway"
 
 
 def _may_start(seen: Seen | None, now: Now) -> bool:

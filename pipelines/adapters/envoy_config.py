@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.serving.repeats import INFERENCE, METHODS
 from pipelines.serving.split import Generation, TrafficSplit
 
 MILLION = 1_000_000
@@ -116,27 +117,44 @@ def _endpoint(arm: str, url: str) -> dict[str, Any]:
 def routes_file(split: TrafficSplit, lane: int, version: str, timeout_s: float) -> dict[str, Any]:
     """Where requests go: by weight to the two clusters of a lane, or nowhere while nobody serves."""
     share = round(split.canary_pct / 100 * MILLION) if split.canary else 0
-    if split.stable is None:
-        route: dict[str, Any] = _nobody()
-    else:
-        weights = [("stable", MILLION - share), *([("canary", share)] if split.canary else [])]
-        route = {
-            "weighted_clusters": {"clusters": [{"name": f"{arm}_{lane}", "weight": n} for arm, n in weights]},
-            # Not the whole answer's time: a stream that flows is not cut.
-            "timeout": "0s",
-            "idle_timeout": f"{timeout_s:g}s",
-            "retry_policy": _RETRY,
-        }
-        route = {"route": route, "response_headers_to_add": [_header("x-shipway-arm", _ARM_OF_ENDPOINT)]}
+    weights = [("stable", MILLION - share), *([("canary", share)] if split.canary else [])]
+    clusters = [{"name": f"{arm}_{lane}", "weight": n} for arm, n in weights]
+    routes = (
+        [{"match": {"prefix": "/"}, **_nobody()}]
+        if split.stable is None
+        else [{"match": match, **_route(clusters, timeout_s, retry_on)} for match, retry_on in _RETRIED]
+    )
     # Named by its version: an update that says the same is dropped, and could not be told from one that was lost.
-    hosts = [{"name": USERS, "domains": ["*"], "routes": [{"name": version, "match": {"prefix": "/"}, **route}]}]
+    hosts = [{"name": USERS, "domains": ["*"], "routes": [{"name": version, **route} for route in routes]}]
     resource = {"@type": f"{_TYPES}.config.route.v3.RouteConfiguration", "name": ROUTES, "virtual_hosts": hosts}
     return {"version_info": version, "resources": [resource]}
 
 
+def _route(clusters: list[dict[str, Any]], timeout_s: float, retry_on: str) -> dict[str, Any]:
+    route = {
+        "weighted_clusters": {"clusters": clusters},
+        # Not the whole answer's time: a stream that flows is not cut.
+        "timeout": "0s",
+        "idle_timeout": f"{timeout_s:g}s",
+        "retry_policy": {"retry_on": retry_on, **_RETRY},
+    }
+    return {"route": route, "response_headers_to_add": [_header("x-shipway-arm", _ARM_OF_ENDPOINT)]}
+
+
+def _by_method(pattern: str) -> list[dict[str, Any]]:
+    return [{"name": ":method", "string_match": {"safe_regex": {"regex": pattern}}}]
+
+
+_NEVER_ASKED = "connect-failure,refused-stream"
+_RETRIED = (
+    ({"safe_regex": {"regex": INFERENCE}, "headers": _by_method("POST")}, f"{_NEVER_ASKED},reset"),
+    ({"prefix": "/", "headers": _by_method("|".join(METHODS))}, f"{_NEVER_ASKED},reset"),
+    ({"prefix": "/"}, _NEVER_ASKED),
+)
+"""Which failures of which requests are saved: one that was asked already only where it may be asked twice."""
+
 _ARM_OF_ENDPOINT = "%UPSTREAM_METADATA(shipway:arm)%"
 _RETRY = {
-    "retry_on": "connect-failure,refused-stream,reset",
     "num_retries": 3,
     "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.01s"},
     "retry_priority": {

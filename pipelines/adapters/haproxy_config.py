@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pipelines.serving.lanes import LANES
+from pipelines.serving.repeats import INFERENCE, METHODS
 from pipelines.serving.split import Generation, TrafficSplit
 
 MILLION = 1_000_000
@@ -35,6 +36,7 @@ defaults
     retries 3
     option redispatch 1
     option idle-close-on-response
+    # What is asked again must be here whole; a body beyond the buffer is passed on as it comes, and asked once.
     option http-buffer-request
     retry-on conn-failure empty-response junk-response
 {errors}
@@ -44,6 +46,7 @@ frontend users
     http-request set-var(txn.id) req.hdr(x-request-id)
     http-after-response set-header x-request-id %[var(txn.id)]
     http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {max_body} }}
+    http-request disable-l7-retry unless {{ method {methods} }} or {{ method POST }} {{ path_reg ^{inference}$ }}
     http-request set-var(txn.plan) str(plan),map({map})
     http-request set-var(txn.share) var(txn.plan),field(2,.),add(0)
     use_backend canary_%[var(txn.plan),field(1,.)] if {{ rand({million}),sub(txn.share) lt 0 }}
@@ -103,6 +106,8 @@ def config_text(split: TrafficSplit, map_name: str, doors: Doors, timeout_s: flo
         timeout_ms=max(1, round(timeout_s * 1000)),
         errors="".join(_error(*e) for e in _ERRORS),
         max_body=MAX_BODY_BYTES,
+        methods=" ".join(METHODS),
+        inference=INFERENCE,
         map=map_name,
         nobody=_quoted("E_NO_STABLE", "nothing serves yet"),
         million=MILLION,

@@ -17,14 +17,32 @@ class Attempt:
     a request whose first one was counted: it serves the user, and is no evidence.
     """
 
+    __slots__ = (
+        "_began_s",
+        "_client_s",
+        "_client_since_s",
+        "_counters",
+        "_intervals",
+        "_is_decided",
+        "_user",
+        "arm",
+        "events",
+        "ticket",
+    )
+
     def __init__(
-        self, intervals: Intervals, counters: GatewayCounters, arm: str, ticket: Ticket | None, user: User | None = None
+        self,
+        intervals: Intervals,
+        counters: GatewayCounters,
+        arm: str,
+        ticket: Ticket | None,
+        user: User | None,
+        now_s: float,
     ) -> None:
         self._intervals, self._counters = intervals, counters
         self.ticket, self.arm = ticket, arm
         self._user = user
-        self._began_s = monotonic()
-        self._client_s = 0.0
+        self._began_s, self._client_s = now_s, 0.0
         self._client_since_s: float | None = None
         self._is_decided = False
         self.events: Events | None = None
@@ -35,18 +53,17 @@ class Attempt:
         """Whether the client is waited for, who does not read what it was sent."""
         return self._client_since_s is not None
 
-    def arm_s(self) -> float:
+    def arm_s(self, now_s: float) -> float:
         """Seconds since the request was routed that were not spent waiting for the client."""
-        now_s = monotonic()
-        waiting_s = now_s - self._client_since_s if self._client_since_s is not None else 0.0
-        return now_s - self._began_s - self._client_s - waiting_s
+        until_s = now_s if self._client_since_s is None else self._client_since_s
+        return until_s - self._began_s - self._client_s
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int, now_s: float) -> None:
         """The answer came; a 5xx is an error of the arm."""
         if status >= 500:
             self.failed()
         elif self._decide():
-            seconds = self.arm_s()
+            seconds = self.arm_s(now_s)
             if self.ticket:
                 if self.events is not None:
                     self._intervals.streamed(self.ticket, self.events.timings_ms)
@@ -59,7 +76,7 @@ class Attempt:
             self._fail_user()
             if self.ticket:
                 self._intervals.failed(self.ticket)
-            self._counters.count(self.arm, "error", self.arm_s())
+            self._counters.count(self.arm, "error", self.arm_s(monotonic()))
         elif self.events is not None:
             self._counters.count_late_failure(self.arm)
 
@@ -67,7 +84,7 @@ class Attempt:
         """The arm did not answer in time."""
         if self._decide():
             self._fail_user()
-            seconds = self.arm_s()
+            seconds = self.arm_s(monotonic())
             if self.ticket:
                 self._intervals.timed_out(self.ticket, seconds * 1000)
             self._counters.count(self.arm, "timeout", seconds)
@@ -86,7 +103,7 @@ class Attempt:
         A stream that still flows is a slow answer, and a client that reads slowly says nothing about the arm.
         """
         if is_stream or self.is_clients_turn:
-            self.ended(status)
+            self.ended(status, monotonic())
         else:
             self.timed_out()
 
@@ -112,5 +129,7 @@ class Attempt:
 
     def _decide(self) -> bool:
         """Whether this is the first word."""
-        first, self._is_decided = not self._is_decided, True
-        return first
+        if self._is_decided:
+            return False
+        self._is_decided = True
+        return True

@@ -12,30 +12,16 @@ DRAWN = 1024
 NAME_BYTES = 16
 
 
-class Chance:
-    """Numbers that no client can foresee."""
-
-    def __init__(self) -> None:
-        self._numbers: Iterator[int] = iter(())
-
-    def random(self) -> float:
-        """A number in [0, 1), like `random.SystemRandom().random()`."""
-        number = next(self._numbers, None)
-        if number is None:
-            self._numbers = iter(array("Q", os.urandom(8 * DRAWN)))
-            number = next(self._numbers)
-        return (number >> 11) * 2.0**-53
+def numbers() -> Iterator[float]:
+    """Numbers in [0, 1) that no client can foresee, like those of `random.SystemRandom().random()`."""
+    while True:
+        for number in array("Q", os.urandom(8 * DRAWN)):
+            yield (number >> 11) * 2.0**-53
 
 
-class Names:
+def names() -> Iterator[bytes]:
     """Names for requests that are never given twice: 16 random bytes, written as hex digits."""
-
-    def __init__(self) -> None:
-        self._block, self._at = b"", 0
-
-    def __next__(self) -> bytes:
-        begin, self._at = self._at, self._at + 2 * NAME_BYTES
-        if begin == len(self._block):
-            self._block = os.urandom(DRAWN * NAME_BYTES).hex().encode()
-            begin, self._at = 0, 2 * NAME_BYTES
-        return self._block[begin : self._at]
+    while True:
+        block = os.urandom(DRAWN * NAME_BYTES).hex().encode()
+        for begin in range(0, len(block), 2 * NAME_BYTES):
+            yield block[begin : begin + 2 * NAME_BYTES]

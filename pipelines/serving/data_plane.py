@@ -15,7 +15,7 @@ from typing import Any
 from evals.strata import Stratum
 from pipelines.serving.assignment import Assignment, Rule
 from pipelines.serving.attributes import Attributes
-from pipelines.serving.chance import Chance
+from pipelines.serving.chance import numbers
 from pipelines.serving.feedback import answer_of, is_feedback
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_client import ClientConnection, Clients, Served
@@ -27,6 +27,7 @@ from pipelines.serving.leaving import Leaving
 from pipelines.serving.limits import Limits, Load
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording
+from pipelines.serving.repeats import Repeats
 from pipelines.serving.shadow import Shadow, Shadowing
 
 TICKS_A_ROUND = 10
@@ -58,6 +59,8 @@ class Serving:
     """Whether the streams of such a canary end at once instead."""
     shadowing: Shadowing | None = None
     """Which requests of stable's the canary is asked, too."""
+    idempotent: tuple[str, ...] = ()
+    """Paths whose requests may be asked twice, besides those of inference."""
 
 
 class DataPlane(SplitKeeper):
@@ -71,28 +74,27 @@ class DataPlane(SplitKeeper):
         in_flight: list[int] | memoryview[int] | None = None,
     ) -> None:
         super().__init__(snapshot, boot)
-        load = Load()
         self.intervals = Intervals(self.boot, serving.interval_s, monotonic(), in_flight)
         self.counters = GatewayCounters()
         self.labels = Labels(self.intervals, serving.label_s)
         self.recorder = Recorder(*serving.record, self.counters.kept) if serving.record else None
         self.proxy = Proxy(
-            lambda: self.store.split,
+            self.store,
             self.intervals,
             self.counters,
             serving.timeout_s,
             Attributes(serving.slices),
             self.labels,
             # Chance must be unpredictable to clients, and independent of what a request holds.
-            Assignment(Chance().random, serving.rule, serving.token),
+            Assignment(numbers().__next__, serving.rule, serving.token),
             serving.limits,
-            load,
+            Repeats(serving.idempotent),
             self.recorder,
         )
         if serving.shadowing is not None:
             replicas = self.proxy.replicas
             self.proxy.shadow = Shadow(serving.shadowing, replicas, serving.timeout_s, self._count_shadow)
-        self.clients = Clients(serving.limits, load, self.serve)
+        self.clients = Clients(serving.limits, Load(), self.serve)
         self._listening: asyncio.Server | None = None
         self._drain_s = serving.drain_s
         self._leaving = Leaving(0.0 if serving.cuts_streams else serving.drain_s)
@@ -119,7 +121,7 @@ class DataPlane(SplitKeeper):
     def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
         """A label or a rating of an earlier answer."""
         status, body = answer_of(request.body, self.labels, self.counters)
-        client.reply(status, body, request.known.get(b"x-request-id", b""))
+        client.reply(status, body, request.named.get(b"x-request-id", b""))
         return None
 
     def tick(self, now_s: float) -> None:

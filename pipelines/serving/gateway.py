@@ -27,7 +27,7 @@ ADMIN_LIMITS = Limits(connections=64)
 
 
 async def serve(gateway: DataPlane | Crew, door: socket.socket, admin_socket: Path) -> None:
-    """Serve until SIGTERM; then finish what is in flight."""
+    """Serve until SIGTERM; then finish what is in flight. From then on a successor may keep the split."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -41,11 +41,11 @@ async def serve(gateway: DataPlane | Crew, door: socket.socket, admin_socket: Pa
     await stopped.wait()
     broken = next((duty.exception() for duty in duties if duty.done()), None)
     duties[0].cancel()
+    admin.close()
+    controllers.cut()
     await gateway.farewell()
     for duty in duties:
         duty.cancel()
-    admin.close()
-    controllers.cut()
     if broken is not None:
         raise broken
 

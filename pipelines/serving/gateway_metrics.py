@@ -35,9 +35,11 @@ class GatewayCounters:
     def count(self, arm: str, outcome: str, seconds: float) -> None:
         """One attempt at one arm."""
         self._requests[arm, outcome] += 1
-        if arm not in self._buckets:
-            self._buckets[arm], self._seconds[arm] = [0] * (len(BUCKETS_S) + 1), [0.0]
-        self._buckets[arm][bisect_left(BUCKETS_S, seconds)] += 1
+        buckets = self._buckets.get(arm)
+        if buckets is None:
+            buckets = self._buckets[arm] = [0] * (len(BUCKETS_S) + 1)
+            self._seconds[arm] = [0.0]
+        buckets[bisect_left(BUCKETS_S, seconds)] += 1
         self._seconds[arm][0] += seconds
 
     def count_late_failure(self, arm: str) -> None:

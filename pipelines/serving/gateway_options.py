@@ -45,6 +45,7 @@ def serving_of(options: argparse.Namespace) -> Serving:
         options.drain_s,
         options.convicted_streams == "cut",
         options.shadow,
+        options.idempotent,
     )
 
 
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--record", type=Path, default=None, help="where a sample of the requests is kept")
     parser.add_argument("--recording", type=_recording, default=Recording(), help="which requests are kept, as JSON")
     parser.add_argument("--shadow", type=_shadowing, help="which requests the canary is asked, too, as JSON")
+    parser.add_argument("--idempotent", type=_names, default=(), help="paths that may be asked twice, by comma")
     parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on at an end")
     parser.add_argument(
         "--convicted-streams", choices=("finish", "cut"), default="finish", help="of a canary sent home"

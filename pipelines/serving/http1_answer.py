@@ -55,4 +55,4 @@ def end_to_end(headers: Headers, connection: bytes | None, dropped: frozenset[by
     if connection is not None and connection.lower() not in {b"keep-alive", b"close"}:
         named = b",".join(value for name, value in headers if name == b"connection")
         dropped |= {part.strip().lower() for part in named.split(b",")}
-    return [b": ".join(header) for header in headers if header[0] not in dropped]
+    return list(map(b": ".join, [header for header in headers if header[0] not in dropped]))

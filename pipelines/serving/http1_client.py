@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
         self._served: Served | None = None
-        self._unsent: list[bytes] = []
+        self._unsent = b""
         self._since_s = monotonic()
         self._is_going = self._is_paused = self._is_deaf = self._is_chunked = self._keeps = False
         self.closed_its_side_s: float | None = None
@@ -122,8 +122,9 @@ class ClientConnection(asyncio.Protocol):
         """Some bytes of the client."""
         if self._is_deaf:
             return
-        was_midway = self._reader.is_midway
-        self._reader.feed(data)
+        reader = self._reader
+        was_midway = reader.is_midway
+        reader.feed(data)
         if not was_midway:
             self._since_s = monotonic()
         self._go_on()
@@ -163,32 +164,30 @@ class ClientConnection(asyncio.Protocol):
     # Requests, one after another.
 
     def _go_on(self) -> None:
-        """Serve what is whole; a loop, because a request may be answered at once."""
+        """Serve what is whole as soon as the last answer is on its way; a loop, because one may be given at once."""
         if self._is_going:
             return
-        self._is_going = True
+        self._is_going, reader = True, self._reader
         try:
-            while self._reader.whole and self._may_serve:
-                self._request = self._reader.whole.popleft()
+            while reader.whole and self._request is None and not self._is_paused and self._transport is not None:
+                self._request = reader.whole.popleft()
                 self._served = self._clients.serve(self, self._request)
         finally:
             self._is_going = False
-        if not self._is_deaf and self._may_serve:
+        if self._request is None and (reader.broken or reader.must_proceed or self.closed_its_side_s is not None):
             self._read_on()
-
-    @property
-    def _may_serve(self) -> bool:
-        """Whether the next request may be answered: the last one was, and that answer is on its way."""
-        return self._request is None and not self._is_paused and self._transport is not None
 
     def _read_on(self) -> None:
         """No request is being answered: what is wrong can be said, and what was promised done."""
-        if self._reader.broken is not None:
-            self._turn_away(self._reader.broken)
+        reader = self._reader
+        if self._is_deaf or self._is_paused or self._transport is None:
+            return
+        if reader.broken is not None:
+            self._turn_away(reader.broken)
         elif self.closed_its_side_s is not None:
             self._close()
-        elif self._reader.must_proceed:
-            self._reader.must_proceed = False
+        elif reader.must_proceed:
+            reader.must_proceed = False
             self._write(PROCEED)
 
     def _turn_away(self, why: BadRequest) -> None:
@@ -233,34 +232,40 @@ class ClientConnection(asyncio.Protocol):
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
-    def begin_answer(self, status: int, lines: list[bytes], *, has_length: bool, is_here: bool = False) -> None:
-        """The head of an arm's answer; `has_length` where it says itself how long it is, or has no body.
+    def begin_answer(self, status: int, lines: list[bytes], body: bytes, *, has_length: bool, is_whole: bool) -> None:
+        """An arm's answer as far as it has come: its headers, and some of its body.
 
-        `lines` are its headers, not yet ended, one at least.
-        Where the rest `is_here` as well, it waits for that: to be called again costs as much as to parse a request.
+        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended, one at least.
+        Where it `is_whole`, its end follows at once: to be called again costs as much as to parse a request.
         """
         is_http11 = self._begin().is_http11
-        self._is_chunked = is_http11 and not has_length
         self._keeps = self._keeps and (is_http11 or has_length)
-        if self._is_chunked:
+        if is_http11 and not has_length:
+            self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
-        last = _connection_line(keeps=self._keeps, is_http11=is_http11)
-        self._write(b"%b%b\r\n%b\r\n" % (status_line(status), b"\r\n".join(lines), last), is_more_here=is_here)
+            body = body and _chunk(body)
+        last = b"" if self._keeps and is_http11 else _connection_line(keeps=self._keeps, is_http11=is_http11)
+        answer = b"%b%b\r\n%b\r\n%b" % (status_line(status), b"\r\n".join(lines), last, body)
+        if is_whole:
+            self._unsent += answer
+        else:
+            self._write(answer)
 
     def send(self, data: bytes) -> None:
         """Some of the body, at once."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._write(_chunk(data) if self._is_chunked else data)
 
     def end_answer(self) -> None:
         """The answer is whole: what was asked next comes next."""
         if self._is_chunked:
             self._write(LAST_CHUNK)
+            self._is_chunked = False
         if self._request is not None and self._request.body:
             self._reader.forget(self._request)
-        self._request, self._served, self._is_chunked = None, None, False
+        self._request = self._served = None
         self._since_s = monotonic()
         self._flush()
-        if self._keeps and not (self._clients.is_ending and not self._reader.whole):
+        if self._keeps and (self._reader.whole or not self._clients.is_ending):
             self._go_on()
         else:
             self._close()
@@ -276,21 +281,25 @@ class ClientConnection(asyncio.Protocol):
         self._keeps = self._request.keep_alive and not self._clients.is_ending
         return self._request
 
-    def _write(self, data: bytes, *, is_more_here: bool = False) -> None:
+    def _write(self, data: bytes) -> None:
         """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
-        if not self._unsent and not is_more_here:
+        if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(data)
+        self._unsent += data  # which copies nothing where there was nothing
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if unsent and self._transport is not None:
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        said, self._unsent = self._unsent, b""
+        if said and self._transport is not None:
+            self._transport.write(said)
 
     def _close(self) -> None:
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _connection_line(*, keeps: bool, is_http11: bool) -> bytes:

@@ -17,7 +17,8 @@ from pipelines.serving.limits import Limits, Load
 Headers = list[tuple[bytes, bytes]]
 
 _NEVER_TWICE = frozenset({b"host", b"content-length", b"transfer-encoding"})
-_KNOWN = _NEVER_TWICE | {b"expect", b"connection", b"upgrade", b"x-request-id"}
+
+VERSIONS = frozenset({"1.1", "1.0"})
 
 RAW_PER_BODY = 8
 """A body of tiny chunks has this many bytes on the wire for each byte that counts, at most."""
@@ -33,12 +34,12 @@ class BadRequest(Exception):  # what happened, not a programming error
 
 @dataclass(slots=True)
 class Request:
-    """One whole request. Names of headers are in lower case; `known` holds those that decide how it is treated."""
+    """One whole request. Names of headers are in lower case; `named` has them by name, several lines as one list."""
 
     method: bytes
     target: bytes
     headers: Headers
-    known: dict[bytes, bytes]
+    named: dict[bytes, bytes]
     is_http11: bool
     body: bytes = b""
     keep_alive: bool = True
@@ -60,9 +61,6 @@ class RequestReader:
         self.whole: deque[Request] = deque()
         self.broken: BadRequest | None = None
         self.is_midway = self.must_proceed = False
-        self._begin()
-
-    def _begin(self) -> None:
         self._target, self._headers, self._body = b"", Headers(), bytearray()
         self._raw_bytes = 0
 
@@ -73,26 +71,28 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Some bytes of the client; nothing more is understood after the first that is not HTTP/1.1."""
-        if self.broken is None:
-            try:
-                self._feed(data)
-            except BadRequest as error:
-                self.broken = error
-
-    def _feed(self, data: bytes) -> None:
+        if self.broken is not None:
+            return
         self._raw_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if self.is_midway:
+                self._check_size()
         except httptools.HttpParserUpgrade as upgrade:
             # The offer of another protocol was declined: what follows is read as HTTP/1.1.
             self._parser = httptools.HttpRequestParser(self)
-            self._feed(data[upgrade.args[0] :])
+            self.feed(data[upgrade.args[0] :])
+        except BadRequest as error:
+            self._stop(error)
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, BadRequest):
-                raise error.__context__ from None
-            raise BadRequest(400, "E_REQUEST", f"not HTTP/1.1: {error}"[:200]) from None
-        if self.is_midway:
-            self._check_size()
+            why = error.__context__
+            self._stop(
+                why if isinstance(why, BadRequest) else BadRequest(400, "E_REQUEST", f"not HTTP/1.1: {error}"[:200])
+            )
+
+    def _stop(self, why: BadRequest) -> None:
+        """Hold nothing of what was refused: neither here nor in the frames of the traceback."""
+        self.broken, self._headers = why.with_traceback(None), Headers()
 
     def close(self) -> None:
         """Nothing is held for this connection any more."""
@@ -100,7 +100,8 @@ class RequestReader:
         self._held_bytes = 0
 
     def _check_size(self) -> None:
-        if self._request is None and self._raw_bytes > self._limits.head_bytes:
+        is_head_over = self._request is None and self._raw_bytes > self._limits.head_bytes
+        if is_head_over or len(self._headers) > self._limits.header_count:
             raise _head_over(self._limits)
         if self._raw_bytes > self._limits.head_bytes + RAW_PER_BODY * self._limits.body_bytes:
             raise BadRequest(413, "E_LIMIT", "the chunks of the body are too small for its size", "body")
@@ -121,28 +122,29 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are counted, and not passed on."""
-        # Spaces are left at the end of a value that came in several pieces.
+        # Parsers leave spaces at the end. Too many headers are found where they end, or at the end of what was read.
         self._headers.append((name.lower(), value.strip(b" \t")))
-        if len(self._headers) > self._limits.header_count:
-            raise _head_over(self._limits)
 
     def on_headers_complete(self) -> None:
         """All headers have come."""
-        parser = self._parser
-        headers, self._headers = self._headers, Headers()  # what follows is a trailer
-        known, version = _known(headers), parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
+        parser, limits = self._parser, self._limits
+        headers, self._headers = self._headers, []  # what follows is a trailer
+        if len(headers) > limits.header_count:
+            raise _head_over(limits)
+        if self._raw_bytes > limits.head_bytes and size_of(headers) > limits.head_bytes:
+            raise _head_over(limits)
+        version = parser.get_http_version()
+        if version not in VERSIONS:
             raise BadRequest(505, "E_REQUEST", f"HTTP/{version} is not spoken here")
-        if self._raw_bytes > self._limits.head_bytes and size_of(headers) > self._limits.head_bytes:
-            raise _head_over(self._limits)
-        self._request = Request(parser.get_method(), self._target, headers, known, version == "1.1")
+        named = _by_name(headers)
+        self._request = Request(parser.get_method(), self._target, headers, named, version == "1.1")
         _check_framing(self._request)
         if parser.should_upgrade():
             _check_upgrade(self._request)
-        if int(known.get(b"content-length", b"0")) > self._limits.body_bytes:
-            raise _body_over(self._limits)
-        if b"expect" in known:
-            if known[b"expect"].lower() != b"100-continue":
+        if b"content-length" in named and int(named[b"content-length"]) > limits.body_bytes:
+            raise _body_over(limits)
+        if b"expect" in named:
+            if named[b"expect"].lower() != b"100-continue":
                 raise BadRequest(417, "E_REQUEST", "nothing but 100-continue can be expected", "expect")
             self.must_proceed = version == "1.1"
 
@@ -160,11 +162,20 @@ class RequestReader:
         """A request is whole."""
         request = self._request
         assert request is not None  # noqa: S101  its headers came before
-        request.body = bytes(self._body)
+        if self._body:
+            request.body = bytes(self._body)
+            self._body.clear()
+        if self._headers:
+            self._drop_trailers()
         request.keep_alive = self._parser.should_keep_alive()
         self._request, self.is_midway, self.must_proceed = None, False, False
-        self._begin()
+        self._target, self._raw_bytes = b"", 0
         self.whole.append(request)
+
+    def _drop_trailers(self) -> None:
+        trailers, self._headers = self._headers, Headers()
+        if len(trailers) > self._limits.header_count:
+            raise _head_over(self._limits)
 
     def forget(self, request: Request) -> None:
         """A request was answered: its body is held no longer."""
@@ -173,17 +184,17 @@ class RequestReader:
         self._load.body_bytes -= freed
 
 
-def _known(headers: Headers) -> dict[bytes, bytes]:
-    """The headers that decide how a request is treated; BadRequest where there are two of what is one."""
-    known: dict[bytes, bytes] = {}
+def _by_name(headers: Headers) -> dict[bytes, bytes]:
+    """Headers by their name; BadRequest where there are two of what is one."""
+    named = dict(headers)
+    if len(named) == len(headers):
+        return named
+    named.clear()
     for name, value in headers:
-        if name in _KNOWN:
-            if name in known:
-                if name in _NEVER_TWICE:
-                    raise BadRequest(400, "E_REQUEST", f"{name.decode()} stands there twice", name.decode())
-                value = known[name] + b"," + value  # noqa: PLW2901  a list may be spread over several lines
-            known[name] = value
-    return known
+        if name in named and name in _NEVER_TWICE:
+            raise BadRequest(400, "E_REQUEST", f"{name.decode()} stands there twice", name.decode())
+        named[name] = named[name] + b"," + value if name in named else value
+    return named
 
 
 def size_of(headers: Headers) -> int:
@@ -193,13 +204,13 @@ def size_of(headers: Headers) -> int:
 
 def _check_framing(request: Request) -> None:
     """Whether it is clear where the request ends, and that it is for us."""
-    known = request.known
-    if request.is_http11 and b"host" not in known:
+    named = request.named
+    if request.is_http11 and b"host" not in named:
         raise BadRequest(400, "E_REQUEST", "a request needs a host", "host")
-    if b"transfer-encoding" in known:
-        if not request.is_http11 or b"content-length" in known:
+    if b"transfer-encoding" in named:
+        if not request.is_http11 or b"content-length" in named:
             raise BadRequest(400, "E_REQUEST", "the length of the body is ambiguous", "transfer-encoding")
-        if known[b"transfer-encoding"].lower() != b"chunked":
+        if named[b"transfer-encoding"].lower() != b"chunked":
             raise BadRequest(501, "E_REQUEST", "chunked is the only transfer coding", "transfer-encoding")
     if not request.target.startswith(b"/") or b"#" in request.target:
         raise BadRequest(400, "E_REQUEST", "the request's target must be a path")
@@ -207,9 +218,9 @@ def _check_framing(request: Request) -> None:
 
 def _check_upgrade(request: Request) -> None:
     """An offer of HTTP/2 without a body may be left out of account (RFC 9110, 7.8); the rest is refused clearly."""
-    known = request.known
-    has_body = known.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in known
-    if known.get(b"upgrade", b"").lower() != b"h2c" or has_body:
+    named = request.named
+    has_body = named.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in named
+    if named.get(b"upgrade", b"").lower() != b"h2c" or has_body:
         raise BadRequest(501, "E_UPGRADE", "no other protocol is spoken here: no WebSocket, no tunnel", "upgrade")
 
 

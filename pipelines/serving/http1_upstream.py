@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol, cast
 
 import httptools
@@ -34,25 +35,27 @@ class Answer:
     """The same by name, the last of each."""
     length: int | None
     ends_by_close: bool
-    is_here: bool = False
-    """Whether all of it came at once: what follows its head is told in the same breath."""
+    begun: bytes = b""
+    """What came of its body together with the head."""
+    is_whole: bool = False
+    """Whether nothing more will come: most answers come at once, and are told in one breath."""
 
 
 class Caller(Protocol):
-    """Who waits for an answer at a connection."""
+    """Who waits for an answer at a connection. `now_s` is when the bytes came, in monotonic seconds."""
 
     @property
     def is_head(self) -> bool:
         """Whether the answer has no body whatever it says (HEAD)."""
 
-    def began(self, answer: Answer) -> None:
-        """The head has come."""
+    def began(self, answer: Answer, now_s: float) -> None:
+        """The head has come, perhaps with all the rest; then there is no more to be told."""
 
-    def piece(self, data: bytes) -> None:
-        """Some of the body."""
+    def piece(self, data: bytes, now_s: float) -> None:
+        """Some more of the body."""
 
-    def ended(self) -> None:
-        """The answer is whole."""
+    def ended(self, now_s: float) -> None:
+        """An answer that was not whole is whole now."""
 
     def broke(self, reason: str, *, had_bytes: bool) -> None:
         """No (more) answer will come."""
@@ -61,7 +64,7 @@ class Caller(Protocol):
 class Owner(Protocol):
     """Who keeps connections that nobody uses."""
 
-    def give_back(self, connection: UpstreamConnection) -> None:
+    def give_back(self, connection: UpstreamConnection, now_s: float) -> None:
         """It can be used again."""
 
     def lost(self, connection: UpstreamConnection) -> None:
@@ -77,14 +80,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._caller: Caller | None = None
         self._transport: asyncio.Transport | None = None
         self.idle_since_s = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
         self._answer: Answer | None = None
         self._headers: Headers = []
         self._head_bytes = 0
         self._pieces: list[bytes] = []
-        self._had_bytes = self._is_told = self._is_whole = self._is_spoilt = False
+        self._is_told = self._is_whole = self._is_spoilt = False
 
     @property
     def is_open(self) -> bool:
@@ -94,8 +94,9 @@ class UpstreamConnection(asyncio.Protocol):
     def carry(self, caller: Caller, head: bytes, body: bytes) -> None:
         """Send a request; its answer goes to the caller."""
         assert self._transport is not None  # noqa: S101  it was made before it is given to anybody
-        self._caller = caller
-        self._reset()
+        self._caller, self._answer, self._head_bytes = caller, None, 0
+        self._is_told = self._is_whole = False
+        self._headers.clear()  # of trailers; nothing else is left of an answer that ended well
         self._transport.write(head + body)  # one system call costs more than the copy
 
     def drop(self) -> None:
@@ -125,10 +126,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._caller is None:
             self.drop()
             return
-        self._had_bytes = True
+        now_s, reason = monotonic(), ""
         if self._answer is None:
             self._head_bytes += len(data)
-        reason = ""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -136,19 +136,22 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._is_spoilt = True  # where the answer is whole, there was more than it said
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
-        if self._answer is None and self._head_bytes > MOST_HEAD_BYTES:
-            reason = "a longer head than is passed on"
-        self._tell()
+        if self._headers or self._answer is None:
+            reason = reason or self._excess()
+        self._tell(now_s, is_whole=self._is_whole and not reason)
         if reason:
             self._break(reason)
-        elif self._is_whole:
-            self._finish()
+
+    def _excess(self) -> str:
+        """Whether there is too much of a head, or of trailers, that has no end yet."""
+        is_over = self._answer is None and self._head_bytes > MOST_HEAD_BYTES
+        return "a longer head than is passed on" if is_over or len(self._headers) > MOST_HEADERS else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; an answer that ends with its connection is whole now, any other is not."""
         self._owner.lost(self)
         if exc is None and self._answer is not None and self._answer.ends_by_close:
-            self._finish()
+            self._tell(monotonic(), is_whole=True)
         else:
             self._break(f"the connection was closed{f': {exc}' if exc else ''}")
         self._transport = None
@@ -163,8 +166,6 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body: those are not passed on."""
         self._headers.append((name.lower(), value.strip(b" \t")))
-        if len(self._headers) > MOST_HEADERS:
-            raise Garbage("more headers than are passed on")
 
     def on_headers_complete(self) -> None:
         """The head of an answer, or of an interim one that is not passed on."""
@@ -173,13 +174,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._headers = []
             return
         headers, self._headers = self._headers, []  # what follows is a trailer
+        if len(headers) > MOST_HEADERS:
+            raise Garbage("more headers than are passed on")
         if self._head_bytes > MOST_HEAD_BYTES and size_of(headers) > MOST_HEAD_BYTES:
             raise Garbage("a longer head than is passed on")
         named = dict(headers)
-        coding = _coding(headers) if b"transfer-encoding" in named else None
         has_body = self._caller is not None and not self._caller.is_head and status not in WITHOUT_BODY
-        length = int(named[b"content-length"]) if b"content-length" in named else None
-        ends_by_close = has_body and length is None and coding is None
+        said, is_chunked = named.get(b"content-length"), b"transfer-encoding" in named
+        if is_chunked:
+            _check_coding(headers)
+        length = int(said) if said is not None else None
+        ends_by_close = has_body and said is None and not is_chunked
         self._answer = Answer(status, headers, named, length if has_body else 0, ends_by_close)
         if not has_body:
             # llhttp expects a body after the head that answers HEAD: such a connection is not used again.
@@ -198,38 +203,42 @@ class UpstreamConnection(asyncio.Protocol):
 
     # What the caller is told.
 
-    def _tell(self) -> None:
-        if self._caller is not None and self._answer is not None and not self._is_told:
-            self._is_told, self._answer.is_here = True, self._is_whole
-            self._caller.began(self._answer)
-        if self._caller is not None and self._pieces:
-            pieces, self._pieces = self._pieces, []
-            self._caller.piece(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-
-    def _finish(self) -> None:
-        caller, self._caller = self._caller, None
-        if caller is None:
+    def _tell(self, now_s: float, *, is_whole: bool) -> None:
+        """Say what is new. The connection is free before its caller hears of the end: he may ask the next thing."""
+        caller, answer = self._caller, self._answer
+        if caller is None or answer is None:
             return
-        if self._is_spoilt or not self.is_open or self._is_still_sending():
+        body = b"".join(self._pieces)  # which copies nothing where there is one
+        self._pieces.clear()
+        if not self._is_told:
+            self._is_told, answer.begun, answer.is_whole = True, body, is_whole
+            if is_whole:
+                self._release(now_s)
+            caller.began(answer, now_s)
+            return
+        if body:
+            caller.piece(body, now_s)
+        if is_whole and self._caller is not None:
+            self._release(now_s)
+            caller.ended(now_s)
+
+    def _release(self, now_s: float) -> None:
+        """Who answers before he has heard everything is not asked again over this connection."""
+        self._caller, transport = None, self._transport
+        if self._is_spoilt or transport is None or transport.is_closing() or transport.get_write_buffer_size():
             self.drop()
         else:
-            self._owner.give_back(self)
-        caller.ended()
-
-    def _is_still_sending(self) -> bool:
-        """Whether the arm answered before it had heard everything."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+            self._owner.give_back(self, now_s)
 
     def _break(self, reason: str) -> None:
         caller, self._caller = self._caller, None
         self.drop()
         if caller is not None:
-            caller.broke(reason, had_bytes=self._had_bytes)
+            caller.broke(reason, had_bytes=self._head_bytes > 0)
 
 
-def _coding(headers: Headers) -> bytes:
+def _check_coding(headers: Headers) -> None:
     """Chunked, said once, is the only transfer coding."""
     codings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
     if codings != [b"chunked"]:
         raise Garbage("chunked is the only transfer coding")
-    return codings[0]

@@ -17,7 +17,7 @@ from evals.strata import Cohort
 from pipelines.serving.intervals import Interval, Intervals, Ticket
 
 LONGEST_ID = 200
-"""Characters of a request's id and of a version; an answer to a longer id cannot be labelled."""
+"""Bytes of a request's id and characters of a version; an answer to a longer id cannot be labelled."""
 
 MOST_REQUESTS = 100_000
 """Answers that can be labelled at one time; the oldest are forgotten first, of both arms alike."""
@@ -33,11 +33,13 @@ class LabelRefused(ValueError):
 
 @dataclass(eq=False, slots=True)
 class _Source:
-    """What many answers have in common: their interval, and who gave them."""
+    """What many answers have in common: their interval, who gave them, and where they are counted."""
 
     interval: Interval
     arm: str
+    said: bytes
     version: str
+    answered: dict[str, int]
 
 
 @dataclass
@@ -60,33 +62,38 @@ class Labels:
     def __init__(self, intervals: Intervals, patience_s: float) -> None:
         self._intervals, self._patience_s = intervals, patience_s
         # A hundred thousand answers must fit beside everything else: an id, and whose it is, is all that is kept.
-        self._answers: dict[str, _Source] = {}
-        self._in_turn: deque[str] = deque()
-        self._is_labelled: set[str] = set()
+        self._answers: dict[bytes, _Source] = {}
+        self._in_turn: deque[bytes] = deque()
+        self._is_labelled: set[bytes] = set()
         self._last: dict[str, _Source] = {}
         self._waiting: dict[int, _Waiting] = {}
 
-    def answered(self, request_id: str, ticket: Ticket, version: str) -> None:
+    def answered(self, request_id: bytes, ticket: Ticket, version: bytes) -> None:
         """An arm answered this request. An id that was used before keeps its first answer."""
-        if request_id in self._answers or len(request_id) > LONGEST_ID:
+        answers, arm = self._answers, ticket.arm
+        if request_id in answers or len(request_id) > LONGEST_ID:
             return
-        self._answers[request_id] = self._source(ticket.interval, ticket.arm, version[:LONGEST_ID])
+        source = self._last.get(arm)
+        if source is None or source.interval is not ticket.interval or source.said != version:
+            source = self._last[arm] = self._source(ticket.interval, arm, version)
+        answers[request_id] = source
         self._in_turn.append(request_id)
-        self._of(ticket.interval).answered[ticket.arm] += 1
-        if len(self._answers) > MOST_REQUESTS:
+        source.answered[arm] += 1
+        if len(answers) > MOST_REQUESTS:
             self._forget_oldest()
 
     def labelled(self, request_id: str, score: float, version: str | None) -> bool:
         """A label came: whether it is evidence, or came after the shares had changed. LabelRefused where it is none."""
-        answer = self._answers.get(request_id)
+        key = request_id.encode()
+        answer = self._answers.get(key)
         if answer is None:
             raise LabelRefused(404, "E_LABEL_UNKNOWN", "request_id", "no request with this id waits for a label")
         if version is not None and version != answer.version:
             reason = f"version {answer.version} answered this request, not {version[:40]}"
             raise LabelRefused(409, "E_LABEL_VERSION", "model_version", reason)
-        if request_id in self._is_labelled:
+        if key in self._is_labelled:
             raise LabelRefused(409, "E_LABEL_TWICE", "request_id", "this request has a label already")
-        self._is_labelled.add(request_id)
+        self._is_labelled.add(key)
         interval, arm = answer.interval, answer.arm
         self._of(interval).labelled[arm] += 1
         is_evidence = interval.split.routes == self._intervals.current.split.routes
@@ -98,6 +105,7 @@ class Labels:
         """Say what became of the intervals whose time is over, and forget their requests."""
         for number in [n for n, waiting in self._waiting.items() if self._is_over(waiting.interval, now_s)]:
             self._intervals.due(self._waiting.pop(number).cohort())
+            self._last.clear()
         while self._in_turn and self._is_over(self._answers[self._in_turn[0]].interval, now_s):
             self._forget_oldest()
 
@@ -106,12 +114,9 @@ class Labels:
         del self._answers[oldest]
         self._is_labelled.discard(oldest)
 
-    def _source(self, interval: Interval, arm: str, version: str) -> _Source:
-        """The one of the arm's last answer, as long as nothing has changed."""
-        source = self._last.get(arm)
-        if source is None or source.interval is not interval or source.version != version:
-            source = self._last[arm] = _Source(interval, arm, version)
-        return source
+    def _source(self, interval: Interval, arm: str, version: bytes) -> _Source:
+        text = version.decode(errors="replace")[:LONGEST_ID]
+        return _Source(interval, arm, version, text, self._of(interval).answered)
 
     def _is_over(self, interval: Interval, now_s: float) -> bool:
         return interval.ended_s is not None and now_s - interval.ended_s > self._patience_s

@@ -36,7 +36,6 @@ class Load:
     """What one process holds for its clients now."""
 
     connections: int = 0
-    in_flight: int = 0
     body_bytes: int = 0
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from time import monotonic
 
+from pipelines.serving.alike import CLASS, VALUE
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
 from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
-from pipelines.serving.chance import Names
+from pipelines.serving.chance import names
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1_client import ClientConnection
@@ -16,11 +17,13 @@ from pipelines.serving.http1_request import Request
 from pipelines.serving.http1_upstream import Answer
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
-from pipelines.serving.limits import Limits, Load
+from pipelines.serving.limits import Limits
 from pipelines.serving.recorder import Recorder
+from pipelines.serving.repeats import Repeats
 from pipelines.serving.replicas import Call, Replica, Replicas
-from pipelines.serving.shadow import CLASS, Mirrored, Shadow
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.serving.shadow import Mirrored, Shadow
+from pipelines.serving.split import Arm
+from pipelines.serving.split_store import SplitStore
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users
 
@@ -34,10 +37,16 @@ NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect"
 NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
 NO_LENGTH = NOT_ANSWERED | {b"content-length"}
 
+VERSION = b"x-shipway-model-version"
+
+OUR_LINES = {arm: f"x-shipway-arm: {arm}\r\nx-request-id: ".encode() for arm in ("stable", "canary")}
+"""What each answer says besides; the request's id is still to be added."""
+
 RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
 BUSY = Refusal(503, "E_BUSY", "the gateway has as many requests in flight as it may", headers=RETRY)
 DOWN = Refusal(502, "E_STABLE_DOWN", "stable cannot be reached", headers=RETRY)
+ASKED_ONCE = Refusal(502, "E_ASKED_ONCE", "the version failed, and such a request may not be asked twice")
 CHOSEN_DOWN = Refusal(502, "E_ARM_DOWN", "the chosen arm cannot be reached")
 
 
@@ -46,7 +55,7 @@ class Proxy:
 
     def __init__(
         self,
-        split: Callable[[], TrafficSplit],
+        store: SplitStore,
         intervals: Intervals,
         counters: GatewayCounters,
         timeout_s: float,
@@ -54,26 +63,26 @@ class Proxy:
         labels: Labels,
         assignment: Assignment,
         limits: Limits,
-        load: Load,
+        repeats: Repeats,
         recorder: Recorder | None = None,
     ) -> None:
-        self.split, self.intervals, self.counters = split, intervals, counters
-        self.timeout_s, self.limits, self.load = timeout_s, limits, load
+        self.store, self.intervals, self.counters = store, intervals, counters
+        self.timeout_s, self.limits, self.repeats = timeout_s, limits, repeats
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
-        self._recorder, self._names = recorder, Names()
+        self._recorder, self._names = recorder, names()
         self.shadow: Shadow | None = None
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
-        request_id = request.known.get(b"x-request-id") or next(self._names)
-        split = self.split()
+        request_id = request.named.get(b"x-request-id") or next(self._names)
+        split = self.store.split
         if split.stable is None:
             client.refuse(NOBODY, request_id)
             return None
-        if self.load.in_flight >= self.limits.in_flight:
+        if len(self.open) >= self.limits.in_flight:
             client.refuse(BUSY, request_id)
             return None
         try:
@@ -83,17 +92,18 @@ class Proxy:
             return None
         if self._recorder is not None and assigned.is_evidence:
             self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
-        arm = split.canary if assigned.arm == "canary" and split.canary is not None else split.stable
         exchange = Exchange(self, client, request, request_id, split.stable)
-        exchange.ask(assigned, arm, self._user(assigned, split))
-        if self.shadow is not None and split.canary is not None and assigned.is_evidence and arm is split.stable:
-            exchange.mirror(self.shadow, split.canary)
+        canary = split.canary
+        arm = canary if canary is not None and assigned.arm == "canary" else split.stable
+        user = None
+        if assigned.user is not None:
+            user = self.users.met(
+                assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control
+            )
+        exchange.ask(assigned, arm, user)
+        if self.shadow is not None and canary is not None and assigned.is_evidence and arm is split.stable:
+            exchange.mirror(self.shadow, canary)
         return exchange
-
-    def _user(self, assigned: Assigned, split: TrafficSplit) -> User | None:
-        if assigned.user is None:
-            return None
-        return self.users.met(assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control)
 
     def sweep(self, now_s: float) -> None:
         """Say which answers are overdue."""
@@ -104,7 +114,7 @@ class Proxy:
 
     def tidy(self, now_s: float) -> None:
         """Close the connections to arms that nobody uses any more."""
-        split = self.split()
+        split = self.store.split
         self.replicas.tidy({url for arm in (split.stable, split.canary) if arm for url in arm.urls}, now_s)
 
 
@@ -121,6 +131,7 @@ class Exchange:
         "_id",
         "_lines",
         "_may_be_saved",
+        "_may_repeat",
         "_mirrored",
         "_proxy",
         "_request",
@@ -134,100 +145,109 @@ class Exchange:
     ) -> None:
         self._proxy, self._client, self._request, self._id, self._stable = proxy, client, request, request_id, stable
         self._lines = _asked_lines(request, request_id)
-        self._tried: list[Replica] = []
+        self._tried: tuple[Replica, ...] = ()
         self._answer: Answer | None = None
         self._mirrored: Mirrored | None = None
         proxy.open.add(self)
-        proxy.load.in_flight += 1
 
     def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
         """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
+        name, in_control, _, is_evidence = assigned
         proxy, request = self._proxy, self._request
-        self._may_be_saved, ticket = assigned.is_evidence, None
-        if assigned.is_evidence:
+        self._may_be_saved, self._may_repeat, ticket = is_evidence, proxy.repeats.allow(request), None
+        if is_evidence:
             slices = proxy.attributes.slices_of(request.headers, request.body)
-            ticket = proxy.intervals.routed(assigned.arm, slices, in_control=assigned.in_control)
-        self._try(assigned.arm, at, ticket, user)
+            ticket = proxy.intervals.routed(name, slices, in_control=in_control)
+        self._try(name, at, ticket, user)
 
     def mirror(self, shadow: Shadow, canary: Arm) -> None:
         """Perhaps the canary is asked, too; nobody waits for what it says."""
         self._mirrored = shadow.mirror(self._request, self._lines, canary)
 
     def _try(self, name: str, arm: Arm, ticket: Ticket | None, user: User | None = None) -> None:
-        proxy, request = self._proxy, self._request
+        proxy, request, now_s = self._proxy, self._request, monotonic()
         self.digest = arm.digest
-        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user)
-        self._due_s = monotonic() + proxy.timeout_s
-        replica = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file)
-        self._tried.append(replica)
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (request.method, request.target, replica.authority, self._lines)
-        self._call = Call(replica, self, head, request.body, is_head=request.method == b"HEAD")
-        self._call.begin()
+        self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
+        self._due_s = now_s + proxy.timeout_s
+        replica, method = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file), request.method
+        self._tried = (*self._tried, replica)
+        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.target, replica.authority, self._lines)
+        is_head = method == b"HEAD"
+        self._call = call = Call(replica, self, head, request.body, is_head=is_head, may_repeat=self._may_repeat)
+        call.begin()
 
     # What the arm does.
 
-    def answer_began(self, answer: Answer) -> None:
-        """The head of the answer has come."""
-        self._answer, self._heard_s = answer, monotonic()
-        if self._attempt.ticket is not None and answer.status == 200:
-            self._remember(answer, self._attempt.ticket)  # before its interval can be handed out
+    def answer_began(self, answer: Answer, now_s: float) -> None:
+        """The head of the answer has come, and perhaps all the rest."""
+        self._answer, self._heard_s = answer, now_s
+        attempt, named = self._attempt, answer.named
+        if attempt.ticket is not None and answer.status == 200:
+            self._remember(named, attempt.ticket)  # before its interval can be handed out
         if self._mirrored is not None:
-            self._mirrored.stable_answered(answer.status, answer.named.get(CLASS))
-        if is_event_stream(answer.named):
-            self._attempt.events = Events()
+            self._mirrored.stable.began(answer)
+        if is_event_stream(named):
+            attempt.events = Events()
+            attempt.events.heard(answer.begun, attempt.arm_s(now_s))
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
-        lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
-        lines.append(b"x-shipway-arm: %b\r\nx-request-id: %b" % (self._attempt.arm.encode(), self._id))
-        has_length = answer.length is not None
-        self._client.begin_answer(answer.status, lines, has_length=has_length, is_here=answer.is_here)
+        lines = end_to_end(answer.headers, named.get(b"connection"), dropped)
+        lines.append(OUR_LINES[attempt.arm] + self._id)
+        has_length, is_whole = answer.length is not None, answer.is_whole
+        self._client.begin_answer(answer.status, lines, answer.begun, has_length=has_length, is_whole=is_whole)
+        if is_whole:
+            self.answer_ended(now_s)
 
-    def _remember(self, answer: Answer, ticket: Ticket) -> None:
+    def _remember(self, named: Mapping[bytes, bytes], ticket: Ticket) -> None:
         """What was predicted, and who may be asked how good that was."""
-        headers = answer.named
-        predicted = headers.get(b"x-shipway-class")
-        if predicted is not None:
-            self._proxy.intervals.predicted(ticket, predicted[:LONGEST].decode(errors="replace"))
-        value = headers.get(b"x-shipway-value")
-        if value is not None:
-            self._proxy.intervals.valued(ticket, value.decode(errors="replace"))
-        version = headers.get(b"x-shipway-model-version")
-        named = version.decode(errors="replace") if version is not None else ""
-        self._proxy.labels.answered(self._id.decode(errors="replace"), ticket, named)
+        proxy = self._proxy
+        if CLASS in named:
+            proxy.intervals.predicted(ticket, named[CLASS][:LONGEST].decode(errors="replace"))
+        if VALUE in named:
+            proxy.intervals.valued(ticket, named[VALUE].decode(errors="replace"))
+        proxy.labels.answered(self._id, ticket, named.get(VERSION, b""))
 
-    def answer_piece(self, data: bytes) -> None:
+    def answer_piece(self, data: bytes, now_s: float) -> None:
         """Some of the body: to the client, as it comes."""
-        self._heard_s = monotonic()
+        self._heard_s = now_s
         if self._attempt.events is not None:
-            self._attempt.events.heard(data, self._attempt.arm_s())
+            self._attempt.events.heard(data, self._attempt.arm_s(now_s))
+        if self._mirrored is not None:
+            self._mirrored.stable.piece(data)
         self._client.send(data)
 
-    def answer_ended(self) -> None:
+    def answer_ended(self, now_s: float) -> None:
         """The answer is whole."""
         assert self._answer is not None  # noqa: S101  its head came before
-        self._attempt.ended(self._answer.status)
-        self._over()
+        self._attempt.ended(self._answer.status, now_s)
+        self._over(is_whole=True)
         self._client.end_answer()
 
-    def answer_failed(self, reason: str) -> None:  # noqa: ARG002  the judge counts, and the arm's log says why
+    def answer_failed(self, reason: str, *, was_asked: bool) -> None:  # noqa: ARG002  the arm's log says why
         """The arm could not be reached, or broke off: stable, or a second replica of it, may save the user."""
         self._attempt.failed()
         if self._answer is not None:
             self._break_off("the model's answer broke off")
-        elif self._attempt.arm == "canary" and self._may_be_saved:
+        elif not self._may_be_saved:
+            self._give_up(CHOSEN_DOWN)
+        elif was_asked and not self._may_repeat:
+            self._give_up(ASKED_ONCE)
+        elif self._attempt.arm == "canary":
             self._proxy.counters.retried += 1
-            self._tried.clear()
+            self._tried = ()
             self._try("stable", self._stable, None)
-        elif self._may_be_saved and len(self._tried) < min(2, len(self._stable.urls)):
+        elif len(self._tried) < min(2, len(self._stable.urls)):
             self._try("stable", self._stable, None)
         else:
-            self._over()
-            self._client.refuse(DOWN if self._may_be_saved else CHOSEN_DOWN, self._id)
+            self._give_up(DOWN)
+
+    def _give_up(self, why: Refusal) -> None:
+        self._over()
+        self._client.refuse(why, self._id)
 
     def not_asked(self) -> None:
         """The gateway could not ask: the arm never had it."""
         self._attempt.void()
-        self._over()
-        self._client.refuse(BUSY, self._id)
+        self._give_up(BUSY)
 
     # What the client does.
 
@@ -238,7 +258,7 @@ class Exchange:
         if self._answer is None:
             self._attempt.abandoned()
         else:
-            self._attempt.ended(self._answer.status)
+            self._attempt.ended(self._answer.status, monotonic())
         self._call.cancel()
         self._over()
 
@@ -289,7 +309,7 @@ class Exchange:
         if self._answer is None or self._attempt.events is None:
             return
         self._call.cancel()
-        self._attempt.ended(self._answer.status)
+        self._attempt.ended(self._answer.status, monotonic())
         self._proxy.counters.withdrawn += 1
         self._break_off("the version that was answering was withdrawn")
 
@@ -303,17 +323,16 @@ class Exchange:
         else:
             self._client.abort()
 
-    def _over(self) -> None:
+    def _over(self, *, is_whole: bool = False) -> None:
         self._proxy.open.discard(self)
-        self._proxy.load.in_flight -= 1
         if self._mirrored is not None:
-            self._mirrored.stable_over()
+            self._mirrored.stable_over(is_whole=is_whole)
 
 
 def _asked_lines(request: Request, request_id: bytes) -> bytes:
     """The lines that an arm gets after its own name, and the end of the head."""
-    lines = end_to_end(request.headers, request.known.get(b"connection"), NOT_ASKED)
-    if request.body or b"content-length" in request.known or b"transfer-encoding" in request.known:
+    lines = end_to_end(request.headers, request.named.get(b"connection"), NOT_ASKED)
+    if request.body or b"content-length" in request.named or b"transfer-encoding" in request.named:
         lines.append(b"content-length: %d" % len(request.body))
     lines.append(b"x-request-id: %b\r\n\r\n" % request_id)
     return b"\r\n".join(lines)

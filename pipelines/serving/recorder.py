@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import queue
 import random
-import re
 import sqlite3
 import threading
 import time
@@ -26,11 +25,7 @@ import orjson
 
 from pipelines.errors import BadInput
 from pipelines.serving.encodings import decoded
-
-INFERENCE = re.compile(
-    r"/(v2/models/[^/]+(/versions/[^/]+)?/infer|invocations|v1/(chat/completions|completions|embeddings))"
-)
-"""Paths whose requests ask a model something, and change nothing."""
+from pipelines.serving.repeats import is_inference
 
 KEPT_HEADERS = ("content-type", "accept", "accept-language")
 REPLAYED = "x-shipway-replay"
@@ -99,9 +94,8 @@ class Recorder:
         self._thread.join(5.0)
 
     def _is_wanted(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bool:
-        is_inference = method == "POST" and INFERENCE.fullmatch(path.partition("?")[0]) is not None
         is_small = 0 < len(body) <= self._recording.max_body_bytes
-        return is_inference and is_small and REPLAYED not in headers
+        return is_inference(method.encode(), path.encode()) and is_small and REPLAYED not in headers
 
     def _keep_writing(self) -> None:
         while True:

@@ -29,50 +29,57 @@ SHORTEST_S, LONGEST_S = 1.0, 30.0
 
 
 class Listener(Protocol):
-    """Who wanted the call."""
+    """Who wanted the call. `now_s` is when the bytes came, in monotonic seconds."""
 
-    def answer_began(self, answer: Answer) -> None:
-        """The head has come."""
+    def answer_began(self, answer: Answer, now_s: float) -> None:
+        """The head has come, perhaps with all the rest; then there is no more to be told."""
 
-    def answer_piece(self, data: bytes) -> None:
-        """Some of the body."""
+    def answer_piece(self, data: bytes, now_s: float) -> None:
+        """Some more of the body."""
 
-    def answer_ended(self) -> None:
-        """The answer is whole."""
+    def answer_ended(self, now_s: float) -> None:
+        """An answer that was not whole is whole now."""
 
-    def answer_failed(self, reason: str) -> None:
-        """No (more) answer will come."""
+    def answer_failed(self, reason: str, *, was_asked: bool) -> None:
+        """No (more) answer will come. Whether the replica may have heard the request."""
 
     def not_asked(self) -> None:
         """The gateway itself lacks what it needs to ask."""
 
 
 class Call:
-    """One request at one replica. A connection that was closed while nobody used it gets one replacement."""
+    """One request at one replica.
 
-    __slots__ = ("_body", "_connection", "_head", "_listener", "_replica", "_was_used", "is_head")
+    A connection that was closed while nobody used it gets one replacement. Nobody knows whether a request that met its
+    end was heard, so one that may not be repeated gets a new connection from the start.
+    """
 
-    def __init__(self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool) -> None:
+    __slots__ = ("_body", "_connection", "_head", "_listener", "_may_repeat", "_replica", "_was_used", "is_head")
+
+    def __init__(
+        self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool, may_repeat: bool = True
+    ) -> None:
         self._replica = replica
         self._listener: Listener | None = listener
         self._head, self._body, self.is_head = head, body, is_head
         self._connection: UpstreamConnection | None = None
-        self._was_used = False
+        self._was_used, self._may_repeat = False, may_repeat
 
     def begin(self) -> None:
         """Ask, over a connection that is open already where there is one."""
-        self._replica.outstanding += 1
-        kept = self._replica.kept()
+        replica = self._replica
+        replica.outstanding += 1
+        kept = replica.kept() if self._may_repeat else None
         if kept is None:
-            self._replica.dial(self)
+            replica.dial(self)
         else:
-            self._was_used = True
-            self.use(kept)
+            self._was_used, self._connection = True, kept
+            kept.carry(self, self._head, self._body)
 
     def use(self, connection: UpstreamConnection) -> None:
         """Ask over this connection; nobody may be waiting any more by the time it is there."""
         if self._listener is None:
-            self._replica.give_back(connection)
+            self._replica.give_back(connection, monotonic())
         else:
             self._connection = connection
             connection.carry(self, self._head, self._body)
@@ -94,25 +101,26 @@ class Call:
         if self._connection is not None:
             self._connection.resume()
 
-    def began(self, answer: Answer) -> None:
+    def began(self, answer: Answer, now_s: float) -> None:
         """The head has come: the replica is well, or says itself that it is not."""
         if answer.status >= 500:
             self._replica.failed()
         else:
             self._replica.answered()
-        if self._listener is not None:
-            self._listener.answer_began(answer)
+        listener = self._end() if answer.is_whole else self._listener
+        if listener is not None:
+            listener.answer_began(answer, now_s)
 
-    def piece(self, data: bytes) -> None:
-        """Some of the body."""
+    def piece(self, data: bytes, now_s: float) -> None:
+        """Some more of the body."""
         if self._listener is not None:
-            self._listener.answer_piece(data)
+            self._listener.answer_piece(data, now_s)
 
-    def ended(self) -> None:
+    def ended(self, now_s: float) -> None:
         """The answer is whole."""
         listener = self._end()
         if listener is not None:
-            listener.answer_ended()
+            listener.answer_ended(now_s)
 
     def broke(self, reason: str, *, had_bytes: bool) -> None:
         """The connection broke, or there is none."""
@@ -123,7 +131,7 @@ class Call:
         listener = self._end()
         if listener is not None:
             self._replica.failed()
-            listener.answer_failed(reason)
+            listener.answer_failed(reason, was_asked=self._connection is not None)
 
     def unable(self) -> None:
         """There is no connection to be had, and that is not the replica's doing."""
@@ -189,10 +197,10 @@ class Replica:
             self._trust = trust(self._ca_file)
         return self._trust
 
-    def give_back(self, connection: UpstreamConnection) -> None:
+    def give_back(self, connection: UpstreamConnection, now_s: float) -> None:
         """A connection can be used again."""
         if len(self._kept) < MOST_KEPT:
-            connection.idle_since_s = monotonic()
+            connection.idle_since_s = now_s
             self._kept.append(connection)
         else:
             connection.drop()
@@ -236,7 +244,7 @@ class Replicas:
     def pick(self, urls: Sequence[str], tried: Collection[Replica] = (), ca_file: str = "") -> Replica:
         """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
         if len(urls) == 1:
-            return self._of(urls[0], ca_file)
+            return self._by_url.get(urls[0]) or self._of(urls[0], ca_file)
         first = next(self._turn) % len(urls)
         replicas = [self._of(url, ca_file) for url in (*urls[first:], *urls[:first])]
         now_s = monotonic()

@@ -12,22 +12,29 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from pipelines.serving.alike import TOLERANCE, Said, agreement
 from pipelines.serving.http1_request import Request
 from pipelines.serving.http1_upstream import Answer
-from pipelines.serving.recorder import INFERENCE
+from pipelines.serving.repeats import is_inference
 from pipelines.serving.replicas import Call, Replicas
 from pipelines.serving.split import Arm
+from pipelines.serving.streams import is_event_stream
 
 HEADER = b"x-shipway-shadow: 1\r\n"
-CLASS = b"x-shipway-class"
+MOST_KEPT = 256 * 1024
+"""Bytes of an answer that are kept until it is compared; of a longer one nothing is."""
 
 
 @dataclass(frozen=True)
 class Shadowing:
-    """Which part of stable's requests the canary is asked, too, and how many of them at one time by one process."""
+    """Which part of stable's requests the canary is asked, too, and how many of them at one time by one process.
+
+    Numbers of both answers are the same within `tolerance`.
+    """
 
     pct: float = 10.0
     max_in_flight: int = 16
+    tolerance: float = TOLERANCE
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any] | None) -> Shadowing | None:
@@ -44,13 +51,13 @@ class Shadow:
 
     def __init__(self, shadowing: Shadowing, replicas: Replicas, timeout_s: float, count: Count) -> None:
         self._shadowing, self._replicas, self._timeout_s = shadowing, replicas, timeout_s
-        self.count = count
+        self.tolerance, self.count = shadowing.tolerance, count
         self._random = random.Random().random  # noqa: S311  a sample, not a secret
         self.asked: set[Mirrored] = set()
 
     def mirror(self, request: Request, lines: bytes, canary: Arm) -> Mirrored | None:
         """Ask the canary what stable was just asked; None where it is not in the sample, or one too many."""
-        if self._random() * 100 >= self._shadowing.pct or not _is_inference(request):
+        if self._random() * 100 >= self._shadowing.pct or not is_inference(request.method, request.target):
             return None
         if len(self.asked) >= self._shadowing.max_in_flight:
             self.count("skipped", "", 0.0)
@@ -75,76 +82,99 @@ class Shadow:
             mirrored.check(now_s)
 
 
+class Heard:
+    """One arm's answer as it comes."""
+
+    def __init__(self) -> None:
+        self._answer: Answer | None = None
+        self._body: bytearray | None = bytearray()
+
+    def began(self, answer: Answer) -> None:
+        """Its head, and what came with it. What is a stream, or encoded, is compared by its head alone."""
+        self._answer = answer
+        if is_event_stream(answer.named) or b"content-encoding" in answer.named:
+            self._body = None
+        self.piece(answer.begun)
+
+    def piece(self, data: bytes) -> None:
+        """Some of its body."""
+        if self._body is not None and len(self._body) + len(data) <= MOST_KEPT:
+            self._body += data
+        else:
+            self._body = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its head has come."""
+        return self._answer is not None
+
+    def said(self, *, is_whole: bool) -> Said:
+        """All of it; one that broke off, or never began, is a failure."""
+        if self._answer is None or not is_whole:
+            return Said(502, {}, None)
+        return Said(self._answer.status, self._answer.named, bytes(self._body) if self._body is not None else None)
+
+
 class Mirrored:
     """One request that the canary was asked, too; counted when both answers are known."""
 
     def __init__(self, shadow: Shadow, due_s: float) -> None:
         self._shadow, self._due_s, self._began_s = shadow, due_s, monotonic()
         self.call: Call | None = None
-        self._answer: Answer | None = None
+        self._canary = Heard()
+        self.stable = Heard()
+        """The user's own answer, told by who passes it on."""
         self._outcome, self._took_ms = "", 0.0
-        self._stable: tuple[bool, bytes | None] | None = None
+        self._stable_said: Said | None = None
+        self._canary_said: Said | None = None
 
     # What the canary does.
 
-    def answer_began(self, answer: Answer) -> None:
-        """Its head says what it predicted."""
-        self._answer = answer
+    def answer_began(self, answer: Answer, now_s: float) -> None:
+        """Its head has come, and perhaps all the rest."""
+        self._canary.began(answer)
+        if answer.is_whole:
+            self.answer_ended(now_s)
 
-    def answer_piece(self, data: bytes) -> None:
-        """Dropped."""
+    def answer_piece(self, data: bytes, now_s: float) -> None:  # noqa: ARG002  only the end's time counts
+        """Kept until it is compared, and dropped."""
+        self._canary.piece(data)
 
-    def answer_ended(self) -> None:
+    def answer_ended(self, now_s: float) -> None:
         """The answer is whole."""
-        self._over("ok" if self._answer is not None and self._answer.status < 500 else "error")
+        said = self._canary.said(is_whole=True)
+        self._over("ok" if said.status < 500 else "error", said, now_s)
 
-    def answer_failed(self, reason: str) -> None:  # noqa: ARG002  it is counted
+    def answer_failed(self, reason: str, *, was_asked: bool) -> None:  # noqa: ARG002  it is counted
         """It could not be reached, or broke off."""
-        self._over("error")
+        self._over("error", self._canary.said(is_whole=False), monotonic())
 
     def not_asked(self) -> None:
         """The gateway could not ask."""
-        self._over("skipped")
+        self._over("skipped", None, monotonic())
 
     def check(self, now_s: float) -> None:
         """Whether the answer is overdue."""
         if now_s >= self._due_s and self.call is not None:
-            self.call.cancel(is_hung=self._answer is None)
-            self._over("timeout")
+            self.call.cancel(is_hung=not self._canary.has_begun)
+            self._over("timeout", self._canary.said(is_whole=False), now_s)
 
-    def _over(self, outcome: str) -> None:
+    def _over(self, outcome: str, said: Said | None, now_s: float) -> None:
         self._shadow.asked.discard(self)
-        self._outcome, self._took_ms = outcome, (monotonic() - self._began_s) * 1000
-        self._compare()
+        self._outcome, self._canary_said = outcome, said
+        self._took_ms = (now_s - self._began_s) * 1000
+        self._count()
 
     # What stable does.
 
-    def stable_answered(self, status: int, predicted: bytes | None) -> None:
-        """The user's own answer has begun."""
-        self._stable = status < 500, predicted
-        self._compare()
-
-    def stable_over(self) -> None:
+    def stable_over(self, *, is_whole: bool) -> None:
         """The user's request has ended, perhaps without an answer."""
-        if self._stable is None:
-            self.stable_answered(500, None)
+        self._stable_said = self.stable.said(is_whole=is_whole)
+        self._count()
 
-    def _compare(self) -> None:
-        if self._outcome and self._stable is not None:
-            self._shadow.count(self._outcome, self._agreement(*self._stable), self._took_ms)
-
-    def _agreement(self, is_well: bool, predicted: bytes | None) -> str:
-        """Same or other class, or that one failed; "" where no class was said, or the canary was not asked."""
-        if self._outcome == "skipped":
-            return ""
-        if self._outcome != "ok" or not is_well or self._answer is None:
-            return "failed"
-        mine = self._answer.named.get(CLASS)
-        if mine is None or predicted is None:
-            return ""
-        return "same" if mine == predicted else "other"
-
-
-def _is_inference(request: Request) -> bool:
-    path = request.target.partition(b"?")[0].decode(errors="replace")
-    return request.method == b"POST" and INFERENCE.fullmatch(path) is not None
+    def _count(self) -> None:
+        """Once, when both are over."""
+        if self._outcome and self._stable_said is not None:
+            mine, shadow = self._canary_said, self._shadow
+            compared = agreement(self._stable_said, mine, shadow.tolerance) if mine is not None else ""
+            shadow.count(self._outcome, compared, self._took_ms)

@@ -46,7 +46,8 @@ class TrafficSplit:
     """The whole truth about a service's traffic at one generation.
 
     `stable` None means that nothing serves yet: the gateway answers 503 with Retry-After. `canary_pct` is in [0, 100];
-    `lease_s` is how long the canary keeps its share without a renewal (None only without a canary).
+    `lease_s` is how long the canary keeps its share without a renewal (None only without a canary). `reason` is the
+    release of the canary, or why there is none.
     """
 
     generation: Generation = (0, 0)

@@ -89,7 +89,7 @@ class Worker(DataPlane):
     def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
         """A label of an answer that another worker may have given."""
         status, body = answer_of(request.body, self.labels, self.counters)
-        own_id = request.known.get(b"x-request-id", b"")
+        own_id = request.named.get(b"x-request-id", b"")
         if status != 404:
             client.reply(status, body, own_id)
             return None

@@ -194,6 +194,20 @@ def test_a_second_release_is_refused_and_named(world, client):
     assert controller.wait(60) == 6
 
 
+def test_a_canary_is_asked_copies_of_stables_requests(world, client):
+    """Their answers are compared and recorded, and no user meets one."""
+    text = world.spec.read_text()
+    world.spec.write_text(text.replace("  steps: [30]", "  shadow: {pct: 50}\n  steps: [30]"))
+    try:
+        world.start_release().wait(180)
+    finally:
+        world.spec.write_text(text)
+    seen = world.newest().last("looked").data["shadow"]
+    assert (world.newest().outcome, seen["errors"], seen["failed"]) == ("promoted", 0, 0)
+    assert 0 < seen["same"] + seen["other"] <= seen["asked"]
+    assert client.failed == 0
+
+
 def test_without_traffic_nothing_is_decided(world):
     """Zero requests until the deadline: held, exit 5, and the screen said how to send some."""
     text = world.spec.read_text()

@@ -19,7 +19,7 @@ from pipelines.home import Home
 from pipelines.ports import Unit
 from pipelines.supervise import Supervisor
 from pipelines.units import gateway_name
-from tests.adapters.proxy_bench import free_port, need
+from tests.adapters.proxy_bench import need
 from tests.pipelines.tiny_server import now, until
 
 KILLS = 4
@@ -84,18 +84,6 @@ def test_a_gateway_that_starts_again_refuses_nobody(
         supervisor.stop_all()
     assert found["ConnectError"] == 0, found
     assert sum(found.values()) - found["503"] <= lost, found
-
-
-def test_a_door_fits_its_unit():
-    """Another port, or a proxy that listens beside it, needs another door; what else changes needs none."""
-    doors, port = Doors(), free_port()
-    unit = Unit("s-gateway", "gateway", "s", port=port)
-    door = doors.open(unit)
-    assert doors.open(replace(unit, timeout_s=1.0, router="haproxy")) is door
-    beside = doors.open(replace(unit, router="envoy"))
-    assert (beside is door, beside.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)) == (False, 1)
-    assert doors.open(replace(unit, port=(other := free_port()))).getsockname()[1] == other
-    doors.close_all()
 
 
 def test_a_closed_door_refuses():

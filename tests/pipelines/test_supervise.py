@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
+from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.adapters.unit_files import (
     Observed,
@@ -26,10 +30,12 @@ from pipelines.home import Home
 from pipelines.ports import Now, Unit
 from pipelines.serving.gateway_options import options_of, serving_of
 from pipelines.serving.shadow import Shadowing
+from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.supervise import Supervisor
 from pipelines.unit_process import child_environment, how_it_ended, unit_command
 from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
 
+UPSTREAM = Path(__file__).parents[1] / "serving" / "upstream.py"
 UNIT = Unit("s-0", "server", "s", digest="sha256:1")
 
 
@@ -43,6 +49,26 @@ def home(tmp_path: Path) -> Home:
 def runtime(home: Home) -> ProcessRuntime:
     """Who wants units."""
     return ProcessRuntime(home)
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def answering() -> Iterator[str]:
+    """A model server's stand-in that streams, too."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(UPSTREAM), str(port), "1"])
+    try:
+        assert until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def ready(runtime: ProcessRuntime, supervisor: Supervisor, name: str = UNIT.name) -> int:
@@ -135,6 +161,30 @@ def test_what_changed_is_started_anew(home, runtime, tmp_path):
         assert runtime.status(UNIT.name).state == "starting"
         second = ready(runtime, supervisor)
         assert (runtime.status(UNIT.name).restarts, second == first) == (0, False)
+
+
+@pytest.mark.integration
+def test_a_changed_gateway_is_relieved_and_keeps_its_streams(home, runtime):
+    """The next one answers while the stream of the last one goes on; nobody is refused."""
+    gateway, router = Unit("s-gateway", "gateway", "s", port=free_port()), GatewayRouter(home.admin_socket)
+    with supervising(home, unit_command) as supervisor, answering() as url:
+        runtime.ensure(gateway)
+        first, here = ready(runtime, supervisor, gateway.name), runtime.status(gateway.name).url
+        before = router.read("s").generation
+        router.write("s", TrafficSplit((1, 1), Arm("sha256:1", (url,))), before)
+        with httpx.stream("GET", f"{here}/drip", trust_env=False) as stream:
+            runtime.ensure(replace(gateway, slices=("tier",)))
+            said = []
+            assert until(
+                lambda: runtime.status(gateway.name).pid not in {first, None},
+                lambda: (said.append(httpx.get(f"{here}/", trust_env=False).status_code), supervisor.step(now())),
+            )
+            second = ready(runtime, supervisor, gateway.name)
+            assert (set(said), psutil.pid_exists(first), first == second) == ({200}, True, False)
+            assert stream.read().count(b"data:") == 15
+        assert until(lambda: not psutil.pid_exists(first), lambda: supervisor.step(now()))
+        assert until(lambda: list(home.folder("run").glob("*~*")) == [], lambda: supervisor.step(now()))
+        assert httpx.get(f"{here}/", trust_env=False).status_code == 200
 
 
 @pytest.mark.integration

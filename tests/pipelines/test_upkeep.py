@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from pipelines.adapters.unit_files import Observed
 from pipelines.ports import Now, Unit
-from pipelines.upkeep import MAX_BACKOFF_S, Plan, Seen, next_backoff_s, patience_s, plan, restarts_after
+from pipelines.upkeep import (
+    MAX_BACKOFF_S,
+    Plan,
+    Seen,
+    next_backoff_s,
+    patience_s,
+    plan,
+    restarts_after,
+    shares_door,
+)
 
 SERVER = Unit("s-0", "server", "s", digest="sha256:1", port=20_001)
 GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002)
@@ -64,6 +73,53 @@ CASES = {
         Plan(stop=("s-0",)),
     ),
 }
+
+
+CHANGED = replace(GATEWAY, slices=("tier",))
+OTHER_PORT, OTHER_ROUTER = replace(GATEWAY, port=20_003), replace(GATEWAY, router="haproxy")
+
+
+@pytest.mark.parametrize(
+    ("unit", "doors", "expected"),
+    [
+        (CHANGED, ("s-gateway",), Plan(relieve=("s-gateway",))),
+        (CHANGED, (), Plan(stop=("s-gateway",))),
+        (OTHER_PORT, ("s-gateway",), Plan(stop=("s-gateway",))),
+        (OTHER_ROUTER, ("s-gateway",), Plan(stop=("s-gateway",))),
+        (GATEWAY, ("s-gateway",), Plan()),
+    ],
+)
+def test_a_gateway_drains_beside_its_successor(unit, doors, expected):
+    """Where both are Shipway's, at one door that is ours to lend."""
+    assert plan(wanted(unit), seen(running(GATEWAY)), NOW, doors) == expected
+
+
+def test_servers_stay_while_a_relieved_gateway_drains():
+    """Its streams are theirs."""
+    leaving = running(replace(GATEWAY, name="s-gateway~7"), stopping_since_s=99.0)
+    assert plan(wanted(CHANGED), seen(leaving, running(CHANGED), running(SERVER)), NOW, ("s-gateway",)) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        (CHANGED, True),
+        (OTHER_ROUTER, True),
+        (OTHER_PORT, False),
+        (replace(GATEWAY, router="envoy"), False),
+        (None, False),
+    ],
+)
+def test_a_door_stays_open_for_who_can_use_it(unit, expected):
+    """A gateway at the same port that takes what it is lent."""
+    assert shares_door(unit, GATEWAY) is expected
+
+
+def test_envoys_door_stays_open_for_the_next_envoy():
+    """It listens beside Envoy's own sockets, and is of no use to others."""
+    envoy = replace(GATEWAY, router="envoy")
+    found = [shares_door(replace(unit, timeout_s=1.0), envoy) for unit in (envoy, GATEWAY, OTHER_ROUTER)]
+    assert found == [True, False, False]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda name: name.replace(" ", "-"))

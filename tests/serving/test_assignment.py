@@ -23,12 +23,12 @@ STABLE, CANARY, OTHER = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in
 
 def asked(*headers: tuple[bytes, bytes]) -> Request:
     """A request with these headers."""
-    return Request(b"GET", b"/", list(headers), {}, is_http11=True)
+    return Request(b"GET", b"/", list(headers), dict(headers), is_http11=True)
 
 
-def split_at(pct: float, canary: Arm = CANARY) -> TrafficSplit:
+def split_at(pct: float, canary: Arm = CANARY, release: str = "r-1") -> TrafficSplit:
     """A split with this share."""
-    return TrafficSplit((1, 1), STABLE, canary, pct, 60.0)
+    return TrafficSplit((1, 1), STABLE, canary, pct, 60.0, release)
 
 
 def sticky(rule: str = "header:x-user", **how) -> Assignment:
@@ -36,9 +36,9 @@ def sticky(rule: str = "header:x-user", **how) -> Assignment:
     return Assignment(lambda: 0.0, Rule.from_text(rule), **how)
 
 
-def arms_of(n: int, pct: float, canary: Arm = CANARY) -> list[str]:
+def arms_of(n: int, pct: float, canary: Arm = CANARY, release: str = "r-1") -> list[str]:
     """The arms of users 0 to n."""
-    assignment, split = sticky(), split_at(pct, canary)
+    assignment, split = sticky(), split_at(pct, canary, release)
     return [assignment.of(asked((b"x-user", b"%d" % i)), split).arm for i in range(n)]
 
 
@@ -56,9 +56,10 @@ def test_who_is_in_the_canary_stays_in_it_at_a_larger_share(user, one, other):
     assert arms != ["canary", "stable"]
 
 
-def test_another_canary_meets_other_users():
-    """Not the same ones bear every first step."""
-    first, second = arms_of(2000, 10.0), arms_of(2000, 10.0, OTHER)
+@pytest.mark.parametrize("later", [(OTHER, "r-1"), (CANARY, "r-2")])
+def test_another_release_meets_other_users(later):
+    """Not the same ones bear every first step, also where the same bytes are released again."""
+    first, second = arms_of(2000, 10.0), arms_of(2000, 10.0, *later)
     both = sum(a == b == "canary" for a, b in zip(first, second, strict=True))
     assert both < 60
 

@@ -107,7 +107,7 @@ def test_one_request_too_many_in_flight_is_turned_away(tmp_path):
         async with Plane(tmp_path, limits=Limits(in_flight=1)) as plane:
             await plane.stable(saying(OK, waits_s=0.3))
             both = await asyncio.gather(plane.say(GET), plane.say(GET))
-            return sorted(map(status_of, both)), plane.counts("stable"), plane.gateway.proxy.load.in_flight
+            return sorted(map(status_of, both)), plane.counts("stable"), len(plane.gateway.proxy.open)
 
     assert asyncio.run(run()) == ([200, 503], (1, 0, 0), 0)
 
@@ -281,11 +281,11 @@ def test_a_client_that_leaves_frees_what_was_held_for_it(tmp_path):
             _, writer = await asyncio.open_connection("127.0.0.1", plane.port)
             writer.write(POST + b"content-length: 3\r\n\r\nabc")
             await asyncio.sleep(0.1)
-            before = plane.gateway.proxy.load.in_flight, plane.gateway.proxy.load.body_bytes
+            open_, load = plane.gateway.proxy.open, plane.gateway.clients.load
+            before = len(open_), load.body_bytes
             writer.transport.abort()
             await asyncio.sleep(0.5)
-            load = plane.gateway.proxy.load
-            return before, (load.in_flight, load.body_bytes, load.connections), plane.counts("stable")
+            return before, (len(open_), load.body_bytes, load.connections), plane.counts("stable")
 
     assert asyncio.run(run()) == ((1, 3), (0, 0, 0), (1, 1, 1))
 
@@ -320,7 +320,7 @@ def test_answers_asked_in_advance_wait_until_the_client_reads(tmp_path):
             rest = 0
             while data := await reader.read(1 << 20):
                 rest += len(data)
-            return asked, rest, plane.gateway.proxy.load.in_flight
+            return asked, rest, len(plane.gateway.proxy.open)
 
     asked, rest, in_flight = asyncio.run(run())
     assert asked < 3

@@ -19,7 +19,7 @@ def answered(labels, intervals, request_id, arm="canary", version="2"):
     """A request that was answered now."""
     ticket = intervals.routed(arm)
     intervals.answered(ticket, 5.0)
-    labels.answered(request_id, ticket, version)
+    labels.answered(request_id.encode(), ticket, version.encode())
 
 
 @pytest.fixture

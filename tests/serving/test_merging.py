@@ -19,7 +19,7 @@ OUTCOMES = st.tuples(
 
 def count(intervals: Intervals, outcome: str, ms: float, *, is_stream: bool) -> None:
     """One request with everything that can be counted of it."""
-    ticket = intervals.routed("canary", ["x-lang=de"] if ms < 10 else [])
+    ticket = intervals.routed("canary", ("x-lang=de",) if ms < 10 else ())
     intervals.predicted(ticket, f"class-{int(ms) % 3}")
     intervals.valued(ticket, "0.5")
     intervals.scored("canary", 500)
