@@ -76,7 +76,7 @@ class DataPlane(SplitKeeper):
         self.labels = Labels(self.intervals, serving.label_s)
         self.recorder = Recorder(*serving.record, self.counters.kept) if serving.record else None
         self.proxy = Proxy(
-            lambda: self.store.split,
+            self.store,
             self.intervals,
             self.counters,
             serving.timeout_s,

@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
         self._served: Served | None = None
-        self._unsent: list[bytes] = []
+        self._unsent = b""
         self._since_s = monotonic()
         self._is_going = self._is_paused = self._is_deaf = self._is_chunked = self._keeps = False
         self.closed_its_side_s: float | None = None
@@ -247,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         last = b"" if self._keeps and is_http11 else _connection_line(keeps=self._keeps, is_http11=is_http11)
         answer = b"%b%b\r\n%b\r\n%b" % (status_line(status), b"\r\n".join(lines), last, body)
         if is_whole:
-            self._unsent.append(answer)
+            self._unsent += answer
         else:
             self._write(answer)
 
@@ -285,11 +285,10 @@ class ClientConnection(asyncio.Protocol):
         """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(data)
+        self._unsent += data  # which copies nothing where there was nothing
 
     def _flush(self) -> None:
-        said = b"".join(self._unsent)  # which copies nothing where there is one
-        self._unsent.clear()
+        said, self._unsent = self._unsent, b""
         if said and self._transport is not None:
             self._transport.write(said)
 

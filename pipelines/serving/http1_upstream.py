@@ -136,11 +136,16 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._is_spoilt = True  # where the answer is whole, there was more than it said
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
-        if len(self._headers) > MOST_HEADERS or (self._answer is None and self._head_bytes > MOST_HEAD_BYTES):
-            reason = "a longer head than is passed on"
+        if self._headers or self._answer is None:
+            reason = reason or self._excess()
         self._tell(now_s, is_whole=self._is_whole and not reason)
         if reason:
             self._break(reason)
+
+    def _excess(self) -> str:
+        """Whether there is too much of a head, or of trailers, that has no end yet."""
+        is_over = self._answer is None and self._head_bytes > MOST_HEAD_BYTES
+        return "a longer head than is passed on" if is_over or len(self._headers) > MOST_HEADERS else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; an answer that ends with its connection is whole now, any other is not."""

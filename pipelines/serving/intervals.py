@@ -68,22 +68,31 @@ class Interval:
     split: TrafficSplit
     ended_s: float | None = None
     undecided: int = 0
-    arms: dict[str, _Arm] = field(default_factory=lambda: {"stable": _Arm(), "canary": _Arm(), "control": _Arm()})
+    counted: dict[str, _Arm] = field(default_factory=lambda: {"stable": _Arm(), "canary": _Arm(), "control": _Arm()})
+    """What the arms did, without what is still to be settled."""
     cohorts: list[Cohort] = field(default_factory=list)
     mirrored: _Arm = field(default_factory=_Arm)
     pairs: Counter[str] = field(default_factory=Counter)
     tickets: dict[tuple[str, bool, tuple[str, ...]], Ticket] = field(default_factory=dict)
 
+    @property
+    def arms(self) -> dict[str, _Arm]:
+        """What the arms did."""
+        for ticket in self.tickets.values():
+            ticket.settle()
+        return self.counted
+
     def ticket(self, arm: str, slices: tuple[str, ...], *, in_control: bool) -> Ticket:
         """The one of a request of an arm with these slices, whichever it is."""
-        counts, stable = self.arms[arm], arm == "stable"
+        counts, stable = self.counted[arm], arm == "stable"
         places = [counts, *(counts.slices.setdefault(name, _Arm()) for name in slices)]
-        return Ticket(self, arm, (*places, self.arms["control"]) if in_control and stable else tuple(places))
+        return Ticket(self, arm, (*places, self.counted["control"]) if in_control and stable else tuple(places))
 
     def stratum(self, boot: str) -> Stratum:
         """The stratum, once decided."""
         ended_s = self.ended_s if self.ended_s is not None else self.began_s
-        stable, canary, control = (self.arms[name].counts() for name in ("stable", "canary", "control"))
+        arms = self.arms
+        stable, canary, control = (arms[name].counts() for name in ("stable", "canary", "control"))
         return Stratum(
             self.number,
             boot,
@@ -105,13 +114,28 @@ class Interval:
         return Shadowed(self.mirrored.counts(), *(self.pairs[name] for name in ("same", "other", "failed", "skipped")))
 
 
-@dataclass(eq=False, slots=True)  # a frozen one takes four times as long to make
+@dataclass(eq=False, slots=True)
 class Ticket:
-    """Where a routed request is counted; those that are counted alike have the same one."""
+    """Requests that are counted in the same places share a ticket, where each is counted once as it comes and goes."""
 
     interval: Interval
     arm: str
     places: tuple[_Arm, ...]
+    """The first one is the arm as a whole."""
+    routed: int = 0
+    errors: int = 0
+    timeouts: int = 0
+    steps: Counter[int] = field(default_factory=Counter)
+
+    def settle(self) -> None:
+        """Count in all places what was counted here."""
+        for place in self.places:
+            place.routed += self.routed
+            place.errors += self.errors
+            place.timeouts += self.timeouts
+            place.steps.update(self.steps)
+        self.routed = self.errors = self.timeouts = 0
+        self.steps.clear()
 
 
 class Intervals:
@@ -152,22 +176,19 @@ class Intervals:
         ticket = interval.tickets.get(alike)
         if ticket is None:
             ticket = interval.tickets[alike] = interval.ticket(arm, slices, in_control=in_control)
-        for place in ticket.places:
-            place.routed += 1
+        ticket.routed += 1
         interval.undecided += 1
         self.in_flight[arm == "canary"] += 1
         return ticket
 
     def answered(self, ticket: Ticket, latency_ms: float) -> None:
         """The arm answered without an error."""
-        step = step_of(latency_ms)
-        for place in ticket.places:
-            place.steps[step] += 1
+        ticket.steps[step_of(latency_ms)] += 1
         self._decide(ticket)
 
     def streamed(self, ticket: Ticket, timings_ms: Mapping[str, float]) -> None:
         """How fast the events of a stream came; said before its answer is counted."""
-        arm = ticket.interval.arms[ticket.arm]
+        arm = ticket.places[0]
         for name, ms in timings_ms.items():
             timed = arm.timings.setdefault(name, _Arm())
             timed.routed += 1
@@ -175,38 +196,34 @@ class Intervals:
 
     def predicted(self, ticket: Ticket, name: str) -> None:
         """What the arm answered, as one class; rare ones of an interval are gathered."""
-        classes = ticket.interval.arms[ticket.arm].classes
+        classes = ticket.places[0].classes
         classes[name if name in classes or len(classes) < MOST_CLASSES else OTHER] += 1
 
     def valued(self, ticket: Ticket, text: str) -> None:
         """What the arm predicted, where that is a number; anything else is not counted."""
         with suppress(ValueError):
-            ticket.interval.arms[ticket.arm].values[step_of_value(float(text))] += 1
+            ticket.places[0].values[step_of_value(float(text))] += 1
 
     def failed(self, ticket: Ticket) -> None:
         """The arm failed fast: an error without a latency."""
-        for place in ticket.places:
-            place.errors += 1
+        ticket.errors += 1
         self._decide(ticket)
 
     def timed_out(self, ticket: Ticket, latency_ms: float) -> None:
         """The arm did not answer in time: an error, and slower than every threshold below."""
-        step = step_of(latency_ms)
-        for place in ticket.places:
-            place.errors += 1
-            place.timeouts += 1
-            place.steps[step] += 1
+        ticket.errors += 1
+        ticket.timeouts += 1
+        ticket.steps[step_of(latency_ms)] += 1
         self._decide(ticket)
 
     def withdrawn(self, ticket: Ticket) -> None:
         """The arm never had the request."""
-        for place in ticket.places:
-            place.routed -= 1
+        ticket.routed -= 1
         self._decide(ticket)
 
     def scored(self, arm: str, thousandths: int) -> None:
         """A label came now, for a request of any interval."""
-        self._open.arms[arm].scores[thousandths] += 1
+        self._open.counted[arm].scores[thousandths] += 1
 
     def shadowed(self, outcome: str, agreement: str, took_ms: float) -> None:
         """What the canary did with a copy of a request is known now, whenever that was routed."""
@@ -225,7 +242,7 @@ class Intervals:
     def user_over(self, arm: str, *, has_failed: bool, in_control: bool) -> None:
         """The outcome of a user is closed now, wherever his requests were routed."""
         for name in (arm, "control") if in_control and arm == "stable" else (arm,):
-            place = self._open.arms[name]
+            place = self._open.counted[name]
             place.users = place.users or _Arm()
             place.users.routed += 1
             place.users.errors += has_failed
@@ -247,8 +264,8 @@ class Intervals:
     def _hand_out(self) -> None:
         while self._closed and self._closed[0].undecided == 0:
             interval = self._closed.popleft()
-            interval.tickets.clear()  # they hold each other, which only the garbage collector would end
             self._decided.append(interval.stratum(self._boot))
+            interval.tickets.clear()  # they hold each other, which only the garbage collector would end
 
 
 def step_of(latency_ms: float) -> int:

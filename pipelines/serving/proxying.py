@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
@@ -20,7 +20,8 @@ from pipelines.serving.limits import Limits
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import CLASS, Mirrored, Shadow
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.serving.split import Arm
+from pipelines.serving.split_store import SplitStore
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users
 
@@ -51,7 +52,7 @@ class Proxy:
 
     def __init__(
         self,
-        split: Callable[[], TrafficSplit],
+        store: SplitStore,
         intervals: Intervals,
         counters: GatewayCounters,
         timeout_s: float,
@@ -61,7 +62,7 @@ class Proxy:
         limits: Limits,
         recorder: Recorder | None = None,
     ) -> None:
-        self.split, self.intervals, self.counters = split, intervals, counters
+        self.store, self.intervals, self.counters = store, intervals, counters
         self.timeout_s, self.limits = timeout_s, limits
         self.attributes, self.labels = attributes, labels
         self.replicas = Replicas()
@@ -73,7 +74,7 @@ class Proxy:
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
         request_id = request.named.get(b"x-request-id") or next(self._names)
-        split = self.split()
+        split = self.store.split
         if split.stable is None:
             client.refuse(NOBODY, request_id)
             return None
@@ -87,14 +88,13 @@ class Proxy:
             return None
         if self._recorder is not None and assigned.is_evidence:
             self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
+        user = None
+        if assigned.user is not None:
+            name, in_control = assigned.arm, assigned.in_control
+            user = self.users.met(assigned.user, name, split.routes, monotonic(), in_control=in_control)
         exchange = Exchange(self, client, request, request_id, split.stable)
         canary = split.canary
         arm = canary if canary is not None and assigned.arm == "canary" else split.stable
-        user = None
-        if assigned.user is not None:
-            user = self.users.met(
-                assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control
-            )
         exchange.ask(assigned, arm, user)
         if self.shadow is not None and canary is not None and assigned.is_evidence and arm is split.stable:
             exchange.mirror(self.shadow, canary)
@@ -109,7 +109,7 @@ class Proxy:
 
     def tidy(self, now_s: float) -> None:
         """Close the connections to arms that nobody uses any more."""
-        split = self.split()
+        split = self.store.split
         self.replicas.tidy({url for arm in (split.stable, split.canary) if arm for url in arm.urls}, now_s)
 
 

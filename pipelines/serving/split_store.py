@@ -27,17 +27,13 @@ class SplitStore:
         if split.canary is not None:
             fence, n = split.generation
             split = split.home((fence, n + 1), "restarted")
-        self._split = replace(split, boot=boot)
+        self.split = replace(split, boot=boot)
+        """What holds now; only this store changes it."""
         self._lease_ends_s: float | None = None
-
-    @property
-    def split(self) -> TrafficSplit:
-        """What holds now."""
-        return self._split
 
     def check(self, wanted: TrafficSplit, expected: Generation) -> TrafficSplit:
         """The split that `put` would make current. Refused where the writer is stale; saying it twice is fine."""
-        current = self._split
+        current = self.split
         wanted = replace(wanted, boot=current.boot)
         if wanted == current:
             return current
@@ -50,8 +46,8 @@ class SplitStore:
     def put(self, wanted: TrafficSplit, expected: Generation, now_s: float) -> TrafficSplit:
         """Make a split current; its lease runs from now."""
         split = self.check(wanted, expected)
-        if split != self._split:
-            self._split = split
+        if split != self.split:
+            self.split = split
             self._lease_ends_s = now_s + split.lease_s if split.lease_s is not None else None
         return split
 
@@ -65,10 +61,10 @@ class SplitStore:
 
     def expired(self) -> TrafficSplit:
         """The split after the end of the lease: everything at stable."""
-        fence, n = self._split.generation
-        return self._split.home((fence, n + 1), "lease_expired")
+        fence, n = self.split.generation
+        return self.split.home((fence, n + 1), "lease_expired")
 
     def adopt(self, split: TrafficSplit, lease_ends_s: float | None = None) -> None:
         """Make the gateway's own decision current, or in a worker that of its keeper."""
-        self._split = split
+        self.split = split
         self._lease_ends_s = lease_ends_s
