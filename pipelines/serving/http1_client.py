@@ -228,14 +228,16 @@ class ClientConnection(asyncio.Protocol):
         """A whole answer of the gateway itself; `headers` are whole lines."""
         request = self._begin()
         head = _own_head(status, len(body), kind) + headers + b"x-request-id: %b\r\n" % request_id
-        head += _connection_line(keeps=self._keeps, is_http11=request.is_http11) + b"\r\n"
+        if not (self._keeps and request.is_http11):
+            head += _connection_line(keeps=self._keeps) + b"\r\n"
+        head += b"\r\n"
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
     def begin_answer(self, status: int, lines: list[bytes], body: bytes, *, has_length: bool, is_whole: bool) -> None:
         """An arm's answer as far as it has come: its headers, and some of its body.
 
-        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended, one at least.
+        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended.
         Where it `is_whole`, its end follows at once: to be called again costs as much as to parse a request.
         """
         is_http11 = self._begin().is_http11
@@ -244,8 +246,9 @@ class ClientConnection(asyncio.Protocol):
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
             body = body and _chunk(body)
-        last = b"" if self._keeps and is_http11 else _connection_line(keeps=self._keeps, is_http11=is_http11)
-        answer = b"%b%b\r\n%b\r\n%b" % (status_line(status), b"\r\n".join(lines), last, body)
+        if not (self._keeps and is_http11):
+            lines.append(_connection_line(keeps=self._keeps))
+        answer = b"\r\n".join((status_line(status), *lines, b"", body))
         if is_whole:
             self._unsent += answer
         else:
@@ -302,12 +305,11 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _connection_line(*, keeps: bool, is_http11: bool) -> bytes:
-    if not keeps:
-        return b"connection: close\r\n"
-    return b"" if is_http11 else b"connection: keep-alive\r\n"
+def _connection_line(*, keeps: bool) -> bytes:
+    """What HTTP/1.1 says where it ends with this answer, and HTTP/1.0 where it does not."""
+    return b"connection: keep-alive" if keeps else b"connection: close"
 
 
 def _own_head(status: int, length: int, kind: bytes = JSON) -> bytes:
     """The head of an answer of the gateway itself, as far as it is always the same."""
-    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)
+    return b"%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)
