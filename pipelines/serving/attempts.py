@@ -63,11 +63,11 @@ class Attempt:
         if status >= 500:
             self.failed()
         elif self._decide():
-            seconds = self.arm_s(now_s)
-            if self.ticket:
+            seconds, ticket = self.arm_s(now_s), self.ticket
+            if ticket is not None:
                 if self.events is not None:
-                    self._intervals.streamed(self.ticket, self.events.timings_ms)
-                self._intervals.answered(self.ticket, seconds * 1000)
+                    self._intervals.streamed(ticket, self.events.timings_ms)
+                self._intervals.answered(ticket, seconds * 1000)
             self._counters.count(self.arm, "ok", seconds)
 
     def failed(self) -> None:

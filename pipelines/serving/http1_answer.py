@@ -24,7 +24,7 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110, section 7.6.1)."""
 
-STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in HTTPStatus}
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Refusal:
 
 
 def status_line(status: int) -> bytes:
-    """The first line of an answer."""
-    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+    """The first line of an answer, not yet ended."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown" % status
 
 
 def end_to_end(headers: Headers, connection: bytes | None, dropped: frozenset[bytes]) -> list[bytes]:

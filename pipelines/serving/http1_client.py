@@ -226,26 +226,28 @@ class ClientConnection(asyncio.Protocol):
 
     def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"", kind: bytes = JSON) -> None:
         """A whole answer of the gateway itself; `headers` are whole lines."""
-        request = self._begin()
+        request = self._answered(has_length=True)
         head = _own_head(status, len(body), kind) + headers + b"x-request-id: %b\r\n" % request_id
-        head += _connection_line(keeps=self._keeps, is_http11=request.is_http11) + b"\r\n"
+        if not (self._keeps and request.is_http11):
+            head += _connection_line(keeps=self._keeps) + b"\r\n"
+        head += b"\r\n"
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
     def begin_answer(self, status: int, lines: list[bytes], body: bytes, *, has_length: bool, is_whole: bool) -> None:
         """An arm's answer as far as it has come: its headers, and some of its body.
 
-        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended, one at least.
+        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended.
         Where it `is_whole`, its end follows at once: to be called again costs as much as to parse a request.
         """
-        is_http11 = self._begin().is_http11
-        self._keeps = self._keeps and (is_http11 or has_length)
+        is_http11 = self._answered(has_length=has_length).is_http11
         if is_http11 and not has_length:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
             body = body and _chunk(body)
-        last = b"" if self._keeps and is_http11 else _connection_line(keeps=self._keeps, is_http11=is_http11)
-        answer = b"%b%b\r\n%b\r\n%b" % (status_line(status), b"\r\n".join(lines), last, body)
+        if not (self._keeps and is_http11):
+            lines.append(_connection_line(keeps=self._keeps))
+        answer = b"\r\n".join((status_line(status), *lines, b"", body))
         if is_whole:
             self._unsent += answer
         else:
@@ -275,11 +277,12 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _begin(self) -> Request:
+    def _answered(self, *, has_length: bool) -> Request:
         """The request that is answered now, when it is decided whether another one may follow it."""
-        assert self._request is not None  # noqa: S101  only a request is answered
-        self._keeps = self._request.keep_alive and not self._clients.is_ending
-        return self._request
+        request = self._request
+        assert request is not None  # noqa: S101  only a request is answered
+        self._keeps = request.keep_alive and not self._clients.is_ending and (has_length or request.is_http11)
+        return request
 
     def _write(self, data: bytes) -> None:
         """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
@@ -302,12 +305,11 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _connection_line(*, keeps: bool, is_http11: bool) -> bytes:
-    if not keeps:
-        return b"connection: close\r\n"
-    return b"" if is_http11 else b"connection: keep-alive\r\n"
+def _connection_line(*, keeps: bool) -> bytes:
+    """What HTTP/1.1 says where it ends with this answer, and HTTP/1.0 where it does not."""
+    return b"connection: keep-alive" if keeps else b"connection: close"
 
 
 def _own_head(status: int, length: int, kind: bytes = JSON) -> bytes:
     """The head of an answer of the gateway itself, as far as it is always the same."""
-    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)
+    return b"%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)

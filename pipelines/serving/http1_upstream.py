@@ -150,11 +150,11 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is closed; an answer that ends with its connection is whole now, any other is not."""
         self._owner.lost(self)
+        self._transport = None
         if exc is None and self._answer is not None and self._answer.ends_by_close:
             self._tell(monotonic(), is_whole=True)
         else:
             self._break(f"the connection was closed{f': {exc}' if exc else ''}")
-        self._transport = None
 
     # What httptools calls.
 
@@ -225,7 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _release(self, now_s: float) -> None:
         """Who answers before he has heard everything is not asked again over this connection."""
         self._caller, transport = None, self._transport
-        if self._is_spoilt or transport is None or transport.is_closing() or transport.get_write_buffer_size():
+        if self._is_spoilt or transport is None or transport.get_write_buffer_size():
             self.drop()
         else:
             self._owner.give_back(self, now_s)

@@ -92,14 +92,13 @@ class Proxy:
             return None
         if self._recorder is not None and assigned.is_evidence:
             self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
+        user = None
+        if assigned.user is not None:
+            name, in_control = assigned.arm, assigned.in_control
+            user = self.users.met(assigned.user, name, split.routes, monotonic(), in_control=in_control)
         exchange = Exchange(self, client, request, request_id, split.stable)
         canary = split.canary
         arm = canary if canary is not None and assigned.arm == "canary" else split.stable
-        user = None
-        if assigned.user is not None:
-            user = self.users.met(
-                assigned.user, assigned.arm, split.routes, monotonic(), in_control=assigned.in_control
-            )
         exchange.ask(assigned, arm, user)
         if self.shadow is not None and canary is not None and assigned.is_evidence and arm is split.stable:
             exchange.mirror(self.shadow, canary)
@@ -171,7 +170,8 @@ class Exchange:
         self._due_s = now_s + proxy.timeout_s
         replica, method = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file), request.method
         self._tried = (*self._tried, replica)
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b" % (method, request.target, replica.authority, self._lines)
+        # A join costs half as much as a format does.
+        head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\nhost: ", replica.authority, b"\r\n", self._lines))
         is_head = method == b"HEAD"
         self._call = call = Call(replica, self, head, request.body, is_head=is_head, may_repeat=self._may_repeat)
         call.begin()
