@@ -79,13 +79,13 @@ class Assignment:
         """The arm of one request. NotAllowed where it chose one and may not."""
         if OVERRIDE in request.named:
             return self._chosen(request, split, request.named[OVERRIDE])
-        canary = split.canary
-        user = self._rule.user_of(request) if self._rule is not None and canary is not None else None
-        if user is None or canary is None:
-            is_canarys = self._chance() * 100 < split.canary_pct  # which is 0 without a canary
-            return _BY_CHANCE["canary" if is_canarys else "stable", self._chance() < 0.5]
-        user, place, half = _places(user, canary.digest)
-        return Assigned("canary" if place * 100 < split.canary_pct else "stable", half < 0.5, user)
+        if self._rule is not None and split.canary is not None:
+            user = self._rule.user_of(request)
+            if user is not None:
+                user, place, half = _places(user, split.canary.digest)
+                return Assigned("canary" if place * 100 < split.canary_pct else "stable", half < 0.5, user)
+        is_canarys = self._chance() * 100 < split.canary_pct  # which is 0 without a canary
+        return _BY_CHANCE["canary" if is_canarys else "stable", self._chance() < 0.5]
 
     def _chosen(self, request: Request, split: TrafficSplit, wanted: bytes) -> Assigned:
         said = request.named.get(TOKEN, b"")

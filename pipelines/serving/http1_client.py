@@ -226,7 +226,7 @@ class ClientConnection(asyncio.Protocol):
 
     def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"", kind: bytes = JSON) -> None:
         """A whole answer of the gateway itself; `headers` are whole lines."""
-        request = self._begin()
+        request = self._answered(has_length=True)
         head = _own_head(status, len(body), kind) + headers + b"x-request-id: %b\r\n" % request_id
         if not (self._keeps and request.is_http11):
             head += _connection_line(keeps=self._keeps) + b"\r\n"
@@ -240,8 +240,7 @@ class ClientConnection(asyncio.Protocol):
         `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended.
         Where it `is_whole`, its end follows at once: to be called again costs as much as to parse a request.
         """
-        is_http11 = self._begin().is_http11
-        self._keeps = self._keeps and (is_http11 or has_length)
+        is_http11 = self._answered(has_length=has_length).is_http11
         if is_http11 and not has_length:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
@@ -278,11 +277,12 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _begin(self) -> Request:
+    def _answered(self, *, has_length: bool) -> Request:
         """The request that is answered now, when it is decided whether another one may follow it."""
-        assert self._request is not None  # noqa: S101  only a request is answered
-        self._keeps = self._request.keep_alive and not self._clients.is_ending
-        return self._request
+        request = self._request
+        assert request is not None  # noqa: S101  only a request is answered
+        self._keeps = request.keep_alive and not self._clients.is_ending and (has_length or request.is_http11)
+        return request
 
     def _write(self, data: bytes) -> None:
         """Gather what is said in one round of the event loop: one system call costs more than the rest of it."""
