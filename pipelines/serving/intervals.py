@@ -84,9 +84,11 @@ class Interval:
 
     def ticket(self, arm: str, slices: tuple[str, ...], *, in_control: bool) -> Ticket:
         """The one of a request of an arm with these slices, whichever it is."""
-        counts, stable = self.counted[arm], arm == "stable"
+        counts = self.counted[arm]
         places = [counts, *(counts.slices.setdefault(name, _Arm()) for name in slices)]
-        return Ticket(self, arm, (*places, self.counted["control"]) if in_control and stable else tuple(places))
+        if in_control and arm == "stable":
+            places.append(self.counted["control"])
+        return Ticket(self, arm, tuple(places))
 
     def stratum(self, boot: str) -> Stratum:
         """The stratum, once decided."""

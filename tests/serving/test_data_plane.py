@@ -170,6 +170,7 @@ def test_garbage_is_a_bad_gateway_and_the_arms_error(tmp_path, answer):
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
     ],
 )
 def test_half_an_answer_breaks_the_connection(tmp_path, answer):

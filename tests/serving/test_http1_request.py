@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from itertools import pairwise
 
 import h11
@@ -96,6 +97,24 @@ def test_what_is_too_much_or_not_spoken_has_its_own_status(status, name):
     """And nothing of it is handed on."""
     reader = read(OTHERS[status][name])
     assert (len(reader.whole), reader.broken and reader.broken.status) == (0, status)
+
+
+def test_a_hundred_thousand_headers_are_not_held():
+    """Who is refused is heard a while longer, and there may be thousands of them."""
+    tracemalloc.start()
+    try:
+        reader = read(OTHERS[431]["many headers"])
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # What is left are tuples that Python keeps for the next ones.
+    assert (reader.broken is not None, held_bytes < 500_000) == (True, True)
+
+
+def test_several_lines_of_a_header_are_one_list():
+    """Where it is looked up by its name; all of them are passed on."""
+    request = read(HEAD + b"Accept: a\r\nX: y \t\r\nAccept: b\r\nContent-Length: 0\r\n\r\n").whole[0]
+    assert (request.named[b"accept"], request.named[b"x"], len(request.headers)) == (b"a,b", b"y", 5)
 
 
 def test_a_request_is_read_whole():

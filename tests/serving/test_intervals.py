@@ -108,3 +108,14 @@ def test_predicted_numbers_are_counted_by_their_step():
     (found,) = intervals.decided_after(-1)
     assert (found.stable.values[750], sum(found.stable.values.values())) == (2, 3)
     assert Stratum.from_dict(found.as_dict()) == found
+
+
+def test_reading_an_open_interval_changes_nothing():
+    """Requests with the same slices, in stable's control half or not, are found in every place."""
+    intervals = Intervals("b", 1.0, 0.0)
+    for in_control in (True, False, True):
+        intervals.answered(intervals.routed("stable", ("x-lang=de",), in_control=in_control), 5.0)
+    first, second = intervals.current.stratum("b"), intervals.current.stratum("b")
+    assert (first.stable, first.control) == (second.stable, second.control)
+    counted = (first.stable, first.stable.by_slice["x-lang=de"], first.control)
+    assert [(arm.routed, arm.timed) for arm in counted] == [(3, 3), (3, 3), (2, 2)]
