@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.serving.http1_request import RequestReader
@@ -221,6 +221,7 @@ PARTS = st.sampled_from([*BYTES, *LINES, b"GET / HTTP/1.1"])
 
 
 @settings(max_examples=400)
+@example(GOOD[0], [(6, 4, b" ")])
 @given(st.sampled_from(GOOD), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 4), PARTS), max_size=4))
 def test_a_strict_parser_agrees_about_what_is_handed_on(raw, edits):
     """Whatever is done to a good request: a request that we hand on is the same one to h11, with the same body."""
@@ -228,5 +229,6 @@ def test_a_strict_parser_agrees_about_what_is_handed_on(raw, edits):
         raw = raw[:at] + inserted + raw[at + removed :]
     # Empty lines before a request and several spaces in its first line may be read (RFC 9112, 2.2 and 3); h11 does not.
     raw = re.sub(rb"^[\r\n]*([A-Z]+) +", rb"\1 ", raw)
+    raw = re.sub(rb"^([A-Z]+ \S+) +", rb"\1 ", raw)
     ours = [(r.method, r.target, r.body) for r in read(raw).whole]
     assert ours == strict(raw)[: len(ours)]
