@@ -9,6 +9,7 @@ from typing import Protocol, cast
 
 from pipelines.serving.http1_answer import Refusal, status_line
 from pipelines.serving.http1_request import BadRequest, Request, RequestReader
+from pipelines.serving.http1_upstream import Answer
 from pipelines.serving.limits import Limits, Load
 
 LINGER_S = 2.0
@@ -226,7 +227,7 @@ class ClientConnection(asyncio.Protocol):
 
     def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"", kind: bytes = JSON) -> None:
         """A whole answer of the gateway itself; `headers` are whole lines."""
-        request = self._answered(has_length=True)
+        request = self._answered()
         head = _own_head(status, len(body), kind) + headers + b"x-request-id: %b\r\n" % request_id
         if not (self._keeps and request.is_http11):
             head += _connection_line(keeps=self._keeps) + b"\r\n"
@@ -234,24 +235,25 @@ class ClientConnection(asyncio.Protocol):
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
-    def begin_answer(self, status: int, lines: list[bytes], body: bytes, *, has_length: bool, is_whole: bool) -> None:
-        """An arm's answer as far as it has come: its headers, and some of its body.
+    def begin_answer(self, answer: Answer, lines: list[bytes]) -> None:
+        """An arm's answer as far as it has come; `lines` are the headers that are passed on, not yet ended.
 
-        `has_length` where it says itself how long it is, or has no body. `lines` are not yet ended.
-        Where it `is_whole`, its end follows at once: to be called again costs as much as to parse a request.
+        The end of one that is whole follows at once: to be called again costs as much as to parse a request.
         """
-        is_http11 = self._answered(has_length=has_length).is_http11
-        if is_http11 and not has_length:
+        is_http11, body = self._answered().is_http11, answer.begun
+        if answer.length is None and is_http11:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
             body = body and _chunk(body)
+        elif answer.length is None:
+            self._keeps = False  # the end of the connection is the only one that HTTP/1.0 knows
         if not (self._keeps and is_http11):
             lines.append(_connection_line(keeps=self._keeps))
-        answer = b"\r\n".join((status_line(status), *lines, b"", body))
-        if is_whole:
-            self._unsent += answer
+        said = b"\r\n".join((status_line(answer.status), *lines, b"", body))
+        if answer.is_whole:
+            self._unsent += said
         else:
-            self._write(answer)
+            self._write(said)
 
     def send(self, data: bytes) -> None:
         """Some of the body, at once."""
@@ -277,11 +279,11 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _answered(self, *, has_length: bool) -> Request:
+    def _answered(self) -> Request:
         """The request that is answered now, when it is decided whether another one may follow it."""
         request = self._request
         assert request is not None  # noqa: S101  only a request is answered
-        self._keeps = request.keep_alive and not self._clients.is_ending and (has_length or request.is_http11)
+        self._keeps = request.keep_alive and not self._clients.is_ending
         return request
 
     def _write(self, data: bytes) -> None:

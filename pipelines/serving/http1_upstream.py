@@ -138,7 +138,9 @@ class UpstreamConnection(asyncio.Protocol):
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
         if self._headers or self._answer is None:
             reason = reason or self._excess()
-        self._tell(now_s, is_whole=self._is_whole and not reason)
+        if reason:
+            self._is_whole = False
+        self._tell(now_s)
         if reason:
             self._break(reason)
 
@@ -152,7 +154,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._owner.lost(self)
         self._transport = None
         if exc is None and self._answer is not None and self._answer.ends_by_close:
-            self._tell(monotonic(), is_whole=True)
+            self._is_whole = True
+            self._tell(monotonic())
         else:
             self._break(f"the connection was closed{f': {exc}' if exc else ''}")
 
@@ -203,7 +206,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     # What the caller is told.
 
-    def _tell(self, now_s: float, *, is_whole: bool) -> None:
+    def _tell(self, now_s: float) -> None:
         """Say what is new. The connection is free before its caller hears of the end: he may ask the next thing."""
         caller, answer = self._caller, self._answer
         if caller is None or answer is None:
@@ -211,14 +214,14 @@ class UpstreamConnection(asyncio.Protocol):
         body = b"".join(self._pieces)  # which copies nothing where there is one
         self._pieces.clear()
         if not self._is_told:
-            self._is_told, answer.begun, answer.is_whole = True, body, is_whole
-            if is_whole:
+            self._is_told, answer.begun, answer.is_whole = True, body, self._is_whole
+            if self._is_whole:
                 self._release(now_s)
             caller.began(answer, now_s)
             return
         if body:
             caller.piece(body, now_s)
-        if is_whole and self._caller is not None:
+        if self._is_whole and self._caller is not None:
             self._release(now_s)
             caller.ended(now_s)
 

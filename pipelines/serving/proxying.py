@@ -172,8 +172,7 @@ class Exchange:
         self._tried = (*self._tried, replica)
         # A join costs half as much as a format does.
         head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\nhost: ", replica.authority, b"\r\n", self._lines))
-        is_head = method == b"HEAD"
-        self._call = call = Call(replica, self, head, request.body, is_head=is_head, may_repeat=self._may_repeat)
+        self._call = call = Call(replica, self, method, head, request.body, may_repeat=self._may_repeat)
         call.begin()
 
     # What the arm does.
@@ -192,9 +191,8 @@ class Exchange:
         dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
         lines = end_to_end(answer.headers, named.get(b"connection"), dropped)
         lines.append(OUR_LINES[attempt.arm] + self._id)
-        has_length, is_whole = answer.length is not None, answer.is_whole
-        self._client.begin_answer(answer.status, lines, answer.begun, has_length=has_length, is_whole=is_whole)
-        if is_whole:
+        self._client.begin_answer(answer, lines)
+        if answer.is_whole:
             self.answer_ended(now_s)
 
     def _remember(self, named: Mapping[bytes, bytes], ticket: Ticket) -> None:

@@ -57,11 +57,18 @@ class Call:
     __slots__ = ("_body", "_connection", "_head", "_listener", "_may_repeat", "_replica", "_was_used", "is_head")
 
     def __init__(
-        self, replica: Replica, listener: Listener, head: bytes, body: bytes, *, is_head: bool, may_repeat: bool = True
+        self,
+        replica: Replica,
+        listener: Listener,
+        method: bytes,
+        head: bytes,
+        body: bytes,
+        *,
+        may_repeat: bool = True,
     ) -> None:
         self._replica = replica
         self._listener: Listener | None = listener
-        self._head, self._body, self.is_head = head, body, is_head
+        self._head, self._body, self.is_head = head, body, method == b"HEAD"
         self._connection: UpstreamConnection | None = None
         self._was_used, self._may_repeat = False, may_repeat
 

@@ -71,7 +71,7 @@ class Shadow:
             lines,
         )
         mirrored = Mirrored(self, monotonic() + self._timeout_s)
-        mirrored.call = Call(replica, mirrored, head, request.body, is_head=False)
+        mirrored.call = Call(replica, mirrored, request.method, head, request.body)
         self.asked.add(mirrored)
         mirrored.call.begin()
         return mirrored
