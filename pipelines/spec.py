@@ -126,9 +126,9 @@ def _steps(value: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
 
 
 class AssignSpec(Part):
-    """Who is one user: everybody with the same value of a header or a cookie stays at his arm."""
+    """Who is one user: everybody with the same value of a header, cookie or field of a JSON body stays at his arm."""
 
-    by: Literal["header", "cookie"]
+    by: Literal["header", "cookie", "body"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
 
     @property

@@ -1,6 +1,6 @@
 """Which arm does a request belong to: by chance, by who asks, or because a smoke test says so?
 
-By chance is the default. With a rule a user stays at his arm: his header or cookie gives him a place in [0, 1), salted
+By chance is the default. With a rule a user stays at his arm: his name gives him a place in [0, 1), salted
 by the release, and the canary has the places below its share. So whoever is in the canary at 5 % is in it at 25 %, and
 other users meet the next release first.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+from pipelines.serving.attributes import scalar_in
 from pipelines.serving.http1_request import Request
 from pipelines.serving.split import TrafficSplit
 
@@ -30,25 +31,35 @@ class NotAllowed(Exception):  # what happened, not a programming error
 
 @dataclass(frozen=True)
 class Rule:
-    """Who counts as one user: everybody with the same value of a header or a cookie."""
+    """Who counts as one user: everybody with the same value of a header, a cookie, or a field of a JSON body.
+
+    A chat's turns stay together where the user is the conversation.
+    """
 
     by: str
     name: str
 
     @classmethod
     def from_text(cls, text: str) -> Rule:
-        """The rule of `header:NAME` or `cookie:NAME`. ValueError for anything else."""
+        """The rule of `header:NAME`, `cookie:NAME` or `body:DOTTED.PATH`. ValueError for anything else."""
         by, _, name = text.partition(":")
-        if by not in {"header", "cookie"} or not name.isascii() or not name.isprintable() or not name:
-            raise ValueError(f"header:NAME or cookie:NAME is expected, not {text!r}")
+        if by not in {"header", "cookie", "body"} or not name.isascii() or not name.isprintable() or not name:
+            raise ValueError(f"header:NAME, cookie:NAME or body:PATH is expected, not {text!r}")
         return cls(by, name)
 
     def user_of(self, request: Request) -> bytes | None:
         """Who asks; None where the request does not say."""
+        if self.by == "body":
+            value = scalar_in(request.body, self.name.split("."))
+            return str(value).encode(errors="replace") or None if value is not None else None
         wanted = self.name.encode()
         if self.by == "header":
             wanted = wanted.lower()
             return next((value for name, value in request.headers if name == wanted and value), None)
+        return self._in_cookies(request, wanted)
+
+    @staticmethod
+    def _in_cookies(request: Request, wanted: bytes) -> bytes | None:
         for name, value in request.headers:
             if name == b"cookie":
                 pairs = (pair.strip().partition(b"=") for pair in value.split(b";"))

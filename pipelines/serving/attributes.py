@@ -48,6 +48,11 @@ class Attributes:
         return found
 
 
+def scalar_in(body: bytes, path: Sequence[str]) -> Any:
+    """The text, number or truth value at a path of a JSON body; None where there is none."""
+    return _field(_parsed(body), path) if body else None
+
+
 def _parsed(body: bytes) -> Any:
     try:
         return orjson.loads(body)

@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "--slices", type=_names, default=(), help="headers, or body.PATH, by comma: each value is judged"
     )
     parser.add_argument("--label-s", type=float, default=LABEL_S, help="how long an answer may be labelled")
-    parser.add_argument("--assign", type=Rule.from_text, help="header:NAME or cookie:NAME: users stay at their arm")
+    parser.add_argument(
+        "--assign", type=Rule.from_text, help="header:NAME, cookie:NAME or body:PATH: users stay at their arm"
+    )
     parser.add_argument(
         "--override-token", type=Path, help="a file whose token lets smoke tests choose an arm; it is made"
     )

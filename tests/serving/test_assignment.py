@@ -77,10 +77,29 @@ def test_a_cookie_names_a_user():
     assert [rule.user_of(request) for request in requests] == [b"me", None, b"me"]
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"chat": {"id": "c-1"}}', b"c-1"),
+        (b'{"chat": {"id": 7}}', b"7"),
+        (b'{"chat": {"id": "\\ud800"}}', None),
+        (b'{"chat": {"id": ""}}', None),
+        (b'{"chat": {"id": [1]}}', None),
+        (b'{"chat": 1}', None),
+        (b"{", None),
+        (b"", None),
+    ],
+)
+def test_a_field_of_the_body_names_a_conversation(body, expected):
+    """Its turns stay at one arm."""
+    request = Request(b"POST", b"/", [], {}, is_http11=True, body=body)
+    assert Rule.from_text("body:chat.id").user_of(request) == expected
+
+
 @pytest.mark.parametrize("text", ["", "header", "header:", "query:x", "cookie:é", "header:a\nb"])
 def test_a_rule_that_is_none_is_refused(text):
     """By name."""
-    with pytest.raises(ValueError, match="header:NAME or cookie:NAME"):
+    with pytest.raises(ValueError, match="header:NAME, cookie:NAME or body:PATH"):
         Rule.from_text(text)
 
 
