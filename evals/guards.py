@@ -129,4 +129,5 @@ def without(all_of_it: ArmCounts, part: ArmCounts) -> ArmCounts:
         all_of_it.errors - part.errors,
         all_of_it.timeouts - part.timeouts,
         {step: all_of_it.exceeding(step) - part.exceeding(step) for step in steps},
+        memo_hits=all_of_it.memo_hits - part.memo_hits,
     )

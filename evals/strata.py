@@ -26,14 +26,14 @@ class ArmCounts:
     """Counts of one arm in one interval.
 
     `errors` includes `timeouts`. `over` maps a grid step to the number of requests that took longer than
-    `threshold_ms(step)`, among the `routed - errors + timeouts` requests that have a latency (an error that came back
-    fast is not a fast answer); steps at which the number does not change are left out. `scores` maps thousandths to the
-    number of quality scores that arrived in this interval, for requests of any interval. `classes` counts what was
-    predicted, one class for each request; `by_slice` holds the same counts for requests with one value of a declared
-    attribute (`attribute=value`), which have no slices of their own. `timings` counts streamed answers by what is timed
-    in them (`first_token`, and the mean time `between_tokens`). `users` counts users instead of requests where they
-    stay at an arm: each once in a step of the plan, in the interval in which his outcome was closed. `values` counts
-    what was predicted where that is a number, by `evals.counting.step_of_value`.
+    `threshold_ms(step)`, among those that have a latency: an error that came back fast is not a fast answer, nor is one
+    of the `memo_hits`, which a server remembered and no model gave. Steps at which the number does not change are left
+    out. `scores` maps thousandths to the number of quality scores that arrived in this interval, for requests of any
+    interval. `classes` counts what was predicted, one class for each request; `by_slice` holds the same counts for
+    requests with one value of a declared attribute (`attribute=value`), which have no slices of their own. `timings`
+    counts streamed answers by what is timed in them (`first_token`, and the mean time `between_tokens`). `users` counts
+    users instead of requests where they stay at an arm: each once in a step of the plan, in the interval in which his
+    outcome was closed. `values` counts what was predicted where that is a number, by `evals.counting.step_of_value`.
     """
 
     routed: int = 0
@@ -46,11 +46,12 @@ class ArmCounts:
     timings: Mapping[str, ArmCounts] = field(default_factory=dict)
     users: ArmCounts | None = None
     values: Mapping[int, int] = field(default_factory=dict)
+    memo_hits: int = 0
 
     @property
     def timed(self) -> int:
         """How many requests have a latency."""
-        return self.routed - self.errors + self.timeouts
+        return self.routed - self.errors + self.timeouts - self.memo_hits
 
     def exceeding(self, step: int) -> int:
         """How many timed requests took longer than `threshold_ms(step)`."""
@@ -188,6 +189,7 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         "classes": dict(arm.classes),
         "by_slice": {name: _arm_dict(part) for name, part in arm.by_slice.items()},
         **({"values": sorted(map(list, arm.values.items()))} if arm.values else {}),
+        **({"memo_hits": arm.memo_hits} if arm.memo_hits else {}),
         **timings,
         **users,
     }
@@ -202,8 +204,9 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     timings = {str(name): _arm_counts(part) for name, part in raw.get("timings", {}).items()}
     users = _arm_counts(raw["users"]) if raw.get("users") is not None else None
     values = {_whole(step): _count(count) for step, count in raw.get("values", ())}
-    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values)
-    if arm.errors > arm.routed or arm.timeouts > arm.errors:
+    memo_hits = _count(raw.get("memo_hits", 0))
+    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values, memo_hits)
+    if arm.errors + arm.memo_hits > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
     if any(step > 1000 for step in scores):
         raise ValueError("a score is a number of thousandths")
@@ -218,7 +221,7 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
 
 
 def _is_part(part: ArmCounts, whole: ArmCounts) -> bool:
-    return all(getattr(part, name) <= getattr(whole, name) for name in ("routed", "errors", "timeouts"))
+    return all(getattr(part, name) <= getattr(whole, name) for name in ("routed", "errors", "timeouts", "memo_hits"))
 
 
 def _whole(value: Any) -> int:

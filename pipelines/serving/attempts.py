@@ -27,6 +27,7 @@ class Attempt:
         "_user",
         "arm",
         "events",
+        "is_memo_hit",
         "ticket",
     )
 
@@ -45,6 +46,8 @@ class Attempt:
         self._began_s, self._client_s = now_s, 0.0
         self._client_since_s: float | None = None
         self._is_decided = False
+        self.is_memo_hit = False
+        """Whether no model was asked: its server remembered the answer."""
         self.events: Events | None = None
         """The events of its answer, where that is a stream of them."""
 
@@ -64,7 +67,9 @@ class Attempt:
             self.failed()
         elif self._decide():
             seconds, ticket = self.arm_s(now_s), self.ticket
-            if ticket is not None:
+            if ticket is not None and self.is_memo_hit:
+                self._intervals.remembered(ticket)
+            elif ticket is not None:
                 if self.events is not None:
                     self._intervals.streamed(ticket, self.events.timings_ms)
                 self._intervals.answered(ticket, seconds * 1000)

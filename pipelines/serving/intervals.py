@@ -30,6 +30,7 @@ class _Arm:
     routed: int = 0
     errors: int = 0
     timeouts: int = 0
+    memo_hits: int = 0
     steps: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
@@ -41,7 +42,7 @@ class _Arm:
     def counts(self) -> ArmCounts:
         """The frozen counts, with latencies as a survival function on the grid."""
         over: dict[int, int] = {}
-        left = self.routed - self.errors + self.timeouts
+        left = self.routed - self.errors + self.timeouts - self.memo_hits
         for step in sorted(self.steps):
             left -= self.steps[step]
             over[step] = left
@@ -56,6 +57,7 @@ class _Arm:
             {name: part.counts() for name, part in self.timings.items()},
             self.users.counts() if self.users is not None else None,
             dict(self.values),
+            self.memo_hits,
         )
 
 
@@ -205,6 +207,12 @@ class Intervals:
         """What the arm predicted, where that is a number; anything else is not counted."""
         with suppress(ValueError):
             ticket.places[0].values[step_of_value(float(text))] += 1
+
+    def remembered(self, ticket: Ticket) -> None:
+        """The arm answered from its memo: how fast says nothing about its model, and much about the arm's age."""
+        for place in ticket.places:
+            place.memo_hits += 1
+        self._decide(ticket)
 
     def failed(self, ticket: Ticket) -> None:
         """The arm failed fast: an error without a latency."""

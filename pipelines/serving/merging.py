@@ -128,6 +128,7 @@ def merged(parts: Sequence[ArmCounts]) -> ArmCounts:
         _by_name(parts, lambda part: part.timings),
         merged(users) if users else None,
         _summed([part.values for part in parts]),
+        sum(part.memo_hits for part in parts),
     )
 
 

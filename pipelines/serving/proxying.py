@@ -37,7 +37,7 @@ NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect"
 NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
 NO_LENGTH = NOT_ANSWERED | {b"content-length"}
 
-VERSION = b"x-shipway-model-version"
+VERSION, MEMO = b"x-shipway-model-version", b"x-shipway-memo"
 
 OUR_LINES = {arm: f"x-shipway-arm: {arm}\r\nx-request-id: ".encode() for arm in ("stable", "canary")}
 """What each answer says besides; the request's id is still to be added."""
@@ -196,8 +196,9 @@ class Exchange:
             self.answer_ended(now_s)
 
     def _remember(self, named: Mapping[bytes, bytes], ticket: Ticket) -> None:
-        """What was predicted, and who may be asked how good that was."""
+        """What was predicted, whether by asking a model, and who may be asked how good that was."""
         proxy = self._proxy
+        self._attempt.is_memo_hit = named.get(MEMO) == b"hit"
         if CLASS in named:
             proxy.intervals.predicted(ticket, named[CLASS][:LONGEST].decode(errors="replace"))
         if VALUE in named:

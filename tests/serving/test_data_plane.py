@@ -346,3 +346,18 @@ def test_a_gateway_loads_nothing_heavy():
     code = "import sys, pipelines.serving.gateway; print(sorted({'numpy', 'aiohttp', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_answers_from_a_memo_are_marked(tmp_path):
+    """Counted as answered; how fast a memo is says nothing about a model."""
+    hit = b"HTTP/1.1 200 OK\r\nx-shipway-memo: hit\r\ncontent-length: 2\r\n\r\nok"
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(hit, OK))
+            for _ in range(2):
+                assert status_of(await plane.say(GET.replace(b"connection: close\r\n", b""), within_s=0.2)) == 200
+            return plane.gateway.intervals.current.stratum("b").stable
+
+    counted = asyncio.run(run())
+    assert (counted.routed, counted.errors, counted.memo_hits, counted.timed) == (2, 0, 1, 1)

@@ -97,6 +97,18 @@ def test_a_step_is_the_first_threshold_that_is_not_exceeded(ms):
     assert threshold_ms(step - 1) * (1 - 1e-6) <= ms <= threshold_ms(step) * (1 + 1e-6)
 
 
+def test_a_remembered_answer_is_counted_and_has_no_latency():
+    """With slices, in both halves of stable, through the wire."""
+    intervals = Intervals("b", 1.0, 0.0)
+    intervals.answered(intervals.routed("stable", ("a=1",), in_control=True), 5.0)
+    intervals.remembered(intervals.routed("stable", ("a=1",), in_control=True))
+    intervals.cut(1.0, HOME)
+    (found,) = intervals.decided_after(-1)
+    for arm in (found.stable, found.stable.by_slice["a=1"], found.control):
+        assert (arm.routed, arm.memo_hits, arm.timed, arm.exceeding(0)) == (2, 1, 1, 1)
+    assert Stratum.from_dict(found.as_dict()) == found
+
+
 def test_predicted_numbers_are_counted_by_their_step():
     """What is no number is left out."""
     intervals = Intervals("b", 1.0, 0.0)

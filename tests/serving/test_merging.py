@@ -13,7 +13,7 @@ from pipelines.serving.split import Arm, TrafficSplit
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HOME, HALF = TrafficSplit((1, 1), STABLE), TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)
 OUTCOMES = st.tuples(
-    st.integers(0, 2), st.sampled_from(["ok", "error", "timeout"]), st.floats(0.02, 6e4), st.booleans()
+    st.integers(0, 2), st.sampled_from(["ok", "error", "timeout", "memo"]), st.floats(0.02, 6e4), st.booleans()
 )
 
 
@@ -29,6 +29,8 @@ def count(intervals: Intervals, outcome: str, ms: float, *, is_stream: bool) -> 
             if is_stream:
                 intervals.streamed(ticket, {"first_token": ms})
             intervals.answered(ticket, ms)
+        case "memo":
+            intervals.remembered(ticket)
         case "error":
             intervals.failed(ticket)
         case _:
@@ -54,7 +56,7 @@ def same(arm: ArmCounts | None) -> object:
     if arm is None:
         return None
     over = [arm.exceeding(step) for step in range(-100, 240, 5)]
-    plain = (arm.routed, arm.errors, arm.timeouts, over, arm.scores, arm.classes, arm.values)
+    plain = (arm.routed, arm.errors, arm.timeouts, arm.memo_hits, over, arm.scores, arm.classes, arm.values)
     parts = [{name: same(part) for name, part in named.items()} for named in (arm.by_slice, arm.timings)]
     return plain, parts, same(arm.users)
 
