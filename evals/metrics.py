@@ -65,8 +65,8 @@ def ece(probs: Values, truth: Classes) -> float:
 def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     """Where does the true share lie, after `share` of n rows? Source: Wilson, JASA 22 (1927)."""
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    centre, scale = share + z * z / (2 * n), 1 + z * z / n
-    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
+    centre, scale = share * n + z * z / 2, n + z * z
+    half = z * float(np.sqrt(share * (1 - share) * n + z * z / 4))
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 

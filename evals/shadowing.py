@@ -6,12 +6,10 @@ version is what a new one is for.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
+from evals.metrics import wilson
 from evals.strata import Shadowed
-
-Z_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,5 @@ class ShadowState:
         """Plain data, with the share of pairs that agree and its 95 % interval; None where there is no pair."""
         pairs = self.same + self.other
         agreeing = self.same / pairs if pairs else None
-        return {**vars(self), "agreeing": agreeing, "agreeing_95": wilson(self.same, pairs) if pairs else None}
-
-
-def wilson(hits: int, of: int, z: float = Z_95) -> tuple[float, float]:
-    """The interval of a binomial share by its score test. Needs nothing heavy: a look is taken without scipy.
-
-    Source: Wilson, JASA 22 (1927).
-    """
-    centre, spread = hits + z * z / 2, z * math.sqrt(hits * (of - hits) / of + z * z / 4)
-    return max(0.0, (centre - spread) / (of + z * z)), min(1.0, (centre + spread) / (of + z * z))
+        interval = wilson(agreeing, pairs, 0.95) if agreeing is not None else None
+        return {**vars(self), "agreeing": agreeing, "agreeing_95": interval}

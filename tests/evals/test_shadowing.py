@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evals.shadowing import ShadowState, wilson
+from evals.shadowing import ShadowState
 from evals.strata import ArmCounts, Shadowed, Stratum
 
 SEEN = Shadowed(ArmCounts(10, 2, 1), same=6, other=1, failed=2, skipped=3)
@@ -24,8 +24,11 @@ def test_without_a_pair_there_is_no_share():
 
 def test_the_interval_is_wilsons():
     """By the worked example of 7 of 10, and both ends stay within [0, 1]."""
-    assert wilson(7, 10) == pytest.approx((0.3968, 0.8922), abs=1e-4)
-    assert (wilson(0, 5)[0], wilson(5, 5)[1]) == (0.0, pytest.approx(1.0))
+    some, none, all_of_them = (
+        ShadowState(same=same, other=other).as_dict()["agreeing_95"] for same, other in ((7, 3), (0, 5), (5, 0))
+    )
+    assert some == pytest.approx((0.3968, 0.8922), abs=1e-4)
+    assert (none[0], all_of_them[1]) == (0.0, pytest.approx(1.0))
 
 
 def test_a_shadow_is_sent_and_read_with_its_stratum():
