@@ -103,30 +103,15 @@ class GatewayCounters:
             requests.add_metric(labels, count)
         yield requests
         yield self._latencies()
-        late = CounterMetricFamily("shipway_gateway_late_failures", "Streams broken off past the time", labels=["arm"])
-        for arm, count in sorted(self._late.items()):
-            late.add_metric([arm], count)
-        yield late
-        kept = CounterMetricFamily("shipway_gateway_record_requests", "Sampled requests by outcome", labels=["outcome"])
-        for outcome, count in sorted(self._kept.items()):
-            kept.add_metric([outcome], count)
-        yield kept
-        yield from self._shadows()
+        yield _counted("shipway_gateway_late_failures", "Streams broken off past the time", "arm", self._late)
+        yield _counted("shipway_gateway_record_requests", "Sampled requests by outcome", "outcome", self._kept)
+        yield _counted("shipway_gateway_shadow_requests", "Copies to the canary", "outcome", self._shadowed)
+        yield _counted("shipway_gateway_shadow_pairs", "Their answers beside stable's", "answer", self._agreed)
+        yield CounterMetricFamily("shipway_gateway_shadow_seconds", "Time to their last byte", value=self._shadow_s)
         yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
         yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
         yield CounterMetricFamily("shipway_gateway_streams_withdrawn", "Streams cut off", value=self.withdrawn)
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
-
-    def _shadows(self) -> Iterator[Metric]:
-        shadowed = CounterMetricFamily("shipway_gateway_shadow_requests", "Copies to the canary", labels=["outcome"])
-        for outcome, count in sorted(self._shadowed.items()):
-            shadowed.add_metric([outcome], count)
-        yield shadowed
-        agreed = CounterMetricFamily("shipway_gateway_shadow_pairs", "Their answers beside stable's", labels=["answer"])
-        for agreement, count in sorted(self._agreed.items()):
-            agreed.add_metric([agreement], count)
-        yield agreed
-        yield CounterMetricFamily("shipway_gateway_shadow_seconds", "Time to their last byte", value=self._shadow_s)
 
     def _latencies(self) -> Metric:
         family = HistogramMetricFamily("shipway_gateway_latency_seconds", "Time to the last byte", labels=["arm"])
@@ -135,3 +120,11 @@ class GatewayCounters:
             totals = [sum(counts[: i + 1]) for i in range(len(counts))]
             family.add_metric([arm], list(zip(bounds, totals, strict=True)), self._seconds[arm][0])
         return family
+
+
+def _counted(name: str, what: str, label: str, counts: Mapping[str, int]) -> Metric:
+    """One counter for each value of a label."""
+    family = CounterMetricFamily(name, what, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([value], count)
+    return family
