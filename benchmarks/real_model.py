@@ -9,9 +9,7 @@ trained, which costs as much. wrk asks the server directly and through the gatew
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import proxies
 from benchmarks.gateway import free_port
+from benchmarks.spread import tell
 from pipelines.bundle import seal
 from pipelines.compress.search import techniques_for
 from pipelines.evaluation import source_subject
@@ -93,12 +92,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
     found = measure(options.rounds, options.seconds)
-    if options.json:
-        print(json.dumps({**{name: statistics.median(v) for name, v in found.items()}, "all": found}))
-        return
-    for name, values in found.items():
-        low, high = min(values), max(values)
-        print(f"{name:12} {statistics.median(values):8.3f} ({low:.3f} – {high:.3f}, n = {len(values)})")
+    tell(found, 3, as_json=options.json)
 
 
 if __name__ == "__main__":

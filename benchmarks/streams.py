@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
@@ -25,6 +24,7 @@ import uvloop
 
 from benchmarks import proxies
 from benchmarks.gateway import free_port
+from benchmarks.spread import tell
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 GET = b"GET /%d/%d HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -132,12 +132,7 @@ def main() -> None:
         uvloop.run(serve(options.serve))
         return
     found = measure(options.rounds, options.seconds, options.streams, options.tokens_per_s)
-    if options.json:
-        print(json.dumps({**{name: statistics.median(v) for name, v in found.items()}, "all": found}))
-        return
-    for name, values in found.items():
-        low, high = min(values), max(values)
-        print(f"{name:15} {statistics.median(values):8.2f} ({low:.2f} – {high:.2f}, n = {len(values)})")
+    tell(found, 2, as_json=options.json)
 
 
 if __name__ == "__main__":
