@@ -78,13 +78,14 @@ class Assigned(NamedTuple):
     is_evidence: bool = True
 
 
-_BY_CHANCE = {(arm, half): Assigned(arm, half) for arm in ("canary", "stable") for half in (False, True)}
+_BY_CHANCE = tuple(tuple(Assigned(arm, in_control) for in_control in (False, True)) for arm in ("stable", "canary"))
+"""By whether it is the canary, and by whether it is in stable's control half."""
 
 
 class Assignment:
-    """Gives each request its arm. `chance` draws from [0, 1); `token` allows to choose."""
+    """Gives each request its arm. `chance` draws from [0, 1), and tosses a coin; `token` allows to choose."""
 
-    def __init__(self, chance: Callable[[], float], rule: Rule | None = None, token: str = "") -> None:
+    def __init__(self, chance: Callable[[], tuple[float, bool]], rule: Rule | None = None, token: str = "") -> None:
         self._chance, self._rule, self._token = chance, rule, token.encode()
 
     def of(self, request: Request, split: TrafficSplit) -> Assigned:
@@ -96,8 +97,8 @@ class Assignment:
             if user is not None:
                 user, place, half = _places(user, f"{split.reason} {split.canary.digest}")
                 return Assigned("canary" if place * 100 < split.canary_pct else "stable", half < 0.5, user)
-        is_canarys = self._chance() * 100 < split.canary_pct  # which is 0 without a canary
-        return _BY_CHANCE["canary" if is_canarys else "stable", self._chance() < 0.5]
+        place, in_control = self._chance()
+        return _BY_CHANCE[place * 100 < split.canary_pct][in_control]  # the share is 0 without a canary
 
     def _chosen(self, request: Request, split: TrafficSplit, wanted: bytes) -> Assigned:
         said = request.named.get(TOKEN, b"")

@@ -24,11 +24,10 @@ class Attributes:
         self._headers = tuple(name for name in names if not name.startswith(IN_BODY))
         self._paths = {name: name.removeprefix(IN_BODY).split(".") for name in names if name.startswith(IN_BODY)}
         self._seen: set[str] = set()
+        self.are_declared = bool(names)
 
     def slices_of(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> tuple[str, ...]:
         """`attribute=value` for each attribute that the request has; the names of its headers are in lower case."""
-        if not self._headers and not self._paths:
-            return ()
         values: dict[str, Any] = {}
         if self._headers:
             named = dict(reversed(headers))

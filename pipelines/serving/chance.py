@@ -7,16 +7,19 @@ from array import array
 from collections.abc import Iterator
 
 DRAWN = 1024
-"""Numbers, or names, for one system call."""
+"""Draws, or names, for one system call."""
 
 NAME_BYTES = 16
 
 
-def numbers() -> Iterator[float]:
-    """Numbers in [0, 1) that no client can foresee, like those of `random.SystemRandom().random()`."""
+def draws() -> Iterator[tuple[float, bool]]:
+    """A place in [0, 1), like `random.SystemRandom().random()`, and the toss of a coin; nobody can foresee either.
+
+    A place takes 53 bits of 64; the coin is one of the others, so that neither says anything about the other.
+    """
     while True:
-        for number in array("Q", os.urandom(8 * DRAWN)):
-            yield (number >> 11) * 2.0**-53
+        for bits in array("Q", os.urandom(8 * DRAWN)):
+            yield (bits >> 11) * 2.0**-53, bits & 1 == 0
 
 
 def names() -> Iterator[bytes]:

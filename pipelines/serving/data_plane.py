@@ -15,7 +15,7 @@ from typing import Any
 from evals.strata import Stratum
 from pipelines.serving.assignment import Assignment, Rule
 from pipelines.serving.attributes import Attributes
-from pipelines.serving.chance import numbers
+from pipelines.serving.chance import draws
 from pipelines.serving.feedback import answer_of, is_feedback
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.http1_client import ClientConnection, Clients, Served
@@ -86,7 +86,7 @@ class DataPlane(SplitKeeper):
             Attributes(serving.slices),
             self.labels,
             # Chance must be unpredictable to clients, and independent of what a request holds.
-            Assignment(numbers().__next__, serving.rule, serving.token),
+            Assignment(draws().__next__, serving.rule, serving.token),
             serving.limits,
             Repeats(serving.idempotent),
             self.recorder,
@@ -114,7 +114,7 @@ class DataPlane(SplitKeeper):
 
     def serve(self, client: ClientConnection, request: Request) -> Served | None:
         """A label, or a question to an arm."""
-        if is_feedback(request):
+        if request.method == b"POST" and is_feedback(request):
             return self.take_feedback(client, request)
         return self.proxy.serve(client, request)
 

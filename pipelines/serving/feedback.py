@@ -11,8 +11,8 @@ from pipelines.serving.labels import LabelRefused, Labels, label_of
 
 
 def is_feedback(request: Request) -> bool:
-    """Whether a request is a label, not a question to an arm."""
-    return request.method == b"POST" and request.target.partition(b"?")[0] == b"/feedback"
+    """Whether a POST is a label, not a question to an arm."""
+    return request.target.partition(b"?")[0] == b"/feedback"
 
 
 def answer_of(body: bytes, labels: Labels, counters: GatewayCounters) -> tuple[int, bytes]:

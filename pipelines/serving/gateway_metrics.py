@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,13 +17,30 @@ from prometheus_client.utils import floatToGoString
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+@dataclass(slots=True)
+class _Attempts:
+    """At one arm: how many by outcome, by the bucket of their time, and how long all of them took."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    seconds: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"outcomes": self.outcomes, "buckets": self.buckets, "seconds": self.seconds}
+
+    def add(self, plain: Mapping[str, Any]) -> None:
+        """Count what another process has counted."""
+        self.outcomes.update(plain["outcomes"])
+        self.buckets = [a + b for a, b in zip(self.buckets, plain["buckets"], strict=True)]
+        self.seconds += plain["seconds"]
+
+
 class GatewayCounters:
     """Counters of one gateway process: plain numbers, because every request pays for them."""
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._seconds: dict[str, list[float]] = {}
-        self._buckets: dict[str, list[int]] = {}
+        self._arms: defaultdict[str, _Attempts] = defaultdict(_Attempts)
         self._late: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
         self._shadowed: Counter[str] = Counter()
@@ -34,13 +53,10 @@ class GatewayCounters:
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:
         """One attempt at one arm."""
-        self._requests[arm, outcome] += 1
-        buckets = self._buckets.get(arm)
-        if buckets is None:
-            buckets = self._buckets[arm] = [0] * (len(BUCKETS_S) + 1)
-            self._seconds[arm] = [0.0]
-        buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        self._seconds[arm][0] += seconds
+        attempts = self._arms[arm]
+        attempts.outcomes[outcome] += 1
+        attempts.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        attempts.seconds += seconds
 
     def count_late_failure(self, arm: str) -> None:
         """A stream broke off after it had been counted as a slow answer."""
@@ -60,9 +76,7 @@ class GatewayCounters:
     def plain(self) -> dict[str, Any]:
         """The counts as plain data, for a process that adds up those of several."""
         return {
-            "requests": [[*labels, count] for labels, count in self._requests.items()],
-            "buckets": self._buckets,
-            "seconds": self._seconds,
+            "arms": {arm: attempts.plain() for arm, attempts in self._arms.items()},
             "late": self._late,
             "kept": self._kept,
             "shadowed": self._shadowed,
@@ -75,12 +89,8 @@ class GatewayCounters:
 
     def add(self, plain: Mapping[str, Any]) -> None:
         """Count what another process has counted."""
-        for arm, outcome, count in plain["requests"]:
-            self._requests[arm, outcome] += count
-        for arm, counts in plain["buckets"].items():
-            mine = self._buckets.get(arm, [0] * len(counts))
-            self._buckets[arm] = [a + b for a, b in zip(mine, counts, strict=True)]
-            self._seconds[arm] = [self._seconds.get(arm, [0.0])[0] + plain["seconds"][arm][0]]
+        for arm, attempts in plain["arms"].items():
+            self._arms[arm].add(attempts)
         self._late.update(plain["late"])
         self._kept.update(plain["kept"])
         self._shadowed.update(plain["shadowed"])
@@ -99,8 +109,9 @@ class GatewayCounters:
     def collect(self) -> Iterator[Metric]:
         """What Prometheus' client asks for."""
         requests = CounterMetricFamily("shipway_gateway_requests", "Attempts by arm", labels=["arm", "outcome"])
-        for labels, count in sorted(self._requests.items()):
-            requests.add_metric(labels, count)
+        for arm, attempts in sorted(self._arms.items()):
+            for outcome, count in sorted(attempts.outcomes.items()):
+                requests.add_metric([arm, outcome], count)
         yield requests
         yield self._latencies()
         yield _counted("shipway_gateway_late_failures", "Streams broken off past the time", "arm", self._late)
@@ -115,10 +126,9 @@ class GatewayCounters:
 
     def _latencies(self) -> Metric:
         family = HistogramMetricFamily("shipway_gateway_latency_seconds", "Time to the last byte", labels=["arm"])
-        for arm, counts in sorted(self._buckets.items()):
-            bounds = [*map(floatToGoString, BUCKETS_S), "+Inf"]
-            totals = [sum(counts[: i + 1]) for i in range(len(counts))]
-            family.add_metric([arm], list(zip(bounds, totals, strict=True)), self._seconds[arm][0])
+        bounds = [*map(floatToGoString, BUCKETS_S), "+Inf"]
+        for arm, attempts in sorted(self._arms.items()):
+            family.add_metric([arm], list(zip(bounds, accumulate(attempts.buckets), strict=True)), attempts.seconds)
         return family
 
 

@@ -6,11 +6,11 @@ the shares change, and it is handed out once all of its requests are decided.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import ceil, log
 
 from evals.counting import step_of_value
 from evals.strata import GRID_RATIO, ArmCounts, Cohort, Shadowed, Stratum
@@ -22,7 +22,7 @@ KEPT = 3600
 MOST_CLASSES, OTHER = 100, "other classes"
 """Names of predicted classes that are counted one by one in an interval."""
 
-MIN_MS, LOG_RATIO = 0.01, math.log(GRID_RATIO)
+MIN_MS, LOG_RATIO = 0.01, log(GRID_RATIO)
 
 
 @dataclass
@@ -285,4 +285,5 @@ def places_of(arm: str, *, in_control: bool) -> tuple[str, ...]:
 
 def step_of(latency_ms: float) -> int:
     """The smallest grid step whose threshold is not exceeded by a latency."""
-    return math.ceil(math.log(max(latency_ms, MIN_MS)) / LOG_RATIO - 1e-9)
+    at_least_ms = latency_ms if latency_ms > MIN_MS else MIN_MS  # noqa: FURB136  every request pays for a call
+    return ceil(log(at_least_ms) / LOG_RATIO - 1e-9)

@@ -33,35 +33,44 @@ class LabelRefused(ValueError):
 
 @dataclass(eq=False, slots=True)
 class _Source:
-    """What many answers have in common: their interval, who gave them, and where they are counted."""
+    """What many answers have in common: their interval, who gave them, and how many there are."""
 
     interval: Interval
     arm: str
     said: bytes
     version: str
-    answered: dict[str, int]
+    answered: int = 0
 
 
 @dataclass
 class _Waiting:
-    """The answered requests of an interval, by arm: how many, and how many are labelled."""
+    """The answered requests of an interval, and how many of each arm are labelled."""
 
     interval: Interval
-    answered: dict[str, int] = field(default_factory=lambda: {"canary": 0, "stable": 0})
+    sources: list[_Source] = field(default_factory=list)
     labelled: dict[str, int] = field(default_factory=lambda: {"canary": 0, "stable": 0})
 
     def cohort(self) -> Cohort:
         """What it says once its time is over."""
-        counts = [counted[arm] for arm in ("canary", "stable") for counted in (self.answered, self.labelled)]
+        counts = [count for arm in ("canary", "stable") for count in (self._answered(arm), self.labelled[arm])]
         return Cohort(self.interval.split.canary_pct, *counts)
+
+    def _answered(self, arm: str) -> int:
+        return sum(source.answered for source in self.sources if source.arm == arm)
 
 
 class Labels:
-    """The answers that may still be labelled. `patience_s` is how long they wait."""
+    """The answers that may still be labelled. `patience_s` is how long they wait, `most` how many.
 
-    def __init__(self, intervals: Intervals, patience_s: float) -> None:
-        self._intervals, self._patience_s = intervals, patience_s
+    An answer only joins a queue, because every request pays for that. An index is made when the first label comes, and
+    kept from then on: a service without labels never needs one.
+    """
+
+    def __init__(self, intervals: Intervals, patience_s: float, most: int = MOST_REQUESTS) -> None:
+        self._intervals, self._patience_s, self._most = intervals, patience_s, most
         # A hundred thousand answers must fit beside everything else: an id, and whose it is, is all that is kept.
+        self._new: deque[bytes] = deque(maxlen=most)
+        self._sources_of_new: deque[_Source] = deque(maxlen=most)
         self._answers: dict[bytes, _Source] = {}
         self._in_turn: deque[bytes] = deque()
         self._is_labelled: set[bytes] = set()
@@ -70,20 +79,18 @@ class Labels:
 
     def answered(self, request_id: bytes, ticket: Ticket, version: bytes) -> None:
         """An arm answered this request. An id that was used before keeps its first answer."""
-        answers, arm = self._answers, ticket.arm
-        if request_id in answers or len(request_id) > LONGEST_ID:
+        if len(request_id) > LONGEST_ID:
             return
-        source = self._last.get(arm)
+        source = self._last.get(ticket.arm)
         if source is None or source.interval is not ticket.interval or source.said != version:
-            source = self._last[arm] = self._source(ticket.interval, arm, version)
-        answers[request_id] = source
-        self._in_turn.append(request_id)
-        source.answered[arm] += 1
-        if len(answers) > MOST_REQUESTS:
-            self._forget_oldest()
+            source = self._last[ticket.arm] = self._source(ticket.interval, ticket.arm, version)
+        source.answered += 1
+        self._new.append(request_id)
+        self._sources_of_new.append(source)
 
     def labelled(self, request_id: str, score: float, version: str | None) -> bool:
         """A label came: whether it is evidence, or came after the shares had changed. LabelRefused where it is none."""
+        self._index()
         key = request_id.encode()
         answer = self._answers.get(key)
         if answer is None:
@@ -103,11 +110,30 @@ class Labels:
 
     def expire(self, now_s: float) -> None:
         """Say what became of the intervals whose time is over, and forget their requests."""
+        if self._answers:
+            self._index()  # a few at a time, so that no label waits for many
         for number in [n for n, waiting in self._waiting.items() if self._is_over(waiting.interval, now_s)]:
             self._intervals.due(self._waiting.pop(number).cohort())
             self._last.clear()
         while self._in_turn and self._is_over(self._answers[self._in_turn[0]].interval, now_s):
             self._forget_oldest()
+        while self._new and self._is_over(self._sources_of_new[0].interval, now_s):
+            self._new.popleft()
+            self._sources_of_new.popleft()
+
+    def _index(self) -> None:
+        """Make the answers that came since the last time known by their ids."""
+        answers = self._answers
+        for request_id, source in zip(self._new, self._sources_of_new, strict=True):
+            if request_id in answers:
+                source.answered -= 1
+                continue
+            answers[request_id] = source
+            self._in_turn.append(request_id)
+            if len(answers) > self._most:
+                self._forget_oldest()
+        self._new.clear()
+        self._sources_of_new.clear()
 
     def _forget_oldest(self) -> None:
         oldest = self._in_turn.popleft()
@@ -116,7 +142,9 @@ class Labels:
 
     def _source(self, interval: Interval, arm: str, version: bytes) -> _Source:
         text = version.decode(errors="replace")[:LONGEST_ID]
-        return _Source(interval, arm, version, text, self._of(interval).answered)
+        source = _Source(interval, arm, version, text)
+        self._of(interval).sources.append(source)
+        return source
 
     def _is_over(self, interval: Interval, now_s: float) -> bool:
         return interval.ended_s is not None and now_s - interval.ended_s > self._patience_s

@@ -155,7 +155,8 @@ class Exchange:
         proxy, request = self._proxy, self._request
         self._may_be_saved, self._may_repeat, ticket = is_evidence, proxy.repeats.allow(request), None
         if is_evidence:
-            slices = proxy.attributes.slices_of(request.headers, request.body)
+            attributes = proxy.attributes
+            slices = attributes.slices_of(request.headers, request.body) if attributes.are_declared else ()
             ticket = proxy.intervals.routed(name, slices, in_control=in_control)
         self._try(name, at, ticket, user)
 
@@ -169,7 +170,7 @@ class Exchange:
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
         self._due_s = now_s + proxy.timeout_s
         replica, method = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file), request.method
-        self._tried = (*self._tried, replica)
+        self._tried += (replica,)
         # A join costs half as much as a format does.
         head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\nhost: ", replica.authority, b"\r\n", self._lines))
         self._call = call = Call(replica, self, method, head, request.body, may_repeat=self._may_repeat)
@@ -333,5 +334,5 @@ def _asked_lines(request: Request, request_id: bytes) -> bytes:
     lines = end_to_end(request.headers, request.named.get(b"connection"), NOT_ASKED)
     if request.body or b"content-length" in request.named or b"transfer-encoding" in request.named:
         lines.append(b"content-length: %d" % len(request.body))
-    lines.append(b"x-request-id: %b\r\n\r\n" % request_id)
+    lines.append(b"x-request-id: " + request_id + b"\r\n\r\n")
     return b"\r\n".join(lines)

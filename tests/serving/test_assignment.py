@@ -33,7 +33,7 @@ def split_at(pct: float, canary: Arm = CANARY, release: str = "r-1") -> TrafficS
 
 def sticky(rule: str = "header:x-user", **how) -> Assignment:
     """An assignment by user, whose chance always says canary."""
-    return Assignment(lambda: 0.0, Rule.from_text(rule), **how)
+    return Assignment(lambda: (0.0, True), Rule.from_text(rule), **how)
 
 
 def arms_of(n: int, pct: float, canary: Arm = CANARY, release: str = "r-1") -> list[str]:
@@ -108,7 +108,7 @@ CHOICE = (b"x-shipway-arm-override", b"canary")
 
 def test_a_smoke_test_chooses_its_arm_with_the_token():
     """And is no evidence; without the token, or for an arm that is not there, it is refused."""
-    assignment = Assignment(lambda: 0.9, None, "secret")
+    assignment = Assignment(lambda: (0.9, False), None, "secret")
     found = assignment.of(asked(CHOICE, (b"x-shipway-override-token", b"secret")), split_at(1.0))
     assert (found.arm, found.is_evidence) == ("canary", False)
     home, right = TrafficSplit((1, 1), STABLE), (b"x-shipway-override-token", b"secret")
@@ -127,7 +127,7 @@ def test_a_smoke_test_chooses_its_arm_with_the_token():
 def test_without_a_token_nobody_chooses():
     """An empty one opens nothing."""
     with pytest.raises(NotAllowed):
-        Assignment(lambda: 0.9).of(asked(CHOICE, (b"x-shipway-override-token", b"")), split_at(1.0))
+        Assignment(lambda: (0.9, False)).of(asked(CHOICE, (b"x-shipway-override-token", b"")), split_at(1.0))
 
 
 def test_a_token_is_made_private_and_kept(tmp_path):

@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from pipelines.serving.chance import DRAWN, names, numbers
+from pipelines.serving.chance import DRAWN, draws, names
 
 
 def test_chance_is_a_number_below_one_from_block_to_block():
     """No number comes twice where a new block begins."""
-    drawn = list(islice(numbers(), 2 * DRAWN + 1))
-    assert all(0 <= number < 1 for number in drawn)
+    drawn = [place for place, _ in islice(draws(), 2 * DRAWN + 1)]
+    assert all(0 <= place < 1 for place in drawn)
     assert len(set(drawn)) == len(drawn)
+
+
+def test_the_coin_is_fair_wherever_the_place_is():
+    """It divides stable in halves at every share; ten standard deviations are never seen by chance."""
+    drawn = list(islice(draws(), 40 * DRAWN))
+    for low in (0.0, 0.25, 0.5, 0.75):
+        tosses = [heads for place, heads in drawn if low <= place < low + 0.25]
+        assert abs(sum(tosses) - len(tosses) / 2) < 5 * len(tosses) ** 0.5
 
 
 def test_no_name_is_given_twice():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from evals.strata import Cohort
-from pipelines.serving import labels as labels_file
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.labels import LabelRefused, Labels, label_of
 from pipelines.serving.split import Arm, TrafficSplit
@@ -20,6 +19,14 @@ def answered(labels, intervals, request_id, arm="canary", version="2"):
     ticket = intervals.routed(arm)
     intervals.answered(ticket, 5.0)
     labels.answered(request_id.encode(), ticket, version.encode())
+
+
+def known(labels, request_id):
+    """Whether a label finds this answer."""
+    try:
+        return labels.labelled(request_id, 1.0, None)
+    except LabelRefused:
+        return False
 
 
 @pytest.fixture
@@ -71,10 +78,10 @@ def test_the_cohort_says_who_was_labelled(desk):
     assert (refused.value.status, refused.value.code) == (404, "E_LABEL_UNKNOWN")
 
 
-def test_the_oldest_answer_is_forgotten_first(desk, monkeypatch):
+def test_the_oldest_answer_is_forgotten_first(desk):
     """With it that it had a label, so that its id may come again; the others still wait."""
-    monkeypatch.setattr(labels_file, "MOST_REQUESTS", 2)
-    labels, intervals = desk
+    _, intervals = desk
+    labels = Labels(intervals, 10.0, most=2)
     answered(labels, intervals, "r1", version="1")
     labels.labelled("r1", 1.0, "1")
     answered(labels, intervals, "r2", "stable", "2")
@@ -85,6 +92,38 @@ def test_the_oldest_answer_is_forgotten_first(desk, monkeypatch):
     answered(labels, intervals, "r1", version="4")
     assert labels.labelled("r3", 1.0, "3")
     assert labels.labelled("r1", 1.0, "4")
+
+
+def test_without_labels_no_more_answers_wait_than_may(desk):
+    """The last ones can be labelled, and nobody else."""
+    _, intervals = desk
+    labels = Labels(intervals, 10.0, most=3)
+    for number in range(10):
+        answered(labels, intervals, f"r{number}")
+    assert [known(labels, f"r{number}") for number in (0, 6, 7, 9)] == [False, False, True, True]
+
+
+def test_an_id_that_comes_twice_keeps_its_first_answer_and_is_counted_once(desk):
+    """Whether its label comes between the two, or after both."""
+    labels, intervals = desk
+    answered(labels, intervals, "r1", "canary", "2")
+    answered(labels, intervals, "r1", "stable", "1")
+    assert labels.labelled("r1", 1.0, "2")
+    answered(labels, intervals, "r1", "stable", "1")
+    intervals.cut(1.0, HALF)
+    labels.expire(11.1)
+    intervals.cut(11.2, HALF)
+    assert [c for s in intervals.decided_after(0) for c in s.cohorts] == [Cohort(50.0, 1, 1, 0, 0)]
+
+
+def test_answers_without_labels_are_forgotten_in_time(desk):
+    """Neither do they make a label of the next interval wait."""
+    labels, intervals = desk
+    answered(labels, intervals, "r1")
+    intervals.cut(1.0, HALF)
+    answered(labels, intervals, "r2")
+    labels.expire(11.1)
+    assert [known(labels, name) for name in ("r1", "r2")] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_stream_that_does_not_end_in_time_is_cut_with_an_error_event(tmp_path)
     answer, plane = heard_of_a_canary_sent_home(tmp_path, ENDLESS, Serving(interval_s=60.0, drain_s=0.3))
     assert (b"event: error" in answer, answer.endswith(b"0\r\n\r\n")) == (True, True)
     assert plane.gateway.proxy.open == set()
-    assert (told(plane), plane.gateway.counters.plain()["requests"]) == (1.0, [["canary", "ok", 1]])
+    assert (told(plane), plane.gateway.counters.plain()["arms"]["canary"]["outcomes"]) == (1.0, {"ok": 1})
 
 
 def test_the_streams_of_a_convicted_canary_can_be_cut_at_once(tmp_path):
