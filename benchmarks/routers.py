@@ -3,9 +3,9 @@
     python -m benchmarks.routers [--rounds 5] [--seconds 3] [--json]
 
 All split the same traffic 75 : 25 over the same two trivial upstreams (another HAProxy that answers by itself), retry
-and redispatch alike, and are loaded by wrk in turns, on one machine, in the same run. `by_hand` gives answers the same
-headers as the adapter (request id, arm), `bare` gives none. CPU is the proxy's own, its keeper included. Needs
-`haproxy` and `wrk`.
+and redispatch alike, and are loaded by wrk in turns, there and back, on one machine, in the same run. `by_hand` gives
+answers the same headers as the adapter (request id, arm), `bare` gives none. CPU is the proxy's own, its keeper
+included. Needs `haproxy` and `wrk`.
 """
 
 from __future__ import annotations
@@ -98,16 +98,18 @@ def measure(folder: Path, rounds: int, seconds: int) -> dict[str, dict[str, list
         bench.put(arms[0], arms[1], 25, 3600)
         until(lambda: all(bench.router.read("s").canary_pct == 25 for _ in range(2)))
         found: dict[str, dict[str, list[float]]] = {"rps": {}, "cpu_us": {}}
-        for _ in range(rounds):
-            for name, at, pid in (
-                ("bare", bare_port, bare.pid),
-                ("by_hand", port, by_hand.pid),
-                ("adapter", bench.port, bench.keeper.pid),
-            ):
+        targets = [
+            ("bare", bare_port, bare.pid),
+            ("by_hand", port, by_hand.pid),
+            ("adapter", bench.port, bench.keeper.pid),
+        ]
+        for turn in range(rounds):
+            for name, at, pid in targets if turn % 2 else reversed(targets):
                 rps, cpu_us = load(at, pid, seconds)
                 found["rps"].setdefault(name, []).append(rps)
                 found["cpu_us"].setdefault(name, []).append(cpu_us)
-        return found
+        pairs = zip(found["rps"]["adapter"], found["rps"]["by_hand"], strict=True)
+        return {**found, "ratio": {"adapter": [adapted / by_hand for adapted, by_hand in pairs]}}
     finally:
         bench.end()
         for process in (bare, by_hand, upstream):
@@ -130,8 +132,8 @@ def main() -> None:
         return
     for what, by_name in found.items():
         for name, values in by_name.items():
-            spread = f"{min(values):.1f} – {max(values):.1f}"
-            print(f"{what:<7} {name:<8} {medians[what][name]:9.1f}  {spread}  n={len(values)}")
+            spread = f"{min(values):.3f} – {max(values):.3f}"
+            print(f"{what:<7} {name:<8} {medians[what][name]:12.3f}  {spread}  n={len(values)}")
 
 
 if __name__ == "__main__":
