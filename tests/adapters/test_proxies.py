@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -56,6 +56,41 @@ def test_shares_are_those_that_were_ordered(bench):
     assert sent["one stable"] + sent["two canary"] == 400
     until(lambda: sum(n for n, _ in bench.counted((1, 1)).values()) == 400)
     assert bench.counted((1, 1)) == {"stable": (sent["one stable"], 0), "canary": (sent["two canary"], 0)}
+
+
+def test_all_replicas_of_an_arm_are_asked(bench):
+    """One or several, as each split says, and nobody of an earlier one; all are shown, and counted as one arm."""
+    (first, _), (second, _), (third, _) = (bench.upstream(name) for name in ("one", "two", "three"))
+    several = Arm("sha256:several", first.urls + second.urls)
+    bench.put(several, third, 50, 60)
+    assert bench.router.read("s").stable.urls == several.urls
+    sent = bench.send(200)
+    assert min(sent["one stable"], sent["two stable"]) >= 20
+    assert sent["one stable"] + sent["two stable"] + sent["three canary"] == 200
+    bench.put(third, several, 50, 60)
+    turned = bench.send(200)
+    assert min(turned["one canary"], turned["two canary"]) >= 20
+    assert turned["one canary"] + turned["two canary"] + turned["three stable"] == 200
+    bench.put(second, None)
+    assert bench.send(20) == {"two stable": 20}
+
+
+def test_no_counter_begins_anew_with_another_canary(bench):
+    """Each lane has counted the first one's few requests when the second one comes, whose servers go in their turn."""
+    (stable, _), (first, _), (second, _) = (bench.upstream(name) for name in ("one", "two", "three"))
+    expected = {}
+    for n, canary in enumerate((first, second, first), 1):
+        bench.put(stable, canary, 50, 60)
+        sent, until_s = bench.send(20), time.monotonic() + 4 * (n > 1)
+        while time.monotonic() < until_s:
+            sent += bench.send(20)
+        canarys = sum(count for name, count in sent.items() if name.endswith("canary"))
+        expected[1, n] = {"stable": (sent.total() - canarys, 0), "canary": (canarys, 0)}
+    bench.put(stable)
+    # What is lost never comes, so a wrong count is what is seen at last, too.
+    with suppress(AssertionError):
+        until(lambda: {generation: bench.counted(generation) for generation in expected} == expected)
+    assert {generation: bench.counted(generation) for generation in expected} == expected
 
 
 def test_errors_are_counted_against_the_arm_that_made_them(bench):
