@@ -44,7 +44,13 @@ def look(canary: tuple[int, int], stable: tuple[int, int], outcome: str, sentenc
     reasons = [{"outcome": outcome, "gate": "errors", "sentence": sentence}]
     return {
         "strata": [{"arms": {"canary": arm(*canary), "stable": arm(*stable)}}],
-        "verdict": {"outcome": outcome, "reasons": reasons},
+        "verdict": {
+            "outcome": outcome,
+            "reasons": reasons,
+            "progress": {"errors": canary[1] / 2, "errors_noninferior": -0.1},
+            "canary_requests": canary[0],
+            "stable_requests": stable[0],
+        },
         "why": sentence,
     }
 
@@ -240,6 +246,14 @@ def test_metrics_of_a_running_release(ports):
     assert metric(found, "release_requests", "s", "canary", "any") == 22
     assert metric(found, "release_requests", "s", "canary", "error") == 1
     assert metric(found, "release_requests", "s", "stable", "any") == 378
+
+
+def test_metrics_say_what_is_proven_and_where_that_decides(ports):
+    """At the last look: of harm and of harmlessness, beside the threshold of each."""
+    found = samples(ports)
+    for of, value in (("harm", 0.0), ("harmlessness", -0.1)):
+        assert metric(found, "release_evidence_ratio", "s", "errors", of) == value
+        assert metric(found, "release_evidence_threshold_ratio", "s", "errors", of) == 1
 
 
 def test_metrics_after_the_end(ports):
