@@ -33,30 +33,27 @@ class LabelRefused(ValueError):
 
 @dataclass(eq=False, slots=True)
 class _Source:
-    """What many answers have in common: their interval, who gave them, and how many there are."""
+    """What many answers have in common: their interval, who gave them, and where they are counted."""
 
     interval: Interval
     arm: str
     said: bytes
     version: str
-    answered: int = 0
+    answered: dict[str, int]
 
 
 @dataclass
 class _Waiting:
-    """The answered requests of an interval, and how many of each arm are labelled."""
+    """The answered requests of an interval, by arm: how many, and how many are labelled."""
 
     interval: Interval
-    sources: list[_Source] = field(default_factory=list)
+    answered: dict[str, int] = field(default_factory=lambda: {"canary": 0, "stable": 0})
     labelled: dict[str, int] = field(default_factory=lambda: {"canary": 0, "stable": 0})
 
     def cohort(self) -> Cohort:
         """What it says once its time is over."""
-        counts = [count for arm in ("canary", "stable") for count in (self._answered(arm), self.labelled[arm])]
+        counts = [counted[arm] for arm in ("canary", "stable") for counted in (self.answered, self.labelled)]
         return Cohort(self.interval.split.canary_pct, *counts)
-
-    def _answered(self, arm: str) -> int:
-        return sum(source.answered for source in self.sources if source.arm == arm)
 
 
 class Labels:
@@ -81,10 +78,11 @@ class Labels:
         """An arm answered this request. An id that was used before keeps its first answer."""
         if len(request_id) > LONGEST_ID:
             return
-        source = self._last.get(ticket.arm)
+        arm = ticket.arm
+        source = self._last.get(arm)
         if source is None or source.interval is not ticket.interval or source.said != version:
-            source = self._last[ticket.arm] = self._source(ticket.interval, ticket.arm, version)
-        source.answered += 1
+            source = self._last[arm] = self._source(ticket.interval, arm, version)
+        source.answered[arm] += 1
         self._new.append(request_id)
         self._sources_of_new.append(source)
 
@@ -126,7 +124,7 @@ class Labels:
         answers = self._answers
         for request_id, source in zip(self._new, self._sources_of_new, strict=True):
             if request_id in answers:
-                source.answered -= 1
+                source.answered[source.arm] -= 1
                 continue
             answers[request_id] = source
             self._in_turn.append(request_id)
@@ -142,9 +140,7 @@ class Labels:
 
     def _source(self, interval: Interval, arm: str, version: bytes) -> _Source:
         text = version.decode(errors="replace")[:LONGEST_ID]
-        source = _Source(interval, arm, version, text)
-        self._of(interval).sources.append(source)
-        return source
+        return _Source(interval, arm, version, text, self._of(interval).answered)
 
     def _is_over(self, interval: Interval, now_s: float) -> bool:
         return interval.ended_s is not None and now_s - interval.ended_s > self._patience_s
