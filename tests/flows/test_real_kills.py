@@ -115,7 +115,9 @@ def test_killed_in_every_phase(world, outcome, kills):
     for process in begun:
         process.poll()
     release, killed = world.newest(), [who for _, who in kills]
-    assert release.outcome == outcome, release.reason
+    # A server that is killed as soon as it is staged may have qualified a moment before: then users' looks find it.
+    is_late = outcome == "rejected" and "qualified" in phases(release)
+    assert release.outcome == ("rolled_back" if is_late else outcome), release.reason
     assert all(phases(release).count(phase) == 1 for phase in ENTERED_ONCE)
     assert client.answered > 0
     if "stable" not in killed:
