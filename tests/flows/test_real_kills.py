@@ -115,8 +115,8 @@ def test_killed_in_every_phase(world, outcome, kills):
     for process in begun:
         process.poll()
     release, killed = world.newest(), [who for _, who in kills]
-    # A server that is killed as soon as it is staged may have qualified a moment before: then users' looks find it.
-    is_late = outcome == "rejected" and "qualified" in phases(release)
+    # On a slow machine the kill comes late: users may have met the candidate, and only such a one is rolled back.
+    is_late = outcome == "rejected" and "canary" in phases(release)
     assert release.outcome == ("rolled_back" if is_late else outcome), release.reason
     assert all(phases(release).count(phase) == 1 for phase in ENTERED_ONCE)
     assert client.answered > 0
