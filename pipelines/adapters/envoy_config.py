@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.serving.lanes import LANES
+from pipelines.serving.lanes import PLACES
 from pipelines.serving.repeats import INFERENCE, METHODS
 from pipelines.serving.split import Generation, TrafficSplit
 
 MILLION = 1_000_000
 ROUTES, USERS = "shipway", "users"
-CLUSTERS = {f"{arm}_{lane}": (arm, lane) for lane in range(LANES) for arm in ("stable", "canary")}
-"""The arm and the lane that a cluster is for."""
 
 _TYPES = "type.googleapis.com/envoy"
 _HTTP = f"{_TYPES}.extensions.filters"
@@ -32,14 +30,14 @@ _MANY = 8192
 def bootstrap(admin: Path, files: Mapping[str, Path], port: int, *, is_shared: bool) -> dict[str, Any]:
     """What does not change while it runs. A port that is not shared is refused where another process has it.
 
-    `files` names that of the routes, and for each of `CLUSTERS` that of its endpoints.
+    `files` names that of the routes, and for each of `PLACES` that of its endpoints.
     """
     return {
         "node": {"id": "shipway", "cluster": "shipway"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "static_resources": {
             "listeners": [_listener(files["routes"], port, is_shared=is_shared)],
-            "clusters": [_cluster(name, files[name]) for name in CLUSTERS],
+            "clusters": [_cluster(name, files[name]) for name in PLACES],
         },
         "overload_manager": {
             "resource_monitors": [
@@ -89,7 +87,8 @@ def _file(path: Path) -> dict[str, Any]:
 
 def endpoints_file(name: str, split: TrafficSplit, version: str) -> dict[str, Any]:
     """The addresses that a cluster has for a split."""
-    assignment = {"cluster_name": name, "endpoints": _priorities(CLUSTERS[name][0], split)}
+    _, arm = PLACES[name]
+    assignment = {"cluster_name": name, "endpoints": _priorities(arm, split)}
     kind = f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment"
     return {"version_info": version, "resources": [{"@type": kind, **assignment}]}
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.envoy_config import (
-    CLUSTERS,
     MILLION,
     USERS,
     bootstrap,
@@ -37,7 +36,7 @@ from pipelines.adapters.proxy_process import DRAIN_S, envoy_program, start_tied,
 from pipelines.adapters.readiness import UnixConnection
 from pipelines.adapters.shared_door import SETTLE_S, let_in, send_to_door, send_to_proxy
 from pipelines.serving.door import given_door
-from pipelines.serving.lanes import LANES, Reading, Readings
+from pipelines.serving.lanes import LANES, PLACES, Reading, Readings
 from pipelines.serving.split import Arm, Generation, TrafficSplit
 
 ANSWER_S, APPLY_S, START_S = 2.0, 2.0, 30.0
@@ -45,7 +44,7 @@ ASK_AGAIN_S = 0.01
 FAREWELL_S = 1.0
 """So long it says with each answer that the connection ends, before it closes those that nobody uses."""
 
-_COUNTER = re.compile(r"cluster\.(stable|canary)_(\d)\.(\w+): (\d+)")
+_COUNTER = re.compile(r"cluster\.(\w+)\.(\w+): (\d+)")
 _NAMES = "rq_(total|retry|retry_success|[234]xx|active|pending_.*|cancelled)|cx_destroy_remote_with_active_rq"
 _WANTED = rf"^cluster\.(stable|canary)_\d\.upstream_({_NAMES})$"
 
@@ -57,7 +56,7 @@ class EnvoyProxy:
         self._port, self._timeout_s = port, timeout_s
         self._admin = admin_socket.with_suffix(".ev")
         # JSON is YAML, too, and files in this folder that end in .json are of units.
-        self._files = {name: admin_socket.with_suffix(f".{name}.yaml") for name in ("start", "routes", *CLUSTERS)}
+        self._files = {name: admin_socket.with_suffix(f".{name}.yaml") for name in ("start", "routes", *PLACES)}
         self._serial = 0
         self._lanes = [TrafficSplit()] * LANES
         """Whose addresses the clusters of each lane have."""
@@ -102,7 +101,7 @@ class EnvoyProxy:
             generation = generation_of(route["name"])
             for part in weights:
                 arm = Arm("", endpoints[part["name"]])
-                arms[CLUSTERS[part["name"]][0]] = arm, part.get("weight", 0) * 100 / MILLION
+                arms[PLACES[part["name"]][1]] = arm, part.get("weight", 0) * 100 / MILLION
             stable, (canary, pct) = arms.get("stable"), arms.get("canary", (None, 0.0))
             lease_s = 1.0 if canary else None  # the keeper holds it
             return generation, TrafficSplit(generation, stable[0] if stable else None, canary, pct, lease_s)
@@ -111,10 +110,10 @@ class EnvoyProxy:
 
     def readings(self) -> Readings:
         """What each arm's first attempts came to, in each lane."""
-        found: dict[tuple[int, str], dict[str, int]] = defaultdict(dict)
-        for arm, lane, name, count in _COUNTER.findall(self._ask(f"/stats?filter={_WANTED}").decode()):
-            found[int(lane), arm][name] = int(count)
-        return {(lane, arm): _reading(found[lane, arm]) for arm, lane in CLUSTERS.values()}
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for cluster, name, count in _COUNTER.findall(self._ask(f"/stats?filter={_WANTED}").decode()):
+            found[cluster][name] = int(count)
+        return {place: _reading(found[cluster]) for cluster, place in PLACES.items()}
 
     def prune(self, split: TrafficSplit) -> None:
         """Nothing: a lane that is not used has old addresses, and no request."""
@@ -151,7 +150,7 @@ class EnvoyProxy:
 
     def _write_endpoints(self, split: TrafficSplit, lane: int) -> None:
         self._lanes[lane] = split
-        for name in (name for name, (_, of) in CLUSTERS.items() if of == lane):
+        for name in (name for name, (of, _) in PLACES.items() if of == lane):
             self._write(name, endpoints_file(name, split, f"e{self._next()}"))
 
     def _write_routes(self, split: TrafficSplit, lane: int) -> str:
@@ -182,7 +181,7 @@ class EnvoyProxy:
     def _has_endpoints(self, lane: int, split: TrafficSplit) -> bool:
         """Whether both clusters of a lane have a split's addresses."""
         found = self._endpoints()
-        return all(found.get(name) == urls_of(split, arm) for name, (arm, of) in CLUSTERS.items() if of == lane)
+        return all(found.get(name) == urls_of(split, arm) for name, (of, arm) in PLACES.items() if of == lane)
 
     def _endpoints(self) -> dict[str, tuple[str, ...]]:
         """The addresses that each cluster tries first."""

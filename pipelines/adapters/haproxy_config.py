@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pipelines.serving.lanes import LANES
+from pipelines.serving.lanes import ARMS, LANES, PLACES
 from pipelines.serving.repeats import INFERENCE, METHODS
 from pipelines.serving.split import Generation, TrafficSplit
 
@@ -102,8 +102,7 @@ def config_text(split: TrafficSplit, map_name: str, doors: Doors, timeout_s: flo
             map=map_name,
             servers="".join(f"    server {entry.line}\n" for entry in entries(split) if entry.arm == arm),
         )
-        for lane in range(LANES)
-        for arm in ("stable", "canary")
+        for lane, arm in PLACES.values()
     ]
     return _CONFIG.format(
         stats=doors.stats,
@@ -150,9 +149,14 @@ class Entry:
 
     @property
     def line(self) -> str:
-        """What follows `server`, or `add server BACKEND/`."""
+        """What follows `server`."""
+        return f"{self.name} {self.settings}"
+
+    @property
+    def settings(self) -> str:
+        """What follows its name."""
         # Said, because a server that is added later would otherwise keep no connection for a next request.
-        return f"{self.name} {self.address} weight {self.weight} pool-purge-delay 5s pool-max-conn 512"
+        return f"{self.address} weight {self.weight} pool-purge-delay 5s pool-max-conn 512"
 
 
 def entries(split: TrafficSplit) -> tuple[Entry, ...]:
@@ -160,13 +164,13 @@ def entries(split: TrafficSplit) -> tuple[Entry, ...]:
     stable = split.stable.urls if split.stable else ()
     canary = split.canary.urls if split.canary else ()
     first = [Entry(arm, _name("f", url), _address(url), 0) for arm, urls in _arms(stable, canary) for url in urls]
-    rescue = [
-        Entry(arm, _name(which, url), _address(url), 1)
-        for arm in ("stable", "canary")
-        for url in stable
-        for which in "rs"
-    ]
+    rescue = [Entry(arm, _name(which, url), _address(url), 1) for arm in ARMS for url in stable for which in "rs"]
     return (*first, *rescue)
+
+
+def placed(split: TrafficSplit) -> dict[str, Entry]:
+    """The entries of all lanes, by backend and name as the stats socket says them."""
+    return {f"{entry.arm}_{lane}/{entry.name}": entry for lane in range(LANES) for entry in entries(split)}
 
 
 def _arms(stable: tuple[str, ...], canary: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from pipelines.adapters.haproxy_config import Doors, Entry, config_text, entries, named, plan_of, plan_text
+from pipelines.adapters.haproxy_config import Doors, Entry, config_text, named, placed, plan_of, plan_text
 from pipelines.adapters.proxy import ProxyTrouble
 from pipelines.adapters.proxy_process import DRAIN_S, haproxy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
 from pipelines.serving.door import given_door, private_socket
-from pipelines.serving.lanes import LANES, Reading, Readings
+from pipelines.serving.lanes import ARMS, PLACES, Reading, Readings
 from pipelines.serving.split import Arm, Generation, TrafficSplit
 
 ANSWER_S = 2.0
@@ -31,7 +31,6 @@ START_S = 10.0
 AT_ONCE = 40
 """So many commands fit into one line of its command line interface."""
 
-ARMS = ("stable", "canary")
 ANSWERED, CUT = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx"), "srv_abrt"
 COUNTED = (*ANSWERED, CUT)
 """Columns of a server: answers below 500, and those that it broke off."""
@@ -97,14 +96,11 @@ class HaProxy:
         self._do([f"set map {self._map.name} plan {plan_text(split, lane, self._arms)}"])
 
     def _add(self, split: TrafficSplit) -> None:
-        wanted = [(lane, entry) for lane in range(LANES) for entry in entries(split)]
-        places = {(lane, e): f"{e.arm}_{lane}/{e.name}" for lane, e in wanted}
+        wanted, have = placed(split), self._servers()
+        self._do(f"add server {place} {entry.settings}" for place, entry in wanted.items() if place not in have)
+        self._do(f"set server {place} state ready" for place in wanted)
         have = self._servers()
-        new = [key for key in wanted if places[key] not in have]
-        self._do(f"add server {e.arm}_{lane}/{e.line}" for lane, e in new)
-        self._do(f"set server {place} state ready" for place in places.values())
-        have = self._servers()
-        refused = [place for key, place in places.items() if have.get(place) != _state(key[1])]
+        refused = [place for place, entry in wanted.items() if have.get(place) != _state(entry)]
         if refused:
             raise ProxyTrouble(f"haproxy did not take the server {refused[0]}")
 
@@ -119,7 +115,7 @@ class HaProxy:
             }
         except (KeyError, ValueError) as error:
             raise ProxyTrouble(f"haproxy shows no split: {error!r}") from None
-        stable, canary = (Arm("", found[arm]) if found[arm] else None for arm in ("stable", "canary"))
+        stable, canary = (Arm("", found[arm]) if found[arm] else None for arm in ARMS)
         lease_s = 1.0 if canary else None  # the keeper holds it
         pct = plan.canary_pct if canary else 0.0
         return plan.generation, TrafficSplit(plan.generation, stable, canary, pct, lease_s)
@@ -127,27 +123,28 @@ class HaProxy:
     def readings(self) -> Readings:
         """What each arm's first attempts came to, in each lane."""
         rows = self._counters()
-        return {(lane, arm): self._reading(rows, f"{arm}_{lane}") for lane in range(LANES) for arm in ARMS}
+        return {place: self._reading(rows, backend) for backend, place in PLACES.items()}
 
     def prune(self, split: TrafficSplit) -> None:
         """Addresses without a use get no new request, and go once their connections have; so do their names."""
-        wanted = {f"{e.arm}_{lane}/{e.name}" for lane in range(LANES) for e in entries(split)}
-        have = self._servers()
-        old = sorted(have.keys() - wanted)
-        self._do(f"set server {place} state maint" for place in old)
-        self._delete([place for place in old if not have[place][2]])
+        wanted = placed(split)
+        old = {place: is_ready for place, (_, _, is_ready) in self._servers().items() if place not in wanted}
+        self._do(f"set server {place} state maint" for place, is_ready in old.items() if is_ready)
+        self._delete([place for place, is_ready in old.items() if not is_ready])
         keys = [k for k in self._keys() if k != "plan" and k.split(".")[1] != str(self._arms)]
         self._do(f"del map {self._map.name} {key}" for key in keys)
 
     def _delete(self, places: Sequence[str]) -> None:
         """Delete servers that got no request since the last time, unless they still have connections."""
-        last = {f"{row['pxname']}/{row['svname']}": row for row in self._counters()} if places else {}
-        places = [place for place in places if place in last and last[place]["scur"] == "0"]
-        self._do(f"del server {place}" for place in places)
-        for place in set(places) - self._servers().keys():
-            backend, name = place.split("/")
-            if _is_first(name):
-                self._gone.update({(backend, column): int(last[place][column] or 0) for column in COUNTED})
+        if not places:
+            return
+        rows = {f"{row['pxname']}/{row['svname']}": row for row in self._counters()}
+        idle = {place: rows[place] for place in places if place in rows and rows[place]["scur"] == "0"}
+        self._do(f"del server {place}" for place in idle)
+        for place in idle.keys() - self._servers().keys():
+            row = idle[place]
+            if _is_first(row["svname"]):
+                self._gone.update({(row["pxname"], column): int(row[column] or 0) for column in COUNTED})
 
     def _reading(self, rows: Sequence[Mapping[str, str]], backend: str) -> Reading:
         """An arm has failed whatever its first attempts did not answer below 500, or broke off in the middle of."""

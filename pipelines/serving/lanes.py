@@ -15,6 +15,10 @@ from evals.strata import ArmCounts, Stratum
 from pipelines.serving.split import TrafficSplit
 
 LANES = 4
+ARMS = ("stable", "canary")
+PLACES = {f"{arm}_{lane}": (lane, arm) for lane in range(LANES) for arm in ARMS}
+"""What a proxy calls the counters of a lane and an arm."""
+
 KEPT = 3600
 """Decided intervals that can still be asked for."""
 
@@ -119,7 +123,7 @@ class LaneIntervals:
         interval.is_seen = True
         if not interval.is_decided and (is_quiet or is_late):
             interval.is_decided = True
-            interval.arms = {arm: self._counted(interval, arm) for arm in ("stable", "canary")}
+            interval.arms = {arm: self._counted(interval, arm) for arm in ARMS}
 
     def _counted(self, interval: _Interval, arm: str) -> ArmCounts | None:
         key = (interval.lane, arm)
