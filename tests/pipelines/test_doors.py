@@ -83,6 +83,7 @@ def test_a_gateway_that_starts_again_refuses_nobody(tmp_path: Path, router: str,
         stopped.set()
         supervisor.stop_all()
     assert found["refused"] == 0, found
+    assert found["ConnectError"] == 0 or ENDS[router] > 1, found  # whose end may reset a connection that is being made
     may_be_lost = KILLS * CALLERS * ENDS[router] if number == signal.SIGKILL else 0
     assert found.total() - found["503"] <= may_be_lost, found
 
