@@ -102,6 +102,9 @@ def measure(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
             found["rps"]["direct"].append(load(direct, CONNECTIONS, seconds).rps)
             for peer, (port, process) in running.items():
                 _measure(found, peer, port, process, alone, seconds)
+    if "envoy" in found["rps"]:
+        pairs = zip(found["rps"]["shipway"], found["rps"]["envoy"], strict=True)
+        found["rps_of_envoys"]["shipway"] = [ours / envoys for ours, envoys in pairs]
     return found
 
 
@@ -120,7 +123,7 @@ def said(found: dict[str, dict[str, list[float]]]) -> None:
     for figure, by_peer in found.items():
         for peer, values in by_peer.items():
             low, high = min(values), max(values)
-            print(f"{figure:16} {peer:8} {statistics.median(values):10.1f} ({low:.1f} – {high:.1f}, n = {len(values)})")
+            print(f"{figure:16} {peer:8} {statistics.median(values):10.2f} ({low:.2f} – {high:.2f}, n = {len(values)})")
 
 
 def main() -> None:
