@@ -3,8 +3,11 @@
     ShipwayError
     ├── BadInput            exit 2   the input is wrong; nothing was changed
     │   ├── NotFound                 a model, version, alias, release or service that does not exist
+    │   ├── Forbidden                the registry knows who asks, and does not let him
     │   └── UnsafeArtifact           a model folder that needs code, a pickle, or is damaged
     ├── DependencyDown      exit 7   a service that Shipway depends on is down (MLflow, `up`, a gateway)
+    │   ├── Raced                    others wrote the same row at once, again and again
+    │   └── NewerDatabase            a database that a newer program has brought forward
     ├── Busy                exit 8   another release holds the service
     ├── StaleWriter         exit 8   a fenced-off controller tried to write; it must stop
     │   └── AliasMoved               somebody else moved the alias meanwhile
@@ -83,6 +86,12 @@ class NotFound(BadInput):
     default_code = "E_NOT_FOUND"
 
 
+class Forbidden(BadInput):
+    """Who asks is known, and may not do this: rights are missing, or were taken away."""
+
+    default_code = "E_FORBIDDEN"
+
+
 class UnsafeArtifact(BadInput):
     """A model folder that would need code or a pickle, or whose files are damaged."""
 
@@ -94,6 +103,18 @@ class DependencyDown(ShipwayError):
 
     exit_code = 7
     default_code = "E_DEPENDENCY"
+
+
+class Raced(DependencyDown):
+    """Others wrote the same row at the same time, and at every further try."""
+
+    default_code = "E_RACED"
+
+
+class NewerDatabase(DependencyDown):
+    """A database that a newer program has brought forward; this one cannot read it, and asking again helps nobody."""
+
+    default_code = "E_NEWER_DATABASE"
 
 
 class Busy(ShipwayError):

@@ -34,16 +34,24 @@ class Now:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version of a registered model."""
+    """One version of a registered model.
+
+    A model that was deleted and made again counts from 1: `made` tells two registrations of one number apart.
+    """
 
     name: str
     version: int
     aliases: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    made: str = ""
 
 
 class Registry(Protocol):
-    """Where model versions are registered."""
+    """Where model versions are registered.
+
+    Every method has one of seven answers besides "done", each an error of its own: AliasMoved, NotFound, BadInput
+    E_REGISTRY (refused), Forbidden, Raced, DependencyDown E_REGISTRY (down), and NewerDatabase.
+    """
 
     def resolve(self, uri: str) -> RegisteredVersion:
         """Which version does `models:/name/3` or `models:/name@alias` name? NotFound names the newest three."""
@@ -64,8 +72,12 @@ class Registry(Protocol):
         aliases: Mapping[str, int] | None = None,
         expected: Mapping[str, int | None] | None = None,
         tags: Mapping[int, Mapping[str, str]] | None = None,
+        made: Mapping[int, str] | None = None,
     ) -> None:
-        """Set tags by version, then aliases, read back. AliasMoved where `expected` is not so."""
+        """Set tags by version, then aliases, read back. AliasMoved where `expected` is not so.
+
+        A version whose registration is not the one that `made` says (where it says one) is NotFound.
+        """
         ...
 
 
