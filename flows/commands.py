@@ -15,6 +15,7 @@ from pipelines.serving.split import TrafficSplit
 from pipelines.tick import record_command
 from pipelines.traffic import make_stable, send_home
 from pipelines.units import dead_reason
+from pipelines.way_home import abandon, carry_on
 
 
 def obey_now(ports: Ports, release: Release) -> Release:
@@ -25,6 +26,8 @@ def obey_now(ports: Ports, release: Release) -> Release:
             return release
         if not is_exposed(release):
             return abort_unseen(ports, release)
+        if release.is_way_home:
+            return _finish_way_home(ports, release, held.token)
         _take_home(ports, release, held.token)
         command = ports.inbox.pending(release.id)[-1]
         said = record_command(release, command, clock())
@@ -42,6 +45,23 @@ def _take_home(ports: Ports, release: Release, token: Token) -> None:
     else:
         refuse_dead_home(ports, release.service, ports.router.read(release.service))
         send_home(ports, release, token)
+
+
+def _finish_way_home(ports: Ports, release: Release, token: Token) -> Release:
+    """The order stands, whoever says it again; an abort ends one that has not moved traffic yet."""
+    waiting = ports.inbox.pending(release.id)
+    said = release
+    for command in waiting:
+        said = record_command(said, command, clock())
+    if said.version > release.version:
+        ports.ledger.save(said, release.version)
+    stable = ports.router.read(release.service).stable
+    is_there = stable is not None and stable.digest == release.sealed.bundle_digest
+    ordered_off = any(command.verb == "abort" for command in waiting) and not is_there
+    ended = abandon(ports, said, "abort by a person", clock()) if ordered_off else carry_on(ports, said, token, clock())
+    for command in waiting:
+        ports.inbox.done(command.id)
+    return ended
 
 
 def _end(ports: Ports, release: Release, token: Token, command: Command) -> Release:

@@ -1,72 +1,124 @@
-"""How does a service go back to its previous version, after promotion too? As a new, immediate release."""
+"""How does a service go back to its previous version, after promotion too? At once, whatever the registry says.
+
+Traffic is first: `shipway up` is asked only where the parked version does not answer by itself.
+"""
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from flows.holders import holder
-from flows.holding import exposed_ttl_s, hold
+from flows.holding import Held, exposed_ttl_s, hold
+from flows.up import start_up
 from flows.wiring import actor, clock
-from pipelines.ending import carry_out
-from pipelines.errors import BadInput
-from pipelines.ports import Ports, Token
-from pipelines.release import Candidate, Phase, Release
+from pipelines.bundle import verify_bundle
+from pipelines.errors import Busy, DependencyDown, ShipwayError
+from pipelines.home import Home
+from pipelines.ports import Ports
+from pipelines.release import Release
 from pipelines.service import Deployment, Service
 from pipelines.units import arm_of
+from pipelines.way_home import carry_on, check_target, ordered
 
 LOCK_S = 60.0
+LOCK_TRIES = 100
+"""Who reconciles a service, or goes back himself, holds its lock for a moment only: ten seconds are asked for it."""
+
+ASK_AGAIN_S = 0.1
+CARRIED_OUT_S = 90.0
 
 
-def back_to_previous(ports: Ports, service: Service, reason: str) -> Release:
-    """The parked previous version becomes stable now. BadInput E_NO_TARGET where there is none."""
-    stable, previous = check_target(service)
-    arm_of(ports, service.name, previous.digest)
-    with hold(ports, service.name, holder("rollback"), exposed_ttl_s(LOCK_S)) as held:
-        return _release_previous(ports, service, stable, previous, held.token, reason)
+def order_home(home: Home, ports: Ports, service: Service, reason: str, force: str = "") -> Release:
+    """Go back now; where nobody runs what should answer, `up` is started, and it goes on with the order.
+
+    Everything that forbids it is said before anything moves: E_NO_TARGET, E_TAKEN_AWAY, a damaged bundle.
+    """
+    _, previous = check_target(service, force)
+    check_bytes(previous, force)
+    try:
+        return back_to_previous(ports, service, reason, force)
+    except DependencyDown:
+        start_up(home)
+        return _carried_out(ports, service, reason, force)
 
 
-def check_target(service: Service) -> tuple[Deployment, Deployment]:
-    """What serves, and what to go back to. BadInput E_NO_TARGET where there is nothing; asks nobody."""
-    if service.previous is None or service.stable is None:
-        raise BadInput(
-            f"service {service.name} has no previous version to go back to",
-            code="E_NO_TARGET",
-            field="SERVICE",
-            hint="release the version that you want instead",
-        )
-    return service.stable, service.previous
-
-
-def _release_previous(
-    ports: Ports, service: Service, stable: Deployment, previous: Deployment, token: Token, reason: str
+def back_to_previous(
+    ports: Ports, service: Service, reason: str, force: str = "", sleep: Callable[[float], None] = time.sleep
 ) -> Release:
-    now = clock()
-    # An adopted endpoint is in no registry: meanwhile the alias stayed where the last release had put it.
-    alias = stable.version if stable.model else previous.version
-    release_id = f"{service.name}-back-{uuid.uuid4().hex[:6]}"
-    why = f"rollback of {stable.model} v{stable.version} by {actor()}" + (f": {reason}" if reason else "")
-    opened = Release().record(
-        now.wall_s,
-        "opened",
-        id=release_id,
-        service=service.name,
-        spec={"rollback": service.name},
-        spec_digest="",
-        actor=actor(),
-    )
-    candidate = Candidate(
-        model=previous.model,
-        version=previous.source_version or previous.version,
-        artifact_digest=previous.artifact_digest,
-        config_digest=previous.config_digest,
-        bundle_digest=previous.digest,
-        bundle=previous.bundle,
-        serving_version=previous.version,
-        image=previous.image,
-    )
-    champion = {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle}
-    resolved = opened.record(now.wall_s, "resolved", candidate=vars(candidate), champion=champion, alias_champion=alias)
-    # One write: a record that died before its intent would be an open release without a spec to go on with.
-    promoting = resolved.enter(Phase.PROMOTING, now.wall_s, why=why)
-    ports.ledger.create(promoting)
-    return carry_out(ports, promoting, token, now)
+    """The parked previous version becomes stable now.
+
+    BadInput E_NO_TARGET where there is none, E_TAKEN_AWAY where a person took it away and `force` gives no reason.
+    """
+    check_target(service, force)
+    with ExitStack() as stack:
+        held = _held_soon(stack, ports, service.name, sleep)
+        # Read again: whoever had the lock may have gone back meanwhile, and going back twice is going forth.
+        service = ports.services.load(service.name)
+        _, previous = check_target(service, force)
+        arm_of(ports, service.name, previous.digest)
+        order = ordered(service, f"{service.name}-back-{uuid.uuid4().hex[:6]}", actor(), force or reason, clock())
+        ports.ledger.create(order)
+        return carry_on(ports, order, held.token, clock())
+
+
+def check_bytes(previous: Deployment, force: str = "") -> None:
+    """The parked version's bundle is whole: what is damaged could not be started again.
+
+    UnsafeArtifact or NotFound before anything moves; with `force` its server, which checked its bytes, goes on alone.
+    """
+    if previous.url or force:
+        return
+    try:
+        verify_bundle(Path(previous.bundle), previous.digest)
+    except ShipwayError as error:
+        error.hint = 'its server may still run: add --force "the reason" to go back to that; or release a version'
+        raise
+
+
+def _held_soon(stack: ExitStack, ports: Ports, service: str, sleep: Callable[[float], None]) -> Held:
+    for _ in range(LOCK_TRIES):
+        with suppress(Busy):
+            return stack.enter_context(hold(ports, service, holder("rollback"), exposed_ttl_s(LOCK_S)))
+        sleep(ASK_AGAIN_S)
+    return stack.enter_context(hold(ports, service, holder("rollback"), exposed_ttl_s(LOCK_S)))
+
+
+def _carried_out(ports: Ports, service: Service, reason: str, force: str) -> Release:
+    """The order's end, by `up` where it was recorded, and otherwise by this process once the servers are there."""
+    deadline_s = clock().mono_s + CARRIED_OUT_S
+    while True:
+        try:
+            order = newest_order(ports, service.name)
+            if order is None:
+                return back_to_previous(ports, service, reason, force)
+            ended = wait_ended(ports, order, deadline_s)
+        except DependencyDown:
+            if clock().mono_s > deadline_s:
+                raise
+            time.sleep(ASK_AGAIN_S)
+            continue
+        return ended
+
+
+def newest_order(ports: Ports, service: str) -> Release | None:
+    """The way home that is under way."""
+    return next((r for r in ports.ledger.releases(unfinished=True, service=service) if r.is_way_home), None)
+
+
+def wait_ended(ports: Ports, release: Release, deadline_s: float) -> Release:
+    """The release once it has ended. DependencyDown E_CONTROLLER where that takes too long."""
+    while not release.is_ended:
+        if clock().mono_s > deadline_s:
+            raise DependencyDown(
+                f"{release.id} is not carried out yet",
+                code="E_CONTROLLER",
+                field=release.service,
+                hint=f"shipway status {release.id}; shipway resolve {release.id} ends it",
+            )
+        time.sleep(ASK_AGAIN_S)
+        release = ports.ledger.load(release.id)
+    return release

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.going_back import back_to_previous
+from flows.going_back import order_home
 from flows.wiring import home_path, wire
 from pipelines.home import Home
 
@@ -12,5 +12,6 @@ from pipelines.home import Home
 @flow(name="rollback")
 def rollback(service: str, reason: str) -> str:
     """Put a service's previous version back; returns the id of the release that did it."""
-    ports = wire(Home.open(home_path()))
-    return back_to_previous(ports, ports.services.load(service), reason).id
+    home = Home.open(home_path())
+    ports = wire(home)
+    return order_home(home, ports, ports.services.load(service), reason).id

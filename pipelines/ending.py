@@ -1,16 +1,22 @@
 """How does a release end? Promoted in five writes of a fixed order, or home in four.
 
 Promote: ledger intent → router (stable := candidate) → service record → registry alias → ledger PROMOTED. After a
-kill the *router's* stable decides: the candidate → go on; the old one → roll back.
-Home: router → ledger → service record (quarantine) → notifier. The failure of a later one never holds up an earlier.
+kill the *router's* stable decides: the candidate → go on; the old one → roll back. An alias that somebody else moved
+takes the promotion back; a registry that cannot be told otherwise holds nothing up, and is owed it (`outbox.py`).
+Home: router → ledger → service record (quarantine) → notifier → registry. The failure of a later one never holds up an
+earlier.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
+from pipelines.debt import Debt
+from pipelines.errors import DependencyDown, NotFound, StaleWriter
+from pipelines.marking import alias_debt, alias_of, promotion_debts, returned_alias_debts, verdict_debts
+from pipelines.outbox import Answer, Told, after_telling, left_untold, tell, with_debts
 from pipelines.ports import Now, Ports, Token
 from pipelines.release import Phase, Release
 from pipelines.rollout import RollBack
@@ -55,8 +61,7 @@ def take_back(ports: Ports, release: Release, token: Token, why: str, now: Now) 
     """End a promotion at home: what was stable before it is stable again, and the candidate is not accused."""
     old = stable_before(release)
     make_stable(ports, release.service, old, token, f"{release.id}: taken back")
-    relabel(ports, release.service, old, now.wall_s)
-    why += _return_alias(ports, release)
+    relabel(ports, release, old, now.wall_s, returned_alias_debts(release))
     return end_at_home(ports, release, RollBack(why, convicts=False), {}, now)
 
 
@@ -85,89 +90,91 @@ def end_at_home(ports: Ports, release: Release, decision: RollBack, look: dict[s
     ports.ledger.save(release, before.version)
     _retire_candidate(ports, release, now)
     ports.notifier.send(release, f"{decision.end}: {decision.why}")
-    return release
+    return tell_registry(ports, release, now)
 
 
 def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) -> Release:
-    relabel(ports, release.service, release.sealed.bundle_digest, now.wall_s)
+    alias = alias_debt(release)
+    owed = (*((alias,) if alias else ()), *promotion_debts(release))
+    relabel(ports, release, release.sealed.bundle_digest, now.wall_s, owed)
+    told = tell(ports.registry, (alias,) if alias else (), now.wall_s)
+    if any(t.answer is Answer.MOVED for t in told):
+        return take_back(ports, release, token, told[0].why, now)
     try:
-        _move_alias(ports, release)
-    except AliasMoved as error:
-        return take_back(ports, release, token, str(error), now)
-    promoted = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
-    try:
-        ports.ledger.save(promoted, release.version)
+        return conclude_promoted(ports, release, told, now)
     except StaleWriter:
-        _leave_no_alias(ports, release)
+        _leave_no_alias(ports, release, now)
         raise
+
+
+def conclude_promoted(ports: Ports, release: Release, told: tuple[Told, ...], now: Now) -> Release:
+    """Record that the candidate serves and what became of the alias; then tell the registry the rest."""
+    before = release
+    for t in told:
+        release = release.record(now.wall_s, "registry", alias=str(t.answer), why=t.why)
+    promoted = release.enter(Phase.PROMOTED, now.wall_s, why=release.reason, label=release.label)
+    ports.ledger.save(promoted, before.version)
     ports.notifier.send(promoted, "promoted")
-    return promoted
+    return tell_registry(ports, promoted, now, told)
 
 
-def _move_alias(ports: Ports, release: Release) -> None:
-    candidate = release.sealed
-    if not candidate.model:
-        return  # back to an adopted endpoint, which is in no registry
-    serving, old = candidate.serving_version or candidate.version, _champion_version(release)
-    aliases = {"champion": serving, **({"previous-champion": old} if old and old != serving else {})}
-    tags = {
-        serving: {
-            "shipway.release_id": release.id,
-            "shipway.verdict": "promoted",
-            "shipway.bundle_digest": candidate.bundle_digest,
-            "validation_status": "approved",
-        }
-    }
-    ports.registry.mark(candidate.model, aliases=aliases, expected={"champion": old}, tags=tags)
+def tell_registry(ports: Ports, release: Release, now: Now, before: tuple[Told, ...] = ()) -> Release:
+    """Tell the registry what the service owes it of an ended release; what cannot be told any more is recorded.
+
+    Nothing waits for this: what the registry does not take stays owed.
+    """
+    asked = {t.debt.about for t in before}
+    try:
+        owed = ports.services.load(release.service).owed
+    except NotFound:  # a first release that ended before it had a service
+        owed = verdict_debts(release, release.phase)
+    mine = (debt for debt in owed if debt.release_id == release.id and debt.about not in asked)
+    told = tell(ports.registry, mine, now.wall_s, before)
+    if told:
+        _change_if_there(ports, release.service, lambda s: s.changed(owed=after_telling(s.owed, told)))
+    left = left_untold(told[len(before) :])
+    if not left:
+        return release
+    noted = release.record(now.wall_s, "registry", left=left)
+    ports.ledger.save(noted, release.version)
+    return noted
 
 
-def _leave_no_alias(ports: Ports, release: Release) -> None:
+def _leave_no_alias(ports: Ports, release: Release, now: Now) -> None:
     """This controller is shut out: where its promotion was taken back meanwhile, so is the alias that it moved."""
     stable = ports.router.read(release.service).stable
     if stable is None or stable.digest != release.sealed.bundle_digest:
-        _return_alias(ports, release)
+        tell(ports.registry, returned_alias_debts(release), now.wall_s)
 
 
-def _return_alias(ports: Ports, release: Release) -> str:
-    """`champion` names the old version again where this release moved it; what to add to the reason where it does not.
+def relabel(
+    ports: Ports, release: Release, digest: str | None, now_s: float, debts: Sequence[Debt] = (), taken_away: str = ""
+) -> Service:
+    """The service record after `digest` became stable: the old stable is parked for its `retain_s`.
 
-    No traffic waits for this. A registry has no way to take an alias away, so a first release's stays.
+    Where a person took the old one away, it is quarantined for the reason `taken_away`; what is stable is not.
     """
-    candidate, old = release.sealed, _champion_version(release)
-    serving = candidate.serving_version or candidate.version
-    if old is None or not candidate.model:
-        return ""
-    tags = {serving: {"shipway.verdict": "rolled_back"}}
-    try:
-        ports.registry.mark(candidate.model, aliases={"champion": old}, expected={"champion": serving}, tags=tags)
-    except AliasMoved:
-        return ""
-    except DependencyDown as error:
-        return f"; champion was not put back to version {old}: {error}"
-    return ""
-
-
-def _champion_version(release: Release) -> int | None:
-    """The version that `champion` named when the release began."""
-    resolved = release.last("resolved")
-    value = resolved.data.get("alias_champion") if resolved else None
-    return int(value) if value is not None else None
-
-
-def relabel(ports: Ports, service_name: str, digest: str | None, now_s: float) -> Service:
-    """The service record after `digest` became stable: the old stable is parked for its `retain_s`."""
 
     def relabelled(service: Service) -> Service:
-        if (service.stable.digest if service.stable else None) == digest:
-            return service
+        owed = with_debts((d for d in service.owed if d.release_id != release.id), debts)
+        old = service.stable
+        if (old.digest if old else None) == digest:
+            return service.changed(owed=owed)
         new = next((d for d in (service.candidate, service.previous) if d is not None and d.digest == digest), None)
-        parked = replace(service.stable, keep_until_s=now_s + service.retain_s) if service.stable else None
         if new is None and digest is not None:
             return service  # another controller ended this release meanwhile
-        stable = replace(new, since_s=now_s, keep_until_s=None) if new else None
-        return service.changed(stable=stable, previous=parked, candidate=None)
+        quarantined = {**service.quarantined, **({old.artifact_digest: taken_away} if old and taken_away else {})}
+        if new is not None:
+            quarantined.pop(new.artifact_digest, None)
+        return service.changed(
+            stable=replace(new, since_s=now_s, keep_until_s=None) if new else None,
+            previous=replace(old, keep_until_s=now_s + service.retain_s) if old else None,
+            candidate=None,
+            quarantined=quarantined,
+            owed=owed,
+        )
 
-    return update_service(ports, service_name, relabelled)
+    return update_service(ports, release.service, relabelled)
 
 
 def settle(ports: Ports, service: Service, now: Now) -> Service:
@@ -190,16 +197,25 @@ def _retire_candidate(ports: Ports, release: Release, now: Now) -> Service:
         quarantined = dict(service.quarantined)
         if release.convicted and release.candidate:
             quarantined[release.candidate.artifact_digest] = f"{release.id}: {release.reason}"
-        return service.changed(candidate=kept, quarantined=quarantined)
+        owed = with_debts(service.owed, verdict_debts(release, release.phase))
+        return service.changed(candidate=kept, quarantined=quarantined, owed=owed)
 
-    return update_service(ports, release.service, retired)
+    return _change_if_there(ports, release.service, retired)
 
 
-def update_service(ports: Ports, name: str, change: Any) -> Service:
+def _change_if_there(ports: Ports, name: str, change: Callable[[Service], Service]) -> Service:
+    """The same as `update_service`; a release that ended before its service was recorded has nothing to change."""
+    try:
+        return update_service(ports, name, change)
+    except NotFound:
+        return Service(name)
+
+
+def update_service(ports: Ports, name: str, change: Callable[[Service], Service]) -> Service:
     """Change a service record by compare-and-set, again where another writer was there first."""
     for _ in range(SAVE_TRIES):
         service = ports.services.load(name)
-        changed: Service = change(service)
+        changed = change(service)
         if changed == service:
             return service
         try:
@@ -226,4 +242,7 @@ def deployment_of(release: Release, now_s: float) -> Deployment:
         memory_mb=int(package.get("memory_mb") or (CONTAINER_MEMORY_MB if candidate.image else 0)),
         pids=int(package.get("pids", 0)) if candidate.image else 0,
         drain_s=float(release.spec.get("serve", {}).get("drain_s", Deployment.drain_s)),
+        made=candidate.serving_made or candidate.made,
+        source_made=candidate.made,
+        alias=alias_of(release),
     )

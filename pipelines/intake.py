@@ -20,7 +20,7 @@ from pipelines.bundle import artifact_digest, verify_bundle
 from pipelines.dataset import Rows, by_length, read_rows
 from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
-from pipelines.ports import RegisteredVersion, Registry, Services
+from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry, Services
 from pipelines.release import Candidate
 from pipelines.router_check import check_router, check_spoken
 from pipelines.service import Service
@@ -66,15 +66,18 @@ def take_in(
     service = find_service(services, spec.service)
     check_router(spec)
     version = registry.resolve(spec.model)
-    _refuse_live_version(service, version)
+    _refuse_live_variant(service, version)
+    _refuse_others_alias(services, spec, version.name)
     _check_bootstrap(spec, service)
     folder, layout, left_behind = _private_copy(registry, version, work)
     rows = read_evaluation_rows(spec, data_dir, layout.labels)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
     _check_champion(service, spec.serve.router)
-    candidate = Candidate(version.name, version.version, digest, config_digest=_config_digest(layout))
-    alias = _alias_version(registry, version.name)
+    candidate = Candidate(
+        version.name, version.version, digest, config_digest=_config_digest(layout), made=version.made
+    )
+    alias = _alias_version(registry, version.name, spec.registry.alias)
     return Intake(version, folder, candidate, layout, rows, service, alias, left_behind)
 
 
@@ -135,14 +138,26 @@ def _refuse_taken_port(port: int) -> None:
             ) from None
 
 
-def _refuse_live_version(service: Service | None, version: RegisteredVersion) -> None:
+def _refuse_live_variant(service: Service | None, version: RegisteredVersion) -> None:
+    """The compressed variant that serves is asked for. By its digest: a model that was made again counts from 1."""
     stable = service.stable if service else None
-    if (
-        stable is not None
-        and stable.model == version.name
-        and version.version in {stable.version, stable.source_version}
-    ):
+    if stable is not None and version.tags.get(BUNDLE_TAG) == stable.digest:
         raise AlreadyLive(f"{version.name} version {version.version} is already live")
+
+
+def _refuse_others_alias(services: Services, spec: ReleaseSpec, model: str) -> None:
+    """An alias has one owner: two services under one would take each other's promotions back."""
+    alias = spec.registry.alias
+    for name in services.names():
+        stable = None if name == spec.service else services.load(name).stable
+        if stable is not None and (stable.model, stable.alias) == (model, alias):
+            raise BadInput(
+                f"the alias {alias} of {model} belongs to the service {name}",
+                code="E_ALIAS_OWNED",
+                field="registry.alias",
+                expected="an alias for each service of one model",
+                hint=f"registry: {{alias: {alias}-{spec.service}}}",
+            )
 
 
 def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, digest: str, force: str) -> None:
@@ -170,9 +185,9 @@ def _check_champion(service: Service | None, router: str) -> None:
         verify_bundle(Path(stable.bundle), stable.digest)
 
 
-def _alias_version(registry: Registry, name: str) -> int | None:
+def _alias_version(registry: Registry, name: str, alias: str) -> int | None:
     try:
-        return registry.resolve(f"models:/{name}@champion").version
+        return registry.resolve(f"models:/{name}@{alias}").version
     except NotFound:
         return None
 

@@ -32,6 +32,10 @@ class Now:
 # ── Registry ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+BUNDLE_TAG = "shipway.bundle_digest"
+"""The tag by which a version says which bundle it holds."""
+
+
 @dataclass(frozen=True)
 class RegisteredVersion:
     """One version of a registered model.
@@ -256,6 +260,10 @@ class Services(Protocol):
 
     def names(self) -> tuple[str, ...]:
         """All services."""
+        ...
+
+    def remove(self, service: Service) -> None:
+        """Forget it, at this version of its record. StaleWriter where it was changed meanwhile."""
         ...
 
 

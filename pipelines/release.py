@@ -51,11 +51,12 @@ MOVES: Mapping[Phase, frozenset[Phase]] = {
     Phase.QUALIFIED: frozenset({Phase.CANARY, Phase.PROMOTING}) | _UNSEEN,
     Phase.CANARY: frozenset({Phase.CANARY, Phase.BAKING, Phase.PROMOTING}) | _GOES_HOME,
     Phase.BAKING: frozenset({Phase.CANARY, Phase.PROMOTING}) | _GOES_HOME,
-    Phase.PROMOTING: frozenset({Phase.PROMOTED, Phase.ROLLED_BACK}),
+    Phase.PROMOTING: frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.ABORTED}),
     **{end: frozenset() for end in ENDS},
 }
 """The allowed moves. BAKING → CANARY is an interrupted bake that begins again at the first step; OPEN → PROMOTING is
-a person's immediate return to the parked previous version; QUALIFIED → PROMOTING is a first release."""
+a person's immediate return to the parked previous version, ABORTED where it could not be carried out; QUALIFIED →
+PROMOTING is a first release."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ class Candidate:
     """The registry version that serves: the compressed variant's, or `version` itself."""
     image: str = ""
     """The image that holds the bundle, by digest; "" where it serves without a container."""
+    made: str = ""
+    """Which registration `version` is, and `serving_version`: a model that was made again counts from 1."""
+    serving_made: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,9 @@ class Release:
     convicted: str = ""
     reason: str = ""
     label: str = ""
+    alias: str = ""
+    """What became of the registry's alias (`outbox.Answer`); "" where it was not asked."""
+    alias_why: str = ""
 
     @property
     def version(self) -> int:
@@ -150,6 +157,11 @@ class Release:
     def is_ended(self) -> bool:
         """Whether nothing more will happen."""
         return self.phase in ENDS
+
+    @property
+    def is_way_home(self) -> bool:
+        """Whether this is no release of a candidate, but a person's order to go back to the parked version."""
+        return "rollback" in self.spec
 
     @property
     def outcome(self) -> str | None:
@@ -228,6 +240,8 @@ def _apply(release: Release, event: Event) -> Release:
             return replace(after, convicted=data["why"])
         case "paused":
             return replace(after, paused=data["on"])
+        case "registry":
+            return replace(after, alias=data["alias"], alias_why=data["why"]) if "alias" in data else after
         case "approved":
             return replace(after, approved=after.approved | {data["step"]})
         case _:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pipelines.debt import Debt
 from pipelines.serving.recorder import Recording
 from pipelines.serving.shadow import Shadowing
 
@@ -35,6 +36,11 @@ class Deployment:
     """The authorities that its certificate is checked by; "" for the machine's own."""
     drain_s: float = 10.0
     """How long its answers may go on when it ends."""
+    made: str = ""
+    """Which registration `version` is, and `source_version`: a model that was made again counts from 1."""
+    source_made: str = ""
+    alias: str = "champion"
+    """The alias that names it in the registry while it is stable."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Service:
     """Which deployment is stable, which one is parked, which one is being tried, and how they run.
 
     `version` counts saves (compare-and-set). `wanted` False means `shipway down` took it down.
-    `quarantined` maps convicted digests to the reason.
+    `quarantined` maps the digests of what was convicted, or taken away by a person, to the reason.
     """
 
     name: str
@@ -69,6 +75,8 @@ class Service:
     quarantined: Mapping[str, str] = field(default_factory=dict)
     record: Recording | None = None
     """Which requests are kept for replays; None keeps none."""
+    owed: tuple[Debt, ...] = ()
+    """What the registry has not been told yet."""
 
     def changed(self, **fields: Any) -> Service:
         """The service with some fields changed (the version moves when the ledger saves it)."""
@@ -91,4 +99,5 @@ class Service:
         record = Recording.from_dict(raw.get("record"))
         shadow = Shadowing.from_dict(raw.get("shadow"))
         lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
-        return cls(**{**raw, **parts, **lists, "record": record, "shadow": shadow})
+        owed = tuple(Debt.from_dict(debt) for debt in raw.get("owed", ()))
+        return cls(**{**raw, **parts, **lists, "record": record, "shadow": shadow, "owed": owed})

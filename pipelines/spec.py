@@ -26,6 +26,7 @@ from pipelines.spec_values import (
     ModelUri,
     Name,
     Number,
+    OwnAlias,
     Part,
     RequestPath,
     Seconds,
@@ -103,6 +104,15 @@ class ServeSpec(Part):
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )
+
+
+class RegistrySpec(Part):
+    """What the service owns in the registry."""
+
+    alias: Annotated[
+        OwnAlias,
+        Field(description="names the version that serves; services that share a model need one each, as champion-eu"),
+    ] = "champion"
 
 
 class StepSpec(Part):
@@ -225,6 +235,7 @@ class ReleaseSpec(Part):
     compress: Literal["none", "dynamic-int8"] = "none"
     package: PackageSpec = PackageSpec()
     serve: ServeSpec = ServeSpec()
+    registry: RegistrySpec = RegistrySpec()
     rollout: RolloutSpec = RolloutSpec()
     retain: Seconds = 86400.0
 

@@ -15,6 +15,8 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _MODEL_URI = re.compile(
     rf"models:/(?P<name>{NAME.pattern})(?:/(?P<version>[1-9][0-9]{{0,9}})|@(?P<alias>{NAME.pattern}))"
 )
+_RESERVED_ALIAS = re.compile(r"latest|v[0-9]+|previous-.*", re.IGNORECASE)
+MOST_ALIAS = 100
 _IMAGE_REF = re.compile(
     r"(?=.{1,255}$)([a-z0-9]+([.-][a-z0-9]+)*(:\d{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
@@ -52,6 +54,16 @@ def _uri_code(value: str) -> str:
         return "E_VERSION"
     name, at, _ = value.removeprefix("models:/").partition("@")
     return "E_ALIAS" if at and NAME.fullmatch(name) else "E_NAME"
+
+
+def _own_alias(value: str) -> str:
+    """`latest` and `v3` are the registry's own; `previous-…` is what every alias has beside it."""
+    if not NAME.fullmatch(value) or len(value) > MOST_ALIAS or _RESERVED_ALIAS.fullmatch(value):
+        raise SpecProblem(
+            "E_ALIAS",
+            f"{value[:60]!r} is no alias of a service: 1-{MOST_ALIAS} letters, digits, . _ -, not 'latest'",
+        )
+    return value
 
 
 def _image_ref(value: str) -> str:
@@ -93,6 +105,7 @@ def _attributes(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+OwnAlias = Annotated[str, AfterValidator(_own_alias)]
 ImageRef = Annotated[str, AfterValidator(_image_ref)]
 ModelUri = Annotated[str, AfterValidator(_model_uri)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]

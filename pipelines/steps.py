@@ -17,12 +17,14 @@ from evals.gate import Outcome, Reason, Verdict
 from evals.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
 from pipelines.dataset import Rows
-from pipelines.ending import deployment_of, update_service
+from pipelines.ending import deployment_of, tell_registry, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound, StaleWriter
 from pipelines.evaluation import Judged, Progress, Subject, champion_subject, judge_model, source_subject
 from pipelines.intake import read_evaluation_rows
 from pipelines.layout import read_layout
-from pipelines.ports import Builder, Now, Ports, Token
+from pipelines.marking import verdict_debts
+from pipelines.outbox import with_debts
+from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, Token
 from pipelines.qualify import qualify_server
 from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
@@ -135,28 +137,35 @@ def build(shop: Workshop, release: Release) -> Findings:
     chosen = _entered(release, Phase.COMPRESSED)
     bundle = shop.builder.build(shop.work / str(chosen["folder"]), chosen["facts"])
     candidate = release.sealed
-    serving = candidate.version
-    if chosen["variant"] != "source":
-        serving = _register_variant(shop, candidate, str(chosen["variant"]), bundle.path, bundle.digest)
     sealed = replace(
         candidate,
         variant=str(chosen["variant"]),
         bundle_digest=bundle.digest,
         bundle=str(bundle.path),
-        serving_version=serving,
+        serving_version=candidate.version,
+        serving_made=candidate.made,
         image=bundle.image,
     )
-    return {"candidate": asdict(sealed), "engine": bundle.engine, "size_mb": bundle.size_bytes / 1e6}
+    findings = {"engine": bundle.engine, "size_mb": bundle.size_bytes / 1e6}
+    if chosen["variant"] == "source":
+        return {"candidate": asdict(sealed), **findings}
+    try:
+        made = _register_variant(shop, sealed)
+    except NotFound as gone:
+        return {"candidate": asdict(sealed), **findings, "unregistered": str(gone)}
+    return {"candidate": asdict(replace(sealed, serving_version=made.version, serving_made=made.made)), **findings}
 
 
-def _register_variant(shop: Workshop, candidate: Candidate, variant: str, folder: Path, digest: str) -> int:
+def _register_variant(shop: Workshop, sealed: Candidate) -> RegisteredVersion:
+    """A version of its own. NotFound where its source is gone: nothing is made again that somebody deleted."""
     tags = {
-        "derived_from": str(candidate.version),
-        "shipway.variant": variant,
-        "shipway.bundle_digest": digest,
-        "shipway.artifact_digest": candidate.artifact_digest,
+        "derived_from": str(sealed.version),
+        "shipway.variant": sealed.variant,
+        BUNDLE_TAG: sealed.bundle_digest,
+        "shipway.artifact_digest": sealed.artifact_digest,
     }
-    return shop.ports.registry.register(candidate.model, folder, tags).version
+    shop.ports.registry.resolve(f"models:/{sealed.model}/{sealed.version}")
+    return shop.ports.registry.register(sealed.model, Path(sealed.bundle), tags)
 
 
 def stage(shop: Workshop, release: Release) -> Findings:
@@ -266,6 +275,7 @@ def conclude(shop: Workshop, release: Release, step: Step, findings: Findings) -
     if release.is_ended:
         forget_candidate(shop.ports, release)
         shop.ports.notifier.send(release, f"{release.phase}: {release.reason}")
+        return tell_registry(shop.ports, release, shop.clock())
     return release
 
 
@@ -289,11 +299,12 @@ def because(verdict: Mapping[str, Any]) -> str:
 
 
 def forget_candidate(ports: Ports, release: Release) -> None:
-    """A release that ended before any user: its servers are no longer wanted."""
+    """A release that ended before any user: its servers are no longer wanted, and the registry is to hear of it."""
 
     def without(service: Service) -> Service:
         mine = service.candidate is not None and service.candidate.release_id == release.id
-        return service.changed(candidate=None) if mine else service
+        owed = with_debts(service.owed, verdict_debts(release, release.phase))
+        return service.changed(candidate=None if mine else service.candidate, owed=owed)
 
     try:
         update_service(ports, release.service, without)

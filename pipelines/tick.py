@@ -24,6 +24,7 @@ from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
+from pipelines.way_home import carry_on
 
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
@@ -101,7 +102,8 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     now = ctl.clock()
     if release.phase is Phase.PROMOTING:
         _answer(ctl, release, ctl.ports.inbox.pending(release.id))
-        return resume_promotion(ctl.ports, release, ctl.token, now), watch
+        go_on = carry_on if release.is_way_home else resume_promotion
+        return go_on(ctl.ports, release, ctl.token, now), watch
     split = ctl.ports.router.read(release.service)
     found, release = release, _adopt_share(ctl, release, split, now)
     watch = watch if release is found else watch.new_step()

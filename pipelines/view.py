@@ -44,6 +44,9 @@ def release_view(release: Release) -> dict[str, Any]:
         **release.summary(),
         "reason": why(release),
         "label": release.label,
+        "alias": release.alias,
+        "alias_why": release.alias_why,
+        "registry_left": [what for e in release.of_kind("registry") for what in e.data.get("left", ())],
         "step": release.step,
         "share_pct": release.confirmed_pct,
         "paused": release.paused,
@@ -89,7 +92,7 @@ def canary_counts(release: Release) -> dict[str, int]:
 def why(release: Release) -> str:
     """In one sentence: why does it wait, or why did it advance, was it promoted, or did it go home?"""
     if release.is_ended:
-        return release.reason
+        return f"{release.reason}{alias_note(release)}"
     if release.paused:
         return f"paused by a person at {release.confirmed_pct:g} %"
     look = release.last("looked")
@@ -100,6 +103,21 @@ def why(release: Release) -> str:
         return progress(release)
     doing = _DOING[release.phase].format(pct=release.confirmed_pct)
     return f"{doing}: {release.reason}" if release.reason else doing
+
+
+_ALIAS_NOTES = {
+    "moved": "the registry's alias is somebody else's, and was left alone",
+    "gone": "the registry's alias could not be set, because its version is gone",
+    "refused": "the registry refused the alias",
+    "owed": "the registry's alias is still to be set",
+    "given up": "the registry's alias was never set",
+}
+
+
+def alias_note(release: Release) -> str:
+    """What to add to a sentence where the alias does not name what serves; "" where it does."""
+    said = _ALIAS_NOTES.get(release.alias)
+    return f"; {said}: {release.alias_why}" if said else ""
 
 
 def _verdicts(release: Release) -> list[dict[str, Any]]:

@@ -12,13 +12,14 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import adopt, create, feedback, operate, release, show, simulate, trial, upkeep
+from flows.cli import adopt, create, feedback, operate, recover, release, show, simulate, trial, upkeep
 
 app = typer.Typer(
     name="shipway",
     help="Takes a registered model version to production, and proves that it was safe to do so.",
     epilog="Exit codes: 0 promoted or done · 2 wrong input · 3 rejected by a gate · 4 rolled back · 5 held, could not "
-    "decide · 6 aborted · 7 a service it depends on is down · 8 another release holds the service.",
+    "decide · 6 aborted · 7 a service it depends on is down, or did not do its part · 8 another release holds the "
+    "service.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +35,7 @@ def _options(
         os.environ["SHIPWAY_DEBUG"] = "1"
 
 
-for module in (create, adopt, release, simulate, show, operate, upkeep, trial, feedback):
+for module in (create, adopt, release, simulate, show, operate, recover, upkeep, trial, feedback):
     module.add_to(app)
 
 

@@ -1,4 +1,4 @@
-"""`shipway approve | pause | abort | promote | rollback | up | down`: a person's word, and who obeys it."""
+"""`shipway approve | pause | abort | promote | up | down`: a person's word, and who obeys it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OBEY_TIMEOUT_S = 30.0
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (approve, pause, abort, promote, rollback, up, down):
+    for command in (approve, pause, abort, promote, up, down):
         app.command()(command)
 
 
@@ -52,29 +52,6 @@ def promote(
     if not reason.strip():
         raise BadInput("promoting without evidence needs a reason", code="E_REASON", field="--reason")
     _order(release_id, "promote", reason, as_json=as_json)
-
-
-def rollback(
-    target: Annotated[str, typer.Argument(metavar="ID|SERVICE", help="A running release, or a service.")],
-    reason: Reason = "",
-    as_json: AsJson = False,
-) -> None:
-    """Take a running release home, or a service back to its previous version, after promotion too."""
-    from flows.going_back import back_to_previous, check_target
-    from flows.up import start_up
-    from pipelines.errors import NotFound
-
-    home, ports = open_ports()
-    try:
-        service = ports.services.load(target)
-    except NotFound:
-        return order(ports, ports.ledger.load(target), "rollback", reason, as_json=as_json)
-    running = next(iter(ports.ledger.releases(unfinished=True, service=target)), None)
-    if running is not None:
-        return order(ports, running, "rollback", reason, as_json=as_json)
-    check_target(service)
-    start_up(home)
-    return _tell(back_to_previous(ports, service, reason), as_json=as_json)
 
 
 def up(
@@ -120,8 +97,8 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
     except DependencyDown as error:
         raise _without_a_record(ports, release, verb, error) from error
     if living_holder(ports, release.service, clock()) is None and verb in {"abort", "rollback"}:
-        return _tell(obey_now(ports, release), as_json=as_json)
-    return _tell(_wait_obeyed(ports, command), as_json=as_json)
+        return tell(obey_now(ports, release), as_json=as_json)
+    return tell(_wait_obeyed(ports, command), as_json=as_json)
 
 
 def _without_a_record(ports: Ports, release: Release, verb: str, error: DependencyDown) -> DependencyDown:
@@ -148,14 +125,16 @@ def _wait_obeyed(ports: Ports, command: object) -> Release:
     assert isinstance(command, Command)  # noqa: S101  narrows the lazily imported type
     deadline = time.monotonic() + OBEY_TIMEOUT_S
     while time.monotonic() < deadline:
-        if all(c.id != command.id for c in ports.inbox.pending(command.release_id)):
-            return ports.ledger.load(command.release_id)
+        release = ports.ledger.load(command.release_id)
+        if release.is_ended or all(c.id != command.id for c in ports.inbox.pending(release.id)):
+            return release
         time.sleep(0.1)
     hint = "it waits; shipway status shows when it is obeyed"
     raise DependencyDown(f"the controller has not obeyed within {OBEY_TIMEOUT_S:g} s", code="E_CONTROLLER", hint=hint)
 
 
-def _tell(release: Release, *, as_json: bool) -> None:
+def tell(release: Release, *, as_json: bool) -> None:
+    """Say where a release is now, and why."""
     from pipelines.view import release_view
 
     if as_json:

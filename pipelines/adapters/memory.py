@@ -68,6 +68,12 @@ class MemoryServices:
         """All services."""
         return tuple(sorted(self.records))
 
+    def remove(self, service: Service) -> None:
+        """Forget it."""
+        if self.load(service.name).version != service.version:
+            raise StaleWriter(f"service {service.name} is not at version {service.version} any more")
+        del self.records[service.name]
+
 
 @dataclass
 class MemoryInbox:

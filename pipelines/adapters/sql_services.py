@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.adapters.sql_engine import reading, transaction
@@ -48,3 +48,10 @@ class SqlServices:
         with reading(self._engine) as connection:
             # Sorted here: databases differ in what order they take letters to have.
             return tuple(sorted(connection.execute(select(services.c.name)).scalars()))
+
+    def remove(self, service: Service) -> None:
+        """Forget it, at this version of its record."""
+        where = (services.c.name == service.name) & (services.c.version == service.version)
+        with transaction(self._engine) as connection:
+            if connection.execute(delete(services).where(where)).rowcount != 1:
+                raise StaleWriter(f"service {service.name} is not at version {service.version} any more")

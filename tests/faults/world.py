@@ -195,7 +195,8 @@ class World:
 
     def _is_busy(self) -> bool:
         is_held = self.raw.lock.holder(SERVICE, self.now()) is not None
-        return is_held or bool(self.raw.ledger.releases(unfinished=True))
+        service = self.raw.services.records.get(SERVICE)
+        return is_held or bool(self.raw.ledger.releases(unfinished=True)) or bool(service and service.owed)
 
     def _traffic(self) -> None:
         split = self.split
@@ -287,7 +288,7 @@ class World:
 
     def go_back(self) -> None:
         """What `shipway rollback SERVICE` does."""
-        back_to_previous(self.ports, self.ports.services.load(SERVICE), "it is slow")
+        back_to_previous(self.ports, self.ports.services.load(SERVICE), "it is slow", sleep=self.live)
 
     def open_release(self) -> None:
         """What `shipway release` does: under the lock it opens a record and works on it to its end."""

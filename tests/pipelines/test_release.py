@@ -58,7 +58,7 @@ UNSEEN = ("open", "evaluated", "compressed", "built", "staged", "qualified")
 BACK = {
     *product(UNSEEN, ("rejected", "aborted", "held")),
     *product(("canary", "baking"), ("rolled_back", "aborted", "held")),
-    ("promoting", "rolled_back"),
+    *product(("promoting",), ("rolled_back", "aborted")),
 }
 
 

@@ -16,8 +16,9 @@ from pipelines.adapters.memory import (
     MemoryServices,
 )
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
-from pipelines.ending import go_home, take_back
+from pipelines.ending import go_home, relabel, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
+from pipelines.paying import pay_debts
 from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
 from pipelines.release import Candidate, Phase, Release
 from pipelines.rollout import PATIENCE_S, RollBack
@@ -45,7 +46,7 @@ class Aliases:
     names: dict[str, int] = field(default_factory=lambda: {"champion": 1})
     down: bool = False
 
-    def mark(self, name, *, aliases=None, expected=None, tags=None):
+    def mark(self, name, *, aliases=None, expected=None, tags=None, made=None):
         """Compare and set."""
         if self.down:
             raise DependencyDown("the registry is down", code="E_REGISTRY")
@@ -332,18 +333,21 @@ def test_an_alias_that_somebody_moved_undoes_the_promotion():
 
 
 def test_a_registry_that_is_down_delays_the_alias_only():
-    """Traffic is promoted; the release stays in `promoting` until the alias could be moved."""
+    """Traffic and record are promoted; the alias is owed, and follows when the registry is back."""
     world = World()
     world.look_until(Phase.BAKING)
     world.ports.registry.down = True
-    with pytest.raises(DependencyDown):
-        world.look_until(Phase.PROMOTED)
-    world.release = world.ports.ledger.load("r1")
-    assert (world.release.phase, world.ports.router.read("s").stable.digest) == (Phase.PROMOTING, NEW)
+    world.look_until(Phase.PROMOTED)
+    assert (world.release.alias, world.ports.registry.names) == ("owed", {"champion": 1})
+    assert world.ports.router.read("s").stable.digest == NEW
     world.ports.registry.down = False
-    world.look()
-    assert world.release.phase is Phase.PROMOTED
-    assert world.ports.registry.names["champion"] == 2
+    world.ports.lock.release(world.token)
+    service = world.ports.services.load("s")
+    late = Now(world.wall_s + 60, world.now().mono_s)
+    pay_debts(world.ports, service, "up", late)
+    assert world.ports.registry.names == {"champion": 2, "previous-champion": 1}
+    assert world.ports.ledger.load("r1").alias == "set"
+    assert world.ports.services.load("s").owed == ()
 
 
 def test_a_promotion_that_died_before_the_router_goes_home():
@@ -602,11 +606,12 @@ def test_a_promotion_taken_back_halfway_is_taken_back_in_every_record():
     """The router shows the old stable already, the service's record does not: a kill between the two."""
     world = World()
     world.look_until(Phase.BAKING)
-    world.ports.registry.down = True
-    with pytest.raises(DependencyDown):
-        world.look_until(Phase.PROMOTED)
+    before = world.release
+    world.release = before.enter(Phase.PROMOTING, world.wall_s, why="x")
+    world.ports.ledger.save(world.release, before.version)
+    make_stable(world.ports, "s", NEW, world.token, "promoted")
+    relabel(world.ports, world.release, NEW, world.wall_s)
     make_stable(world.ports, "s", OLD, world.token, "taken back")
-    world.release = world.ports.ledger.load("r1")
     world.look()
     assert world.release.phase is Phase.ROLLED_BACK
     assert world.ports.services.load("s").stable.digest == OLD

@@ -1,0 +1,137 @@
+"""How is a state left that nothing else leaves? A release is ended as the router shows it; a service is forgotten."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flows.commands import home_unrecorded, obey_now
+from flows.holders import holder, living_holder
+from flows.holding import hold
+from flows.wiring import actor, clock
+from pipelines.ending import resume_promotion, update_service
+from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken
+from pipelines.home import Home
+from pipelines.paying import pay
+from pipelines.ports import Command, Ports
+from pipelines.release import Phase, Release
+from pipelines.units import dead_reason
+from pipelines.way_home import named
+
+
+def resolve_release(ports: Ports, release_id: str, force: str) -> Release | str:
+    """The release after it was ended; for a record that cannot be read, the sentence that says it was set aside."""
+    try:
+        release = ports.ledger.load(release_id)
+    except LedgerBroken as broken:
+        return _set_aside(ports, release_id, broken, force)
+    if release.is_ended:
+        return _settle_registry(ports, release, force)
+    _shut_out(ports, release.service, force)
+    if release.phase is Phase.PROMOTING and not release.is_way_home:
+        with hold(ports, release.service, holder("resolve")) as held:
+            return resume_promotion(ports, ports.ledger.load(release.id), held.token, clock())
+    ports.inbox.send(Command(f"{release.id}-resolve", release.id, "abort", actor(), force or "resolved"))
+    return obey_now(ports, release)
+
+
+def _shut_out(ports: Ports, service: str, force: str) -> None:
+    """Nobody else works on the service from now on. Busy where somebody does, and no reason was given."""
+    living = living_holder(ports, service, clock())
+    if living is None:
+        return
+    if not force:
+        raise Busy(
+            f"{service} is worked on by {living}",
+            field="ID",
+            hint='shipway abort ID ends it in good order; --force "the reason" shuts its controller out',
+        )
+    ports.lock.revoke(service, living)
+
+
+def _settle_registry(ports: Ports, release: Release, force: str) -> Release:
+    """What the registry was not told is told once more; with a reason it is dropped, and the record says so."""
+    service = ports.services.load(release.service)
+    mine = [debt for debt in service.owed if debt.release_id == release.id]
+    if not mine:
+        raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID")
+    with hold(ports, release.service, holder("resolve")):
+        if force:
+            dropped = [f"{debt.named()}: dropped by {actor()}: {force}" for debt in mine]
+            update_service(ports, service.name, lambda s: s.changed(owed=tuple(d for d in s.owed if d not in mine)))
+            noted = release.record(clock().wall_s, "registry", left=dropped)
+            ports.ledger.save(noted, release.version)
+            return noted
+        pay(ports, service, clock(), at_once=True)
+        return ports.ledger.load(release.id)
+
+
+def _set_aside(ports: Ports, release_id: str, broken: LedgerBroken, force: str) -> str:
+    """A record that nobody can read holds nothing up any more; its bytes in the ledger stay as they are.
+
+    Whatever share its canary has goes home by the gateway alone, and its lease would end there anyway.
+    """
+    row = next(r for r in ports.ledger.summaries(broken=True) if r.id == release_id)
+    _shut_out(ports, row.service, force)
+    with hold(ports, row.service, holder("resolve")):
+        if not row.is_ended:
+            with suppress(DependencyDown):
+                home_unrecorded(ports, row.service)
+        ports.ledger.set_aside(release_id, f"set aside by {actor()}: {force or 'resolved'}; {broken.reason}")
+    return f"{release_id} cannot be read ({broken.reason}); it is set aside, and holds nothing up any more"
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was stopped with a service, and what the registry goes on saying."""
+
+    units: tuple[str, ...]
+    alias: str
+
+
+def remove_service(home: Home, ports: Ports, name: str, force: str) -> Removed:
+    """Stop what runs for it and forget its record. Without a reason only one that serves nobody and is left alone.
+
+    NotFound; BadInput E_SERVES; Busy where a release of it is under way.
+    """
+    service = ports.services.load(name)
+    stable = service.stable
+    serves = stable is not None and not dead_reason(ports, name, stable.digest) and service.wanted
+    if serves and not force:
+        raise BadInput(
+            f"{name} serves {named(stable) if stable else ''}",
+            code="E_SERVES",
+            field="SERVICE",
+            expected="a service that is taken down, or a reason",
+            hint=f'shipway down {name} first, or --force "the reason"',
+        )
+    _shut_out(ports, name, force)
+    with hold(ports, name, holder("remove")) as held:
+        for row in ports.ledger.summaries(unfinished=True, service=name):
+            _end_with_service(ports, row.id, force)
+        taken = update_service(ports, name, lambda s: s.changed(wanted=False))
+        units = tuple(unit.name for unit in ports.runtime.units(name))
+        for unit in units:
+            ports.runtime.remove(unit)
+        ports.services.remove(taken)
+        # A later service of this name begins without what this one's gateway remembered.
+        (home.folder("run") / f"{name}.split").unlink(missing_ok=True)
+        del held
+    alias = f"{stable.model}@{stable.alias} → {stable.version}" if stable and stable.model else ""
+    return Removed(units, alias)
+
+
+def _end_with_service(ports: Ports, release_id: str, force: str) -> None:
+    """Its servers and its gateway go: whatever it was doing, it is over."""
+    if not force:
+        raise Busy(
+            f"release {release_id} is under way", field="SERVICE", hint=f"shipway abort {release_id}, or --force REASON"
+        )
+    why = f"its service was removed by {actor()}: {force}"
+    try:
+        release = ports.ledger.load(release_id)
+    except LedgerBroken:
+        ports.ledger.set_aside(release_id, why)
+        return
+    ended = release.enter(Phase.ABORTED, clock().wall_s, why=why)
+    ports.ledger.save(ended, release.version)

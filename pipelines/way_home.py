@@ -1,0 +1,123 @@
+"""How does a service go back to the version before? By an order of its own, which nothing undoes.
+
+It is no promotion backwards: traffic goes to the parked version whatever a registry says, an alias that is not ours is
+left alone, and a kill at any point leaves an order that is carried out, not taken back. It ends: in the record as
+promoted, with what became of the alias, or as aborted where the parked version could not serve for too long.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pipelines.ending import conclude_promoted, relabel, stable_before
+from pipelines.errors import BadInput, DependencyDown
+from pipelines.marking import alias_debt, promotion_debts, withdrawal_debts
+from pipelines.outbox import tell
+from pipelines.ports import Now, Ports, Token
+from pipelines.release import Candidate, Phase, Release
+from pipelines.service import Deployment, Service
+from pipelines.traffic import make_stable
+
+LABEL = "way home"
+LASTS_S = 600.0
+"""An order whose parked version did not get ready for so long ends, and what serves goes on serving."""
+
+
+def check_target(service: Service, force: str = "") -> tuple[Deployment, Deployment]:
+    """What serves, and what to go back to; asks nobody.
+
+    BadInput E_NO_TARGET where there is nothing, E_TAKEN_AWAY where that is what a person took away (without `force`).
+    """
+    stable, previous = service.stable, service.previous
+    if previous is None or stable is None:
+        raise BadInput(
+            f"service {service.name} has no previous version to go back to",
+            code="E_NO_TARGET",
+            field="SERVICE",
+            hint="release the version that you want instead",
+        )
+    taken = service.quarantined.get(previous.artifact_digest, "") if previous.artifact_digest else ""
+    if taken and not force:
+        raise BadInput(
+            f"{named(previous)} was taken away ({taken}); {named(stable)} serves now, and nothing was changed",
+            code="E_TAKEN_AWAY",
+            field="SERVICE",
+            hint=f'shipway rollback {service.name} --force "the reason to bring it back"',
+        )
+    return stable, previous
+
+
+def named(deployment: Deployment) -> str:
+    """What serves, for a person."""
+    return f"{deployment.model} v{deployment.version}" if deployment.model else deployment.url
+
+
+def ordered(service: Service, release_id: str, actor: str, reason: str, now: Now) -> Release:
+    """The record of the order, with its intent: what serves, what shall, and who said so."""
+    stable, previous = service.stable, service.previous
+    if stable is None or previous is None:
+        raise ValueError(f"{service.name} has no way home")
+    why = f"rollback of {named(stable)} to {named(previous)} by {actor}" + (f": {reason}" if reason else "")
+    spec = {"rollback": service.name, "registry": {"alias": stable.alias}}
+    opened = Release().record(
+        now.wall_s, "opened", id=release_id, service=service.name, spec=spec, spec_digest="", actor=actor
+    )
+    # An adopted endpoint is in no registry: meanwhile the alias stayed where the last release had put it.
+    alias = stable.version if stable.model else previous.version
+    resolved = opened.record(
+        now.wall_s,
+        "resolved",
+        candidate=vars(_candidate(previous)),
+        champion={"digest": stable.digest, "version": stable.version, "bundle": stable.bundle},
+        alias_champion=alias,
+    )
+    # One write: a record that died before its intent would be an open release without a spec to go on with.
+    return resolved.enter(Phase.PROMOTING, now.wall_s, why=why, label=LABEL)
+
+
+def _candidate(previous: Deployment) -> Candidate:
+    return Candidate(
+        model=previous.model,
+        version=previous.source_version or previous.version,
+        artifact_digest=previous.artifact_digest,
+        config_digest=previous.config_digest,
+        bundle_digest=previous.digest,
+        bundle=previous.bundle,
+        serving_version=previous.version,
+        image=previous.image,
+        made=previous.source_made,
+        serving_made=previous.made,
+    )
+
+
+def carry_on(ports: Ports, release: Release, token: Token, now: Now) -> Release:
+    """Traffic to the parked version, then the service's record, then the registry, then the record's end.
+
+    Safe to kill at any point, and to repeat. DependencyDown where the parked version cannot serve yet.
+    """
+    digest = release.sealed.bundle_digest
+    try:
+        make_stable(ports, release.service, digest, token, f"{release.id}: way home")
+    except DependencyDown as error:
+        if now.wall_s - release.phase_since_s > LASTS_S:
+            return abandon(ports, release, f"not carried out within {LASTS_S:g} s: {error}", now)
+        raise
+    alias, service = alias_debt(release), ports.services.load(release.service)
+    taken = next(d for d in (service.stable, service.previous) if d and d.digest == stable_before(release))
+    owed = (*((alias,) if alias else ()), *promotion_debts(release), *withdrawal_debts(release, taken))
+    relabel(ports, release, digest, now.wall_s, owed, taken_away=_taken_away(release))
+    told = tell(ports.registry, (alias,) if alias else (), now.wall_s)
+    return conclude_promoted(ports, release, told, now)
+
+
+def _taken_away(release: Release) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(release.started_at_s))
+    return f"{release.reason}, {at}, {release.id}"
+
+
+def abandon(ports: Ports, release: Release, why: str, now: Now) -> Release:
+    """End an order that was not carried out: what serves goes on, and the order is not tried again."""
+    ended = release.enter(Phase.ABORTED, now.wall_s, why=why)
+    ports.ledger.save(ended, release.version)
+    ports.notifier.send(ended, f"aborted: {why}")
+    return ended
