@@ -10,6 +10,7 @@ from flows.wiring import clock
 from pipelines.adoption import Endpoint
 from pipelines.errors import BadInput, DependencyDown, NotFound, ShipwayError
 from pipelines.ports import Ports
+from pipelines.records import unfinished_or_refuse
 from pipelines.service import Service
 from pipelines.units import gateway_name
 
@@ -32,7 +33,7 @@ def _unserved(ports: Ports, name: str) -> Service:
         service = ports.services.load(name)
     except NotFound:
         service = Service(name)
-    running = ports.ledger.releases(unfinished=True, service=name)
+    running = unfinished_or_refuse(ports.ledger, name)
     if service.stable is not None or running:
         what = f"release {running[0].id}" if running else "a stable version"
         raise BadInput(

@@ -19,6 +19,7 @@ from pipelines.bundle import verify_bundle
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Ports
+from pipelines.records import unfinished
 from pipelines.release import Release
 from pipelines.service import Deployment, Service
 from pipelines.units import arm_of
@@ -106,7 +107,7 @@ def _carried_out(ports: Ports, service: Service, reason: str, force: str) -> Rel
 
 def newest_order(ports: Ports, service: str) -> Release | None:
     """The way home that is under way."""
-    return next((r for r in ports.ledger.releases(unfinished=True, service=service) if r.is_way_home), None)
+    return next((r for r in unfinished(ports.ledger, service) if r.is_way_home), None)
 
 
 def wait_ended(ports: Ports, release: Release, deadline_s: float) -> Release:

@@ -15,6 +15,7 @@ from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter, di
 from pipelines.home import Home
 from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
+from pipelines.records import checked
 from pipelines.serving.split import TrafficSplit
 
 
@@ -62,7 +63,7 @@ def _uses(home: Home, ports: Ports) -> Uses:
     routed = [_routed(home, ports, name) for name in names]
     return Uses(
         tuple(ports.services.load(name) for name in names),
-        ports.ledger.releases(),
+        checked(ports.ledger, ports.ledger.summaries()),
         frozenset(unit.digest for name in names for unit in ports.runtime.units(name)),
         None if None in routed else frozenset(digest for known in routed if known for digest in known),
     )

@@ -86,7 +86,9 @@ def _verified_copy(source: Path, copy: Path) -> Contents:
         found = [services.load(name) for name in services.names()]
         deployments = [d for s in found for d in (s.stable, s.previous) if d is not None]
         missing = sorted({d.digest for d in deployments if not Path(d.bundle).exists()})
-        contents = Contents(len(SqlLedger(engine).releases()), len(found), tuple(missing))
+        ledger = SqlLedger(engine)
+        releases = [ledger.load(row.id) for row in ledger.summaries()]
+        contents = Contents(len(releases), len(found), tuple(missing))
     finally:
         engine.dispose()
     with closing(sqlite3.connect(copy)) as connection:
@@ -128,6 +130,6 @@ def _has_records(ledger: Path) -> bool:
         return False
     engine = open_engine(ledger)
     try:
-        return bool(SqlLedger(engine).releases() or SqlServices(engine).names())
+        return bool(SqlLedger(engine).summaries(limit=1) or SqlServices(engine).names())
     finally:
         engine.dispose()

@@ -19,6 +19,7 @@ from pipelines.home import Home
 from pipelines.intake import Intake, take_in
 from pipelines.measured import measured
 from pipelines.ports import Ports
+from pipelines.records import unfinished_or_refuse
 from pipelines.release import Release
 from pipelines.replaying import nothing_recorded
 from pipelines.spec import ReleaseSpec, RolloutSpec, ServeSpec
@@ -51,14 +52,14 @@ def opened(
                 raise nothing_recorded(spec.service)
             refuse_undecidable(spec.rollout, measured(ports, spec.service, clock()), recorded)
         with hold(ports, spec.service, who) as held:
-            if ports.ledger.releases(unfinished=True, service=spec.service):
-                raise busy(ports, ports.ledger.releases(unfinished=True, service=spec.service)[0])
+            for running in unfinished_or_refuse(ports.ledger, spec.service):
+                raise busy(ports, running)
             yield _create(spec, ports, home, data_dir, intake, force), held
 
 
 def _waiting(spec: ReleaseSpec, ports: Ports) -> Release | None:
-    """This spec's release that is not ended. Busy where it is another's."""
-    for release in ports.ledger.releases(unfinished=True, service=spec.service):
+    """This spec's release that is not ended. Busy where it is another's, LedgerBroken where nobody can tell."""
+    for release in unfinished_or_refuse(ports.ledger, spec.service):
         if release.spec_digest != spec.digest():
             raise busy(ports, release)
         return release

@@ -30,6 +30,7 @@ from pipelines.home import Home
 from pipelines.log_rotation import rotate_all
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
+from pipelines.records import unfinished
 from pipelines.release import Release
 from pipelines.supervise import Supervisor
 
@@ -105,7 +106,7 @@ class Up:
         """Releases that nobody holds. Reading records costs, so a service whose lock is held is not asked."""
         if service is not None and living_holder(self._ports, service, clock()) is not None:
             return
-        for release in self._ports.ledger.releases(unfinished=True, service=service):
+        for release in unfinished(self._ports.ledger, service):
             if not self._is_worked_on(release) and living_holder(self._ports, release.service, clock()) is None:
                 self._adopt(release)
 

@@ -15,6 +15,7 @@ from pipelines.errors import Busy
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
+from pipelines.records import unfinished
 
 
 @task(name="reconcile")
@@ -40,5 +41,5 @@ def watch() -> list[str]:
     ports = wire(Home.open(home_path()))
     for name in ports.services.names():
         reconcile_service(ports, name)
-    orphans = [r.id for r in ports.ledger.releases(unfinished=True) if is_exposed(r)]
+    orphans = [r.id for r in unfinished(ports.ledger) if is_exposed(r)]
     return [take_over_release(ports, release_id) for release_id in orphans]

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from pipelines.release import Event, Release
+from pipelines.summary import summary_of
 from pipelines.view import why
 
 BOUNDARY = 1.0
@@ -72,12 +73,12 @@ def evidence_series(release: Release) -> EvidenceSeries:
     looks = release.of_kind("looked")
     first = next(iter(release.of_kind("exposed")), None)
     began_s = first.at_s if first else release.started_at_s
-    summary = release.summary()
+    summary = summary_of(release)
     return EvidenceSeries(
         id=release.id,
         service=release.service,
-        model=str(summary["model"]),
-        version=summary["version"],
+        model=str(summary.model),
+        version=summary.version,
         phase=str(release.phase),
         why=why(release),
         looks_s=tuple(round(look.at_s - began_s, 3) for look in looks),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.release import Release
 from pipelines.service import Deployment, Service
+from pipelines.summary import Summary
 
 DEFAULT_RETAIN_S = 86_400.0
 
@@ -40,7 +40,7 @@ class Uses:
     """Who may need something. `routed` None means that a router could not be read."""
 
     services: tuple[Service, ...] = ()
-    releases: tuple[Release, ...] = ()
+    releases: tuple[Summary, ...] = ()
     units: frozenset[str] = frozenset()
     routed: frozenset[str] | None = frozenset()
 
@@ -84,13 +84,18 @@ def needed_digests(uses: Uses, now_s: float) -> frozenset[str]:
 
 def digests_in_images(uses: Uses) -> frozenset[str]:
     """Which bundles were put into an image, too?"""
-    return frozenset(r.candidate.bundle_digest for r in uses.releases if r.candidate and r.candidate.image)
+    return frozenset(r.bundle_digest for r in uses.releases if r.image)
 
 
 def _why_all_bundles_stay(uses: Uses) -> str:
     if uses.routed is None:
         return "a router does not answer, so nobody knows what it serves"
-    early = next((r for r in uses.releases if not r.is_ended and not (r.candidate and r.candidate.bundle_digest)), None)
+    running = [release for release in uses.releases if not release.is_ended]
+    for broken in (release for release in running if release.broken):
+        return (
+            f"the record of release {broken.id} is broken, so nobody knows what it needs: shipway resolve {broken.id}"
+        )
+    early = next((release for release in running if not release.bundle_digest), None)
     return f"release {early.id} has not chosen its bundle yet" if early else ""
 
 
@@ -99,18 +104,18 @@ def _deployments(service: Service) -> Iterable[Deployment]:
     return (d for d in (service.stable, service.previous, service.candidate) if d is not None)
 
 
-def _digests(release: Release) -> Sequence[str]:
-    champion: Mapping[str, object] = release.champion or {}
-    candidate = release.candidate.bundle_digest if release.candidate else ""
-    return (candidate, str(champion.get("digest", "")))
+def _digests(release: Summary) -> Sequence[str]:
+    return (release.bundle_digest, release.champion_digest)
 
 
-def _is_long_over(release: Release, now_s: float) -> bool:
-    retain_s = float(release.spec.get("retain", DEFAULT_RETAIN_S))
-    return release.ended_at_s is not None and now_s - release.ended_at_s > retain_s
+def _is_long_over(release: Summary, now_s: float) -> bool:
+    """Of a broken record only the beginning may be known."""
+    retain_s = DEFAULT_RETAIN_S if release.retain_s is None else release.retain_s
+    ended_at_s = release.started_at_s if release.ended_at_s is None else release.ended_at_s
+    return release.is_ended and now_s - ended_at_s > retain_s
 
 
-def _is_over(work: Stored, by_id: Mapping[str, Release]) -> bool:
+def _is_over(work: Stored, by_id: Mapping[str, Summary]) -> bool:
     """Its release has ended. A folder without a record may be of one that is just being opened, for a day."""
     release = by_id.get(work.name)
     return release.is_ended if release else work.age_s > DEFAULT_RETAIN_S

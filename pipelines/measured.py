@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from evals.strata import Stratum
 from evals.usual import Usual, usual_of
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports, StrataQuery
+from pipelines.records import readable
 
 MOST_RELEASES = 3
 """Older ones say little about today."""
@@ -19,7 +22,7 @@ def measured(ports: Ports, service: str, now: Now) -> tuple[Usual, str] | None:
         live = None
     if live is not None:
         return live, "measured at the running gateway"
-    for release in ports.ledger.releases(service=service)[:MOST_RELEASES]:
+    for release in islice(readable(ports.ledger, service), MOST_RELEASES):
         looks = release.of_kind("looked")
         usual = usual_of([Stratum.from_dict(raw) for look in looks for raw in look.data["strata"]])
         if usual is not None:

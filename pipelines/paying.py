@@ -29,7 +29,7 @@ def pay_debts(ports: Ports, service: Service, holder: str, now: Now) -> tuple[To
     except Busy:
         return ()
     try:
-        if ports.ledger.releases(unfinished=True, service=service.name):
+        if ports.ledger.summaries(unfinished=True, service=service.name):
             return ()
         return pay(ports, ports.services.load(service.name), now)
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evals.strata import Stratum
+from pipelines.ledger_port import Records
 from pipelines.release import Release
 from pipelines.replay_port import NoReplays, Replays
 from pipelines.service import Service
@@ -227,26 +228,6 @@ class MetricsSource(Protocol):
 # ── Records ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Ledger(Protocol):
-    """What has happened: append-only, hash-chained."""
-
-    def create(self, release: Release) -> None:
-        """Record a new release. Busy where the id exists."""
-        ...
-
-    def load(self, release_id: str) -> Release:
-        """The release of its events. NotFound; LedgerBroken where the chain does not verify."""
-        ...
-
-    def save(self, release: Release, expected_version: int) -> None:
-        """Append the events after `expected_version`. StaleWriter where another writer was there first."""
-        ...
-
-    def releases(self, *, unfinished: bool = False, service: str | None = None) -> tuple[Release, ...]:
-        """The releases, newest first."""
-        ...
-
-
 class Services(Protocol):
     """What should serve."""
 
@@ -344,7 +325,7 @@ class Ports:
     runtime: Runtime
     router: Router
     metrics: MetricsSource
-    ledger: Ledger
+    ledger: Records
     services: Services
     inbox: Inbox
     lock: Lock

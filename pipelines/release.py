@@ -194,20 +194,6 @@ class Release:
             release, prev = _apply(release, event), event
         return release
 
-    def summary(self) -> dict[str, Any]:
-        """The line that `shipway list --json` and the API give."""
-        candidate = self.candidate
-        return {
-            "id": self.id,
-            "service": self.service,
-            "model": candidate.model if candidate else self.spec.get("model"),
-            "version": candidate.version if candidate else None,
-            "phase": str(self.phase),
-            "outcome": self.outcome,
-            "started_at": self.started_at_s,
-            "ended_at": self.ended_at_s,
-        }
-
 
 def _apply(release: Release, event: Event) -> Release:
     """What does one event change?"""

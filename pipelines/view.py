@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.release import Phase, Release
 from pipelines.replaying import progress
+from pipelines.summary import summary_of
 
 _PART = {
     Phase.OPEN: "evaluate",
@@ -41,7 +42,7 @@ def release_view(release: Release) -> dict[str, Any]:
     """The release as plain data: what `status --json` and the API give."""
     candidate, champion = release.candidate, release.champion
     return {
-        **release.summary(),
+        **summary_of(release).line(),
         "reason": why(release),
         "label": release.label,
         "alias": release.alias,

@@ -39,15 +39,16 @@ def open_ports() -> tuple[Home, Ports]:
 
 
 def find_release(ports: Ports, release_id: str | None) -> Release:
-    """The release of an id, or the newest one. NotFound."""
+    """The release of an id, or the newest one that can be read. NotFound."""
     from pipelines.errors import NotFound
+    from pipelines.records import readable
 
     if release_id is not None:
         return ports.ledger.load(release_id)
-    newest = next(iter(ports.ledger.releases()), None)
+    newest = next(readable(ports.ledger), None)
     if newest is None:
         raise NotFound("there is no release yet", code="E_NOT_FOUND", hint="shipway release release.yaml")
-    return ports.ledger.load(newest.id)
+    return newest
 
 
 def gateway_url(service: str) -> str:

@@ -42,13 +42,14 @@ def rollback(
     """
     from flows.cli.operate import order
     from pipelines.errors import NotFound
+    from pipelines.records import unfinished
 
     home, ports = open_ports()
     try:
         service = ports.services.load(target)
     except NotFound:
         return order(ports, ports.ledger.load(target), "rollback", reason, as_json=as_json)
-    running = next(iter(ports.ledger.releases(unfinished=True, service=target)), None)
+    running = next(iter(unfinished(ports.ledger, target)), None)
     if running is not None and not running.is_way_home:
         return order(ports, running, "rollback", reason, as_json=as_json)
     return _tell_home(home, ports, _went_home(home, ports, service, running, reason, force), as_json=as_json)

@@ -44,8 +44,10 @@ def status(
 
 def list_releases(as_json: AsJson = False) -> None:
     """List all releases, newest first."""
+    from pipelines.records import checked
+
     _, ports = open_ports()
-    found = [r.summary() for r in ports.ledger.releases()]
+    found = [row.line() for row in checked(ports.ledger, ports.ledger.summaries())]
     if as_json:
         print_json(found)
         return

@@ -15,6 +15,7 @@ from flows.web.release_metrics import metrics_text
 from pipelines.errors import BadInput, NotFound, ShipwayError
 from pipelines.evidence_series import EvidenceSeries, evidence_series
 from pipelines.ports import Now, Ports
+from pipelines.records import checked
 from pipelines.units import gateway_name, replicas_of
 from pipelines.view import release_view
 
@@ -30,7 +31,9 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
         return _json(await asyncio.to_thread(_services, ports, clock))
 
     async def releases(_: web.Request) -> web.Response:
-        return _json(await asyncio.to_thread(lambda: [r.summary() for r in ports.ledger.releases()]))
+        return _json(
+            await asyncio.to_thread(lambda: [row.line() for row in checked(ports.ledger, ports.ledger.summaries())])
+        )
 
     async def release(request: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(_release, ports, request.match_info["id"]))

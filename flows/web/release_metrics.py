@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from pipelines.errors import LedgerBroken
 from pipelines.evidence_series import BOUNDARY, evidence_series
 from pipelines.ports import Ports
+from pipelines.records import broken_records, unfinished
 from pipelines.release import ENDS, Release
 from pipelines.view import canary_counts, phase_seconds
 
 
 def metrics_text(ports: Ports) -> str:
-    """The exposition of everything the ledger knows, computed at each scrape."""
+    """The exposition of everything the ledger knows: counts by its rows, and the newest release of each service."""
     registry = CollectorRegistry()
-    found = ports.ledger.releases()
-    _outcomes(registry, found)
+    running, broken = unfinished(ports.ledger), Counter(row.service for row in broken_records(ports.ledger))
+    tally = ports.ledger.tally()
+    services = sorted({service for service, _ in tally})
+    ended = Gauge("shipway_releases", "Releases by outcome", ["service", "outcome"], registry=registry)
     share = Gauge("shipway_canary_share_ratio", "Confirmed share of the canary", ["service"], registry=registry)
-    for service in {r.service for r in found}:
-        pct = max((r.confirmed_pct for r in found if r.service == service and not r.is_ended), default=0.0)
-        share.labels(service).set(pct / 100)
-    newest = tuple({r.service: r for r in reversed(found)}.values())
+    unusable = Gauge("shipway_broken_records", "Records that cannot be used", ["service"], registry=registry)
+    for service in services:
+        for outcome in (*map(str, ENDS), "running", "broken"):
+            ended.labels(service, outcome).set(tally.get((service, outcome), 0))
+        share.labels(service).set(max((r.confirmed_pct for r in running if r.service == service), default=0.0) / 100)
+        unusable.labels(service).set(broken[service])
+    newest = tuple(_newest(ports, services))
     _what_happened(registry, newest)
     _what_is_proven(registry, newest)
     return generate_latest(registry).decode()
 
 
-def _outcomes(registry: CollectorRegistry, found: tuple[Release, ...]) -> None:
-    ended = Gauge("shipway_releases", "Releases by outcome", ["service", "outcome"], registry=registry)
-    counts = Counter((r.service, r.outcome or "running") for r in found)
-    for service in {r.service for r in found}:
-        for outcome in (*map(str, ENDS), "running"):
-            ended.labels(service, outcome).set(counts[service, outcome])
+def _newest(ports: Ports, services: Iterable[str]) -> Iterable[Release]:
+    """The newest release of each service, where its record can be read."""
+    for service in services:
+        for row in ports.ledger.summaries(service=service, limit=1):
+            try:
+                yield ports.ledger.load(row.id)
+            except LedgerBroken:
+                continue
 
 
 def _what_happened(registry: CollectorRegistry, newest: tuple[Release, ...]) -> None:

@@ -2,45 +2,91 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pipelines.errors import Busy, NotFound, StaleWriter
+from pipelines.errors import Busy, LedgerBroken, NotFound, StaleWriter
 from pipelines.ports import Command, Now, Token, Unit, UnitStatus
 from pipelines.release import Event, Release
 from pipelines.service import Service
+from pipelines.summary import Summary, summary_of
 
 FIRST_PORT = 20_000
 
 
 @dataclass
 class MemoryLedger:
-    """Implements `ports.Ledger`."""
+    """Implements `ports.Ledger` and `ports.Archive`."""
 
     chains: dict[str, tuple[Event, ...]] = field(default_factory=dict)
+    rows: dict[str, Summary] = field(default_factory=dict)
+    aside: set[str] = field(default_factory=set)
 
     def create(self, release: Release) -> None:
         """Record a new release."""
         if release.id in self.chains:
             raise Busy(f"release {release.id} exists already", code="E_EXISTS", field="id")
         self.chains[release.id] = release.events
+        self.rows[release.id] = summary_of(release)
 
     def load(self, release_id: str) -> Release:
         """The release of its events."""
-        if release_id not in self.chains:
-            raise NotFound(f"there is no release {release_id!r}", field="ID")
-        return Release.fold(self.chains[release_id])
+        self._known(release_id)
+        try:
+            release = Release.fold(self.chains[release_id])
+        except (LedgerBroken, LookupError, TypeError, ValueError) as error:
+            reason = error.reason if isinstance(error, LedgerBroken) else repr(error)
+            if release_id not in self.aside:
+                self.rows[release_id] = self.rows[release_id].as_broken(reason)
+            raise LedgerBroken(f"release {release_id}: {reason}", code="E_CHAIN", field=release_id) from None
+        if release_id not in self.aside:
+            self.rows[release_id] = summary_of(release)
+        return release
 
     def save(self, release: Release, expected_version: int) -> None:
         """Append what came after `expected_version`."""
-        if len(self.chains.get(release.id, ())) != expected_version or release.id not in self.chains:
+        is_there = release.id in self.chains and release.id not in self.aside
+        if not is_there or len(self.chains[release.id]) != expected_version:
             raise StaleWriter(f"release {release.id} is not at version {expected_version} any more")
         self.chains[release.id] += release.events[expected_version:]
+        self.rows[release.id] = summary_of(release)
 
-    def releases(self, *, unfinished: bool = False, service: str | None = None) -> tuple[Release, ...]:
-        """The releases, newest first."""
-        found = sorted(map(self.load, self.chains), key=lambda r: (-r.started_at_s, r.id))
+    def summaries(
+        self,
+        *,
+        unfinished: bool = False,
+        service: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+        broken: bool = False,
+    ) -> tuple[Summary, ...]:
+        """The releases' rows, newest first."""
+        found = sorted((self.rows[name] for name in self.chains), key=_newest_first)
+        if before is not None:
+            found = [row for row in found if _newest_first(row) > _newest_first(self._known(before))]
         kept = [r for r in found if not (unfinished and r.is_ended) and service in {None, r.service}]
-        return tuple(kept)
+        return tuple(row for row in kept if row.broken or not broken)[:limit]
+
+    def tally(self) -> Mapping[tuple[str, str], int]:
+        """How many releases are there by service and outcome?"""
+        rows = (self.rows[name] for name in self.chains)
+        return Counter((r.service, "broken" if r.broken else r.outcome or "running") for r in rows)
+
+    def set_aside(self, release_id: str, why: str) -> None:
+        """End a record that can neither be read nor written."""
+        row = replace(self._known(release_id), is_ended=True)
+        self.rows[release_id] = row.as_broken(why.strip() or "set aside")
+        self.aside.add(release_id)
+
+    def _known(self, release_id: str) -> Summary:
+        if release_id not in self.chains:
+            raise NotFound(f"there is no release {release_id!r}", field="ID")
+        return self.rows[release_id]
+
+
+def _newest_first(row: Summary) -> tuple[float, str]:
+    return -row.started_at_s, row.id
 
 
 @dataclass

@@ -1,114 +1,125 @@
-"""The ledger in SQL: events are only ever appended."""
+"""The ledger in SQL: events are only ever appended, and each release has a row that says what they say."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipelines.adapters.sql_engine import reading, transaction
-from pipelines.adapters.sql_tables import events, releases
-from pipelines.errors import Busy, LedgerBroken, NotFound, StaleWriter
-from pipelines.release import Event, Release
+from pipelines.adapters.sql_records import append, fold, row_of, said_of, summary_of_row, written_events
+from pipelines.adapters.sql_tables import ASIDE, BROKEN_CHARACTERS, releases
+from pipelines.errors import Busy, LedgerBroken, NotFound, ShipwayError, StaleWriter
+from pipelines.release import ENDS, Release
+from pipelines.summary import Summary, summary_of
 
 
 class SqlLedger:
-    """Implements `ports.Ledger`."""
+    """Implements `ports.Ledger` and `ports.Archive`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def create(self, release: Release) -> None:
         """Record a new release. Busy where the id exists."""
-        row = {
-            "id": release.id,
-            "service": release.service,
-            "version": release.version,
-            "ended": int(release.is_ended),
-            "started_at_s": release.started_at_s,
-        }
         try:
             with transaction(self._engine) as connection:
-                connection.execute(insert(releases).values(**row))
-                _append(connection, release.id, release.events)
+                connection.execute(insert(releases).values(id=release.id, **row_of(release)))
+                append(connection, release.id, release.events)
         except IntegrityError:
             raise Busy(f"release {release.id} exists already", code="E_EXISTS", field="id") from None
 
     def load(self, release_id: str) -> Release:
-        """The release of its events, whose chain is verified."""
-        found = self._read(_rows().where(releases.c.id == release_id))
-        if not found:
-            raise NotFound(f"there is no release {release_id[:80]!r}", field="ID", hint="shipway list")
-        return found[0]
+        """The release of its events, whose chain is verified. Its row is set right where it says something else."""
+        with reading(self._engine) as connection:
+            row = _row(connection, release_id)
+            written = written_events(connection, release_id)
+        try:
+            release = fold(row, written)
+        except LedgerBroken as error:
+            if row.broken != said_of(error):
+                self._correct(row, {"broken": said_of(error)})
+            raise
+        if summary_of_row(row) != summary_of(release):
+            self._correct(row, row_of(release))
+        return release
 
     def save(self, release: Release, expected_version: int) -> None:
         """Append what came after `expected_version`. StaleWriter where another writer was there first."""
-        fresh = {"version": release.version, "ended": int(release.is_ended)}
-        where = (releases.c.id == release.id) & (releases.c.version == expected_version)
+        where = (releases.c.id == release.id) & (releases.c.version == expected_version) & (releases.c.ended != ASIDE)
         stale = StaleWriter(f"release {release.id} is not at version {expected_version} any more")
         try:
             with transaction(self._engine) as connection:
-                if connection.execute(update(releases).where(where).values(**fresh)).rowcount != 1:
+                if connection.execute(update(releases).where(where).values(**row_of(release))).rowcount != 1:
                     raise stale
-                _append(connection, release.id, release.events[expected_version:])
+                append(connection, release.id, release.events[expected_version:])
         except IntegrityError:
             raise stale from None
 
-    def releases(self, *, unfinished: bool = False, service: str | None = None) -> tuple[Release, ...]:
-        """The releases, newest first."""
-        query = _rows()
+    def summaries(
+        self,
+        *,
+        unfinished: bool = False,
+        service: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+        broken: bool = False,
+    ) -> tuple[Summary, ...]:
+        """The releases' rows, newest first."""
+        query = select(releases).order_by(releases.c.started_at_s.desc(), releases.c.id).limit(limit)
         if unfinished:
             query = query.where(releases.c.ended == 0)
         if service is not None:
             query = query.where(releases.c.service == service)
-        return self._read(query)
-
-    def _read(self, query: Select[Any]) -> tuple[Release, ...]:
+        if broken:
+            query = query.where(releases.c.broken != "")
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return tuple(_fold(name, list(own)) for name, own in groupby(rows, attrgetter("id")))
+            if before is not None:
+                query = _after(query, _row(connection, before))
+            return tuple(map(summary_of_row, connection.execute(query)))
+
+    def tally(self) -> Mapping[tuple[str, str], int]:
+        """How many releases are there by service and outcome?"""
+        columns = [releases.c[name] for name in ("service", "phase", "ended", "broken")]
+        found: Counter[tuple[str, str]] = Counter()
+        with reading(self._engine) as connection:
+            for row in connection.execute(select(*columns, func.count().label("n")).group_by(*columns)):
+                found[row.service, _state(row)] += row.n
+        return found
+
+    def set_aside(self, release_id: str, why: str) -> None:
+        """End a record that can neither be read nor written."""
+        said = why.strip()[:BROKEN_CHARACTERS] or "set aside"
+        with transaction(self._engine) as connection:
+            _row(connection, release_id)
+            where = releases.c.id == release_id
+            connection.execute(update(releases).where(where).values(ended=ASIDE, broken=said))
+
+    def _correct(self, row: Row[Any], values: Mapping[str, Any]) -> None:
+        """Set a row right that was read, unless somebody wrote meanwhile. Whoever only reads is never held up by it."""
+        where = (releases.c.id == row.id) & (releases.c.version == row.version) & (releases.c.ended != ASIDE)
+        with suppress(ShipwayError), transaction(self._engine) as connection:
+            connection.execute(update(releases).where(where).values(**values))
 
 
-def _rows() -> Select[Any]:
-    """Every release with its events, newest release first. One that has lost all of its events is still a row."""
-    columns = [releases.c.id, releases.c.version, *(c for c in events.c if c is not events.c.release_id)]
-    joined = releases.outerjoin(events, events.c.release_id == releases.c.id)
-    order = (releases.c.started_at_s.desc(), releases.c.id, events.c.seq)
-    return select(*columns).select_from(joined).order_by(*order)
+def _row(connection: Connection, release_id: str) -> Row[Any]:
+    row = connection.execute(select(releases).where(releases.c.id == release_id)).first()
+    if row is None:
+        raise NotFound(f"there is no release {release_id[:80]!r}", field="ID", hint="shipway list")
+    return row
 
 
-def _append(connection: Connection, release_id: str, fresh: Sequence[Event]) -> None:
-    rows = [{**vars(e), "release_id": release_id, "data": json.dumps(e.data, sort_keys=True)} for e in fresh]
-    if rows:
-        connection.execute(insert(events), rows)
+def _after(query: Select[Any], last: Row[Any]) -> Select[Any]:
+    """What follows a row, newest first."""
+    earlier, same = releases.c.started_at_s < last.started_at_s, releases.c.started_at_s == last.started_at_s
+    return query.where(or_(earlier, same & (releases.c.id > last.id)))
 
 
-def _fold(release_id: str, rows: Sequence[Row[Any]]) -> Release:
-    """The release of its rows. LedgerBroken names it where the record was altered, cut or cannot be read."""
-    try:
-        return Release.fold(_events(_complete(rows)))
-    except (LedgerBroken, KeyError, TypeError, ValueError) as error:
-        reason = error.reason if isinstance(error, LedgerBroken) else f"an event cannot be read ({error!r})"
-        raise LedgerBroken(
-            f"release {release_id}: {reason}",
-            code="E_CHAIN",
-            field=release_id,
-            hint="restore the ledger from a backup; nothing was written",
-        ) from None
-
-
-def _complete(rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
-    """The rows that hold an event. A chain does not show by itself that its end was cut off; the count does."""
-    written = [row for row in rows if row.seq is not None]
-    if len(written) != rows[0].version:
-        raise LedgerBroken(f"{rows[0].version} events were written, {len(written)} are there")
-    return written
-
-
-def _events(rows: Sequence[Row[Any]]) -> Iterable[Event]:
-    return (Event(r.seq, r.at_s, r.kind, json.loads(r.data), r.prev, r.hash) for r in rows)
+def _state(row: Any) -> str:
+    if row.broken or row.ended == ASIDE or (row.ended and row.phase not in ENDS):
+        return "broken"
+    return str(row.phase) if row.ended else "running"

@@ -6,19 +6,29 @@ place, in one transaction: afterwards it has the new form with all of its record
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 from sqlalchemy.schema import CreateSchema
 
+from pipelines.adapters.sql_records import sum_up_all
 from pipelines.adapters.sql_tables import meta, tables
 from pipelines.errors import BadInput
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 POSTGRES_SCHEMA = "shipway"
 
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
-"""By the version that they start from: the statements that lead to the next one. New tables need none."""
+Step = str | Callable[[Connection], None]
+
+MIGRATIONS: Mapping[int, tuple[Step, ...]] = {
+    1: (
+        "ALTER TABLE {shipway}releases ADD COLUMN phase VARCHAR(40) NOT NULL DEFAULT ''",
+        "ALTER TABLE {shipway}releases ADD COLUMN broken VARCHAR(300) NOT NULL DEFAULT ''",
+        "ALTER TABLE {shipway}releases ADD COLUMN summary TEXT NOT NULL DEFAULT ''",
+        sum_up_all,
+    ),
+}
+"""By the version that they start from: the statements that lead to the next one. New tables and indexes need none."""
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7447929)")
 """PostgreSQL lets two programs that create the same table at the same time fail; any number will do."""
@@ -30,7 +40,7 @@ def is_current(connection: Connection) -> bool:
     return bool(found) and _version(connection, found) == SCHEMA_VERSION and set(tables.tables) <= found
 
 
-def bring_forward(connection: Connection, migrations: Mapping[int, tuple[str, ...]] = MIGRATIONS) -> None:
+def bring_forward(connection: Connection, migrations: Mapping[int, tuple[Step, ...]] = MIGRATIONS) -> None:
     """Give the ledger this Shipway's form, in the connection's transaction."""
     if connection.dialect.name == "postgresql":
         _own_schema(connection)
@@ -38,6 +48,8 @@ def bring_forward(connection: Connection, migrations: Mapping[int, tuple[str, ..
     for version in range(_version(connection, found) if found else SCHEMA_VERSION, SCHEMA_VERSION):
         _migrate(connection, version, migrations)
     tables.create_all(connection)
+    for index in (index for table in tables.sorted_tables for index in table.indexes):
+        index.create(connection, checkfirst=True)
     connection.execute(delete(meta).where(meta.c.name == "schema"))
     connection.execute(insert(meta).values(name="schema", value=SCHEMA_VERSION))
 
@@ -68,11 +80,15 @@ def _version(connection: Connection, found: set[str]) -> int:
     return int(version)
 
 
-def _migrate(connection: Connection, version: int, migrations: Mapping[int, tuple[str, ...]]) -> None:
+def _migrate(connection: Connection, version: int, migrations: Mapping[int, tuple[Step, ...]]) -> None:
     if version not in migrations:
         raise _refused(f"the ledger has schema {version}, which is too old", "bring it forward with an older Shipway")
-    for statement in migrations[version]:
-        connection.execute(text(statement))
+    prefix = f"{POSTGRES_SCHEMA}." if connection.dialect.name == "postgresql" else ""
+    for step in migrations[version]:
+        if isinstance(step, str):
+            connection.execute(text(step.replace("{shipway}", prefix)))
+        else:
+            step(connection)
 
 
 def _refused(reason: str, hint: str) -> BadInput:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
+from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, Text
+
+BROKEN_CHARACTERS = 300
 
 tables = MetaData()
 
@@ -16,7 +18,22 @@ releases = Table(
     Column("version", Integer, nullable=False),
     Column("ended", Integer, nullable=False, index=True),
     Column("started_at_s", Float, nullable=False),
+    Column("phase", String(40), nullable=False, server_default=""),
+    Column("broken", String(BROKEN_CHARACTERS), nullable=False, server_default=""),
+    Column("summary", Text, nullable=False, server_default=""),
 )
+"""`phase`, `broken` and `summary` are what the events say, so that lists and counts read none of them.
+
+`ended` is 0, 1, or `ASIDE`: ended by a person's word on a record that cannot be written any more.
+"""
+
+ASIDE = 2
+
+Index("releases_newest", releases.c.started_at_s.desc(), releases.c.id)
+Index("releases_newest_of", releases.c.service, releases.c.started_at_s.desc(), releases.c.id)
+Index("releases_counted", releases.c.service, releases.c.phase, releases.c.ended, releases.c.broken)
+_IS_BROKEN = releases.c.broken != ""
+Index("releases_broken", releases.c.broken, sqlite_where=_IS_BROKEN, postgresql_where=_IS_BROKEN)
 
 events = Table(
     "events",

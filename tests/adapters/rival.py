@@ -39,7 +39,7 @@ def lock() -> None:
 def open_new() -> None:
     """Make the tables of an empty database."""
     say("ready")
-    SqlLedger(open_engine(place())).releases()
+    SqlLedger(open_engine(place())).summaries()
 
 
 def place() -> str | Path:

@@ -67,14 +67,14 @@ def test_the_command_line_keeps_its_record_on_the_server(tmp_path, postgres):
 def test_a_restart_of_the_server_is_survived(postgres, postgres_engine):
     """While it is away: a dependency is down. Afterwards the same engine goes on."""
     ledger = SqlLedger(postgres_engine)
-    assert ledger.releases() == ()
+    assert ledger.summaries() == ()
     postgres.stop()
     try:
         with pytest.raises(DependencyDown):
-            ledger.releases()
+            ledger.summaries()
     finally:
         postgres.start()
-    assert ledger.releases() == ()
+    assert ledger.summaries() == ()
 
 
 @pytest.mark.postgres
@@ -112,6 +112,6 @@ def test_tables_of_others_are_left_alone(postgres, postgres_engine):
     """A table of the same name in the database's public part is somebody else's."""
     postgres.run("CREATE TABLE public.releases (mine INTEGER)")
     try:
-        assert SqlLedger(postgres_engine).releases() == ()
+        assert SqlLedger(postgres_engine).summaries() == ()
     finally:
         postgres.run("DROP TABLE public.releases")

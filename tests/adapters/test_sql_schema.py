@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,10 @@ from sqlalchemy import text
 from pipelines.adapters import sql_schema
 from pipelines.adapters.sql_engine import open_engine, transaction
 from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_schema import SCHEMA_VERSION, bring_forward
+from pipelines.adapters.sql_schema import SCHEMA_VERSION, bring_forward, is_current
 from pipelines.errors import BadInput
-from pipelines.release import Release
+from pipelines.release import Event, Phase, Release
+from pipelines.summary import summary_of
 
 
 @pytest.fixture
@@ -91,6 +94,43 @@ def test_an_older_schema_is_brought_forward_in_place(path, monkeypatch):
     engine.dispose()
 
 
+OLD_FORM = (
+    "DROP INDEX releases_counted",
+    "DROP INDEX releases_broken",
+    "ALTER TABLE releases DROP COLUMN phase",
+    "ALTER TABLE releases DROP COLUMN broken",
+    "ALTER TABLE releases DROP COLUMN summary",
+    "UPDATE meta SET value = 1",
+)
+"""From the second form back to the first."""
+
+
+def test_a_ledger_of_the_first_form_gets_its_summaries(path):
+    """One for each record, also where it is broken or of a newer Shipway: none is refused, and none is lost."""
+    engine = open_engine(path)
+    ledger = SqlLedger(engine)
+    begun = Release().record(2.0, "opened", id="r2", service="s", spec={"model": "m"}, spec_digest="sha256:0")
+    ledger.create(begun.enter(Phase.REJECTED, 3.0, why="worse"))
+    ledger.create(Release().record(4.0, "opened", id="r3", service="s", spec={}, spec_digest="").record(5.0, "note"))
+    newer = Release().record(6.0, "opened", id="r4", service="s", spec={}, spec_digest="sha256:0")
+    event = Event.after(newer.events[-1], 7.0, "entered", {"phase": "resting"})
+    ledger.create(replace(newer, events=(*newer.events, event)))
+    engine.dispose()
+    change(path, "DELETE FROM events WHERE release_id = 'r3' AND seq = 2", *OLD_FORM)
+    engine = open_engine(path)
+    found = SqlLedger(engine).summaries()
+    assert [(r.id, r.outcome, r.broken[:40]) for r in found] == [
+        ("r4", None, "an event cannot be read (ValueError(\"'re"),
+        ("r3", None, "2 events were written, 1 are there"),
+        ("r2", "rejected", ""),
+        ("r1", None, ""),
+    ]
+    assert found[2:] == tuple(summary_of(SqlLedger(engine).load(name)) for name in ("r2", "r1"))
+    with transaction(engine) as connection:
+        assert is_current(connection)
+    engine.dispose()
+
+
 def test_a_migration_that_fails_changes_nothing(path):
     """All of its statements, or none."""
     change(path, "UPDATE meta SET value = 0")
@@ -126,3 +166,17 @@ def test_a_newer_schema_on_postgres_is_refused(postgres):
         open_engine(postgres.url)
     tables = postgres.run("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shipway'")
     assert (caught.value.code, ("commands",) in tables, len(tables)) == ("E_SCHEMA", False, 5)
+
+
+@pytest.mark.postgres
+def test_a_ledger_of_the_first_form_on_postgres_is_brought_forward(postgres):
+    """In Shipway's own corner of the database."""
+    engine = open_engine(postgres.url)
+    release = Release().record(1.0, "opened", id="r1", service="s", spec={}, spec_digest="sha256:0")
+    SqlLedger(engine).create(release)
+    engine.dispose()
+    for statement in OLD_FORM:
+        postgres.run(re.sub("(releases|meta)", r"shipway.\1", statement, count=1))
+    engine = open_engine(postgres.url)
+    assert SqlLedger(engine).summaries() == (summary_of(release),)
+    engine.dispose()

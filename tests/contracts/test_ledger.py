@@ -7,17 +7,22 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from pipelines.adapters.memory import MemoryLedger
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_ledger import SqlLedger
+from pipelines.adapters.sql_tables import events
 from pipelines.errors import Busy, DependencyDown, LedgerBroken, NotFound, ShipwayError, StaleWriter
-from pipelines.ports import Ledger
-from pipelines.release import Event, Phase, Release
+from pipelines.ledger_port import Records
+from pipelines.release import Candidate, Event, Phase, Release
+from pipelines.summary import summary_of
+
+CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")
 
 
 def opened(release_id: str, service: str = "s", at_s: float = 10.0) -> Release:
@@ -30,7 +35,7 @@ class LedgerContract:
     """What a Ledger must do."""
 
     @pytest.fixture
-    def ledger(self, tmp_path: Path) -> Ledger:
+    def ledger(self, tmp_path: Path) -> Records:
         """The adapter under test."""
         raise NotImplementedError
 
@@ -91,13 +96,13 @@ class LedgerContract:
         """It was never created."""
         with pytest.raises(StaleWriter):
             ledger.save(opened("r1"), 0)
-        assert ledger.releases() == ()
+        assert ledger.summaries() == ()
 
     def test_releases_are_listed_newest_first(self, ledger):
         """By start, then by id."""
         for name, at_s in (("old", 1.0), ("new", 3.0), ("mid-b", 2.0), ("mid-a", 2.0)):
             ledger.create(opened(name, at_s=at_s))
-        assert [r.id for r in ledger.releases()] == ["new", "mid-a", "mid-b", "old"]
+        assert [r.id for r in ledger.summaries()] == ["new", "mid-a", "mid-b", "old"]
 
     def test_lists_are_narrowed(self, ledger):
         """To what is unfinished, to a service, to both."""
@@ -105,19 +110,88 @@ class LedgerContract:
             ledger.create(opened(name, service))
         ended = ledger.load("a1").enter(Phase.REJECTED, 20.0, why="worse")
         ledger.save(ended, 1)
-        assert [r.id for r in ledger.releases(unfinished=True)] == ["a2", "b1"]
-        assert [r.id for r in ledger.releases(service="a")] == ["a1", "a2"]
-        assert [r.id for r in ledger.releases(unfinished=True, service="a")] == ["a2"]
-        assert ledger.releases(service="c") == ()
+        assert [r.id for r in ledger.summaries(unfinished=True)] == ["a2", "b1"]
+        assert [r.id for r in ledger.summaries(service="a")] == ["a1", "a2"]
+        assert [r.id for r in ledger.summaries(unfinished=True, service="a")] == ["a2"]
+        assert ledger.summaries(service="c") == ()
+
+    def test_a_row_says_what_the_release_says(self, ledger):
+        """After every write, and none of it is read from the events."""
+        first = opened("r1").record(10.5, "resolved", candidate=vars(CANDIDATE), champion={"digest": "sha256:old"})
+        ledger.create(first)
+        assert ledger.summaries() == (summary_of(first),)
+        ended = first.enter(Phase.REJECTED, 12.0, why="worse")
+        ledger.save(ended, 2)
+        (row,) = ledger.summaries()
+        assert row == summary_of(ended)
+        assert (row.outcome, row.version, row.bundle_digest, row.champion_digest, row.reason) == (
+            *("rejected", 3),
+            *("sha256:b", "sha256:old", "worse"),
+        )
+
+    def test_lists_have_pages(self, ledger):
+        """Each begins after the last of the one before, whatever was opened meanwhile; an unknown last is not found."""
+        for name, at_s in (("a", 1.0), ("b", 2.0), ("c", 2.0), ("d", 2.0), ("e", 3.0)):
+            ledger.create(opened(name, at_s=at_s))
+        assert [r.id for r in ledger.summaries(limit=2)] == ["e", "b"]
+        ledger.create(opened("f", at_s=4.0))
+        assert [r.id for r in ledger.summaries(limit=2, before="b")] == ["c", "d"]
+        assert [r.id for r in ledger.summaries(limit=2, before="d")] == ["a"]
+        assert ledger.summaries(limit=2, before="a") == ()
+        with pytest.raises(NotFound):
+            ledger.summaries(before="z")
+
+    def test_a_broken_record_hides_no_other_and_is_named(self, ledger):
+        """Whoever loads it leaves it marked, for all who read rows only."""
+        for name in ("r1", "r2"):
+            ledger.create(opened(name))
+        self.damage(ledger, "r1")
+        with pytest.raises(LedgerBroken):
+            ledger.load("r1")
+        assert [bool(r.broken) for r in ledger.summaries()] == [True, False]
+        assert [(r.id, r.outcome, r.is_ended) for r in ledger.summaries(broken=True)] == [("r1", None, False)]
+        assert ledger.tally() == {("s", "broken"): 1, ("s", "running"): 1}
+
+    def test_releases_are_counted(self, ledger):
+        """By service and outcome."""
+        for name, service in (("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b")):
+            ledger.create(opened(name, service))
+        for name in ("a1", "a2"):
+            ledger.save(ledger.load(name).enter(Phase.REJECTED, 20.0, why="worse"), 1)
+        assert ledger.tally() == {("a", "rejected"): 2, ("a", "running"): 1, ("b", "running"): 1}
+
+    def test_what_was_set_aside_is_unfinished_no_more(self, ledger):
+        """It is still there, says why, and nobody writes to it again."""
+        release = opened("r1")
+        ledger.create(release)
+        self.damage(ledger, "r1")
+        ledger.set_aside("r1", "the disk was bad")
+        with pytest.raises(LedgerBroken):
+            ledger.load("r1")
+        (row,) = ledger.summaries()
+        assert (row.broken, row.outcome, row.is_ended) == ("the disk was bad", None, True)
+        assert (ledger.summaries(unfinished=True), ledger.tally()) == ((), {("s", "broken"): 1})
+        with pytest.raises(StaleWriter):
+            ledger.save(release.record(11.0, "note"), 1)
+        with pytest.raises(NotFound):
+            ledger.set_aside("r9", "")
+
+    def damage(self, ledger, release_id: str) -> None:
+        """Lose a record's first event."""
+        raise NotImplementedError
 
 
 class TestMemoryLedger(LedgerContract):
     """The in-memory adapter."""
 
     @pytest.fixture
-    def ledger(self, tmp_path: Path) -> Ledger:
+    def ledger(self, tmp_path: Path) -> Records:
         """An empty one."""
         return MemoryLedger()
+
+    def damage(self, ledger, release_id: str) -> None:
+        """Behind the port's back."""
+        ledger.chains[release_id] = (replace(ledger.chains[release_id][0], at_s=0.0),)
 
 
 @pytest.fixture
@@ -141,13 +215,23 @@ def change(path: Path, statement: str, *values: object) -> None:
         connection.commit()
 
 
+def cut(ledger: SqlLedger, release_id: str) -> None:
+    """Lose a release's events."""
+    with ledger._engine.begin() as connection:
+        connection.execute(delete(events).where(events.c.release_id == release_id))
+
+
 class TestSqlLedger(LedgerContract):
     """The real one, on SQLite."""
 
     @pytest.fixture
-    def ledger(self, engine: Engine) -> Ledger:
+    def ledger(self, engine: Engine) -> Records:
         """On an empty database."""
         return SqlLedger(engine)
+
+    def damage(self, ledger, release_id: str) -> None:
+        """In the table."""
+        cut(ledger, release_id)
 
     @pytest.mark.parametrize(
         "statement",
@@ -171,6 +255,36 @@ class TestSqlLedger(LedgerContract):
             ledger.load("r1")
         assert (caught.value.code, caught.value.field, caught.value.exit_code) == ("E_CHAIN", "r1", 7)
         assert ledger.load("r2").id == "r2"
+
+    def test_a_record_that_was_repaired_is_whole_again(self, ledger, path):
+        """The mark goes with the next look at it, and so does whatever else its row says wrongly."""
+        ledger.create(opened("r1"))
+        change(path, "UPDATE events SET at_s = 11")
+        with pytest.raises(LedgerBroken):
+            ledger.load("r1")
+        change(path, "UPDATE events SET at_s = 10")
+        change(path, "UPDATE releases SET summary = 'torn', ended = 1, service = 'other'")
+        release = ledger.load("r1")
+        assert ledger.summaries(unfinished=True) == (summary_of(release),)
+
+    @pytest.mark.parametrize("text", ["", "torn", "[]", "7", '{"phase": 3}', '{"phase": "x"}', "[" * 5000])
+    def test_a_row_that_cannot_be_read_is_a_broken_one(self, ledger, path, text):
+        """Of a hand, or of a newer Shipway; it is still listed, and so is every other."""
+        ledger.create(opened("r1"))
+        ledger.create(opened("r2"))
+        change(path, "UPDATE releases SET summary = ? WHERE id = 'r1'", text)
+        assert [(r.id, r.service, bool(r.broken)) for r in ledger.summaries()] == [
+            ("r1", "s", True),
+            ("r2", "s", False),
+        ]
+
+    def test_what_a_newer_shipway_adds_to_a_row_is_passed_over(self, ledger, path):
+        """And it is not written over by an older one that only reads."""
+        ledger.create(opened("r1"))
+        change(path, """UPDATE releases SET summary = json_set(summary, '$.mood', 'good')""")
+        assert ledger.summaries() == (summary_of(ledger.load("r1")),)
+        with closing(sqlite3.connect(path)) as connection:
+            assert "mood" in connection.execute("SELECT summary FROM releases").fetchone()[0]
 
     def test_a_forged_chain_that_makes_an_illegal_move_is_refused(self, ledger, path):
         """Hashes can be recomputed by a forger; the moves are still checked."""
@@ -212,7 +326,7 @@ class TestSqlLedger(LedgerContract):
         with closing(sqlite3.connect(path, isolation_level=None)) as writer:
             writer.execute("BEGIN IMMEDIATE")
             writer.execute("UPDATE releases SET ended = 1")
-            assert [r.id for r in ledger.releases(unfinished=True)] == ["r1"]
+            assert [r.id for r in ledger.summaries(unfinished=True)] == ["r1"]
 
 
 @pytest.mark.postgres
@@ -220,9 +334,13 @@ class TestPostgresLedger(LedgerContract):
     """The same SQL on a real PostgreSQL."""
 
     @pytest.fixture
-    def ledger(self, postgres_engine: Engine) -> Ledger:
+    def ledger(self, postgres_engine: Engine) -> Records:
         """On an empty ledger."""
         return SqlLedger(postgres_engine)
+
+    def damage(self, ledger, release_id: str) -> None:
+        """In the table."""
+        cut(ledger, release_id)
 
 
 def test_what_was_written_outlives_the_process(path):
@@ -231,7 +349,7 @@ def test_what_was_written_outlives_the_process(path):
     SqlLedger(first).create(opened("r1"))
     first.dispose()
     second = open_engine(path)
-    assert [r.id for r in SqlLedger(second).releases()] == ["r1"]
+    assert [r.id for r in SqlLedger(second).summaries()] == ["r1"]
     second.dispose()
 
 

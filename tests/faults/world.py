@@ -35,6 +35,7 @@ from pipelines.ending import promote
 from pipelines.errors import Busy, ShipwayError
 from pipelines.ports import Command, Now, Ports, Token, UnitStatus
 from pipelines.reconcile import reconcile
+from pipelines.records import readable, unfinished
 from pipelines.release import EXPOSED, Candidate, Phase, Release
 from pipelines.service import Deployment, Service
 from pipelines.serving.split import TrafficSplit
@@ -157,7 +158,7 @@ class World:
     @property
     def release(self) -> Release | None:
         """The newest release as the ledger has it, whether or not its controller lives."""
-        return next(iter(self.raw.ledger.releases()), None)
+        return next(readable(self.raw.ledger), None)
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,7 +197,7 @@ class World:
     def _is_busy(self) -> bool:
         is_held = self.raw.lock.holder(SERVICE, self.now()) is not None
         service = self.raw.services.records.get(SERVICE)
-        return is_held or bool(self.raw.ledger.releases(unfinished=True)) or bool(service and service.owed)
+        return is_held or bool(self.raw.ledger.summaries(unfinished=True)) or bool(service and service.owed)
 
     def _traffic(self) -> None:
         split = self.split
@@ -293,7 +294,7 @@ class World:
     def open_release(self) -> None:
         """What `shipway release` does: under the lock it opens a record and works on it to its end."""
         with self.hold(self.ports, SERVICE, "release") as held:
-            if not self.ports.ledger.releases(unfinished=True, service=SERVICE):
+            if not self.ports.ledger.summaries(unfinished=True, service=SERVICE):
                 release = self._opened()
                 self.ports.ledger.create(release)
                 self.work_on(release, held)
@@ -383,7 +384,7 @@ class World:
         self._reconcile()
         if self.ports.lock.holder(SERVICE, self.now()) is not None:
             return
-        for release in self.ports.ledger.releases(unfinished=True):
+        for release in unfinished(self.ports.ledger):
             self._is_taking_over = True
             try:
                 self._go_on(release)

@@ -46,7 +46,8 @@ class RealObserver:
     def _look(self) -> None:
         champion = self.world.ports.registry.resolve("models:/tiny@champion").version
         split = self.world.ports.router.read("tiny")
-        releases = {r.id: r for r in self.world.ports.ledger.releases()}
+        ledger = self.world.ports.ledger
+        releases = {row.id: ledger.load(row.id) for row in ledger.summaries()}
         self._records(releases)
         served = {r.sealed.bundle_digest: r for r in releases.values() if r.candidate and r.sealed.bundle_digest}
         stable = served.get(split.stable.digest) if split.stable else None

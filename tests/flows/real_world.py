@@ -20,6 +20,7 @@ import pytest
 from flows.wiring import tracking_uri, wire
 from pipelines.home import Home
 from pipelines.ports import Ports
+from pipelines.records import readable
 from pipelines.units import gateway_name
 
 SPEC = """\
@@ -112,7 +113,7 @@ class World:
 
     def newest(self):
         """The newest release, as recorded."""
-        return self.ports.ledger.releases()[0]
+        return next(readable(self.ports.ledger))
 
     def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 180) -> None:
         """Wait until something holds."""

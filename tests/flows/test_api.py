@@ -27,6 +27,7 @@ from pipelines.ports import Now, Ports
 from pipelines.reconcile import reconcile
 from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
+from pipelines.summary import summary_of
 from pipelines.view import phase_seconds, release_view
 from tests.pipelines.test_tick import World
 
@@ -164,7 +165,7 @@ def test_a_router_that_does_not_answer_is_said_to_be_unknown(ports, monkeypatch)
 
 def test_releases_are_the_lines_of_the_list(ports):
     """What `shipway list --json` prints."""
-    assert get(ports, "/api/releases") == [in_canary().summary()]
+    assert get(ports, "/api/releases") == [summary_of(in_canary()).line()]
 
 
 def test_a_release_is_its_view_and_its_events(ports):
@@ -216,7 +217,7 @@ def test_a_ledger_that_is_down_is_a_503(ports, monkeypatch):
     def down(**_: object) -> None:
         raise DependencyDown("the ledger cannot be used: disk I/O error", code="E_LEDGER_IO")
 
-    monkeypatch.setattr(ports.ledger, "releases", down)
+    monkeypatch.setattr(ports.ledger, "summaries", down)
     assert error(ports, "/api/releases") == (503, "E_LEDGER_IO")
     assert error(ports, "/metrics") == (503, "E_LEDGER_IO")
 

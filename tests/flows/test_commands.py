@@ -10,6 +10,7 @@ from flows.holding import hold
 from flows.working import is_exposed, take_over
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command
+from pipelines.records import unfinished
 from pipelines.release import Phase
 from pipelines.service import Deployment
 from pipelines.traffic import make_stable, set_share
@@ -136,7 +137,7 @@ def test_a_way_back_whose_controller_died_is_finished_by_another(world, monkeypa
         patched.setattr(getattr(ports, port), method, dies)
         with pytest.raises(KeyboardInterrupt):
             back_to_previous(ports, service, "it is slow")
-    (release,) = ports.ledger.releases(unfinished=True)
+    (release,) = unfinished(ports.ledger)
     assert is_exposed(release)
     with hold(ports, "s", "up") as held:
         ended = take_over(release, ports, held)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from evals.replay import pairs_to_promote
+from pipelines.records import readable
 from tests.flows.real_world import SPEC, World, bootstrapped, kill, phases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -73,12 +74,12 @@ def replayed(release) -> int:
 
 def test_nothing_recorded_is_said_before_the_start(world):
     """`plan` says it, `release` refuses, and nothing was begun."""
-    before = len(world.ports.ledger.releases())
+    before = len(world.ports.ledger.summaries())
     model = f"models:/tiny/{world.new_version()}"
     assert "0 of 0 recorded requests" in world.run("plan", str(world.spec), "--model", model).stdout
     refused = world.run("release", str(world.spec), "--model", model)
     assert (refused.returncode, "E_NOTHING_RECORDED" in refused.stderr) == (2, True)
-    assert len(world.ports.ledger.releases()) == before
+    assert len(world.ports.ledger.summaries()) == before
 
 
 def test_a_killed_replay_goes_on_and_the_good_version_is_promoted(world):
@@ -120,7 +121,7 @@ def test_no_replayed_request_was_recorded_or_counted(world):
     """The gateway has seen none of them."""
     routed = sum(
         arm["routed"]
-        for release in world.ports.ledger.releases()
+        for release in readable(world.ports.ledger)
         for event in release.of_kind("looked")
         for stratum in event.data["strata"]
         for arm in stratum["arms"].values()

@@ -12,6 +12,7 @@ from pipelines.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_
 from pipelines.release import Phase, Release
 from pipelines.service import Deployment, Service
 from pipelines.serving.recorder import Recording
+from pipelines.summary import Summary, summary_of
 
 NOW_S = 1_000_000.0
 LONG_AGO_S = NOW_S - 2 * DEFAULT_RETAIN_S
@@ -32,13 +33,13 @@ def deployed(n: int) -> Deployment:
     return Deployment(digest(n), f"/bundles/{n}", "m", n, f"r{n}")
 
 
-def release(n: int, *, sealed: int | None = None, champion: int | None = None, ended_s: float | None = None) -> Release:
+def release(n: int, *, sealed: int | None = None, champion: int | None = None, ended_s: float | None = None) -> Summary:
     """A release that chose a bundle, or not yet, and ended, or not yet."""
     candidate = {"model": "m", "version": n, "artifact_digest": "a", "bundle_digest": digest(sealed) if sealed else ""}
     found = Release().record(1.0, "opened", id=f"r{n}", service="s", spec={}, spec_digest="d")
     old = {"digest": digest(champion)} if champion else None
     found = found.record(1.0, "resolved", candidate=candidate, champion=old)
-    return found if ended_s is None else found.enter(Phase.REJECTED, ended_s, why="worse")
+    return summary_of(found if ended_s is None else found.enter(Phase.REJECTED, ended_s, why="worse"))
 
 
 THERE = Inventory(lying(*(digest(n) for n in range(1, 6))))
@@ -85,7 +86,7 @@ def test_a_spec_says_how_long_its_release_counts():
     short = Release().record(1.0, "opened", id="r1", service="s", spec={"retain": 5.0}, spec_digest="d")
     candidate = {"model": "m", "version": 1, "artifact_digest": "a", "bundle_digest": digest(1)}
     short = short.record(1.0, "resolved", candidate=candidate, champion=None).enter(Phase.REJECTED, NOW_S - 6, why="")
-    assert needed_digests(Uses(releases=(short,)), NOW_S) == frozenset()
+    assert needed_digests(Uses(releases=(summary_of(short),)), NOW_S) == frozenset()
 
 
 def test_working_folders():
@@ -145,7 +146,7 @@ def test_nothing_that_anybody_names_ever_goes(uses, there):
     gone = {b.name for b in litter.bundles}
     named = {d.digest for s in uses.services for d in (s.stable, s.previous, s.candidate) if d}
     running = [r for r in uses.releases if not r.is_ended]
-    mine = {r.sealed.bundle_digest for r in running} | {(r.champion or {}).get("digest") for r in running}
+    mine = {digest for r in running for digest in (r.bundle_digest, r.champion_digest) if digest}
     assert not gone & (named | mine | uses.units | (uses.routed or set()))
     assert gone <= there
-    assert not gone or (uses.routed is not None and all(r.sealed.bundle_digest for r in running))
+    assert not gone or (uses.routed is not None and all(r.bundle_digest for r in running))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import LedgerBroken
 from pipelines.release import ENDS, EXPOSED, MOVES, Candidate, Event, Phase, Release
+from pipelines.summary import summary_of
 
 CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")
 
@@ -159,7 +160,7 @@ def test_events_are_found_by_kind():
 
 def test_the_summary_is_the_line_of_the_list():
     """Exactly the design's keys; the model is known before the candidate is."""
-    assert opened().summary() == {
+    assert summary_of(opened()).line() == {
         "id": "r1",
         "service": "s",
         "model": "models:/m/3",
@@ -170,8 +171,8 @@ def test_the_summary_is_the_line_of_the_list():
         "ended_at": None,
     }
     known = at(Phase.ABORTED).events
-    ended = Release.fold(known).record(50.0, "resolved", candidate=vars(CANDIDATE)).summary()
-    assert (ended["model"], ended["version"], ended["outcome"]) == ("m", 3, "aborted")
+    ended = summary_of(Release.fold(known).record(50.0, "resolved", candidate=vars(CANDIDATE)))
+    assert (ended.model, ended.version, ended.outcome) == ("m", 3, "aborted")
 
 
 KINDS = st.sampled_from(["note", "exposing", "exposed", "went_home", "interrupted", "paused", "approved", "convicted"])
