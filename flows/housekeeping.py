@@ -15,7 +15,7 @@ from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter, di
 from pipelines.home import Home
 from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
-from pipelines.records import checked
+from pipelines.records import checked, read_services
 from pipelines.serving.split import TrafficSplit
 
 
@@ -61,11 +61,13 @@ def _size_bytes(path: Path) -> int:
 def _uses(home: Home, ports: Ports) -> Uses:
     names = ports.services.names()
     routed = [_routed(home, ports, name) for name in names]
+    known = read_services(ports.services)
     return Uses(
-        tuple(ports.services.load(name) for name in names),
+        known.services,
         checked(ports.ledger, ports.ledger.summaries()),
         frozenset(unit.digest for name in names for unit in ports.runtime.units(name)),
-        None if None in routed else frozenset(digest for known in routed if known for digest in known),
+        None if None in routed else frozenset(digest for digests in routed if digests for digest in digests),
+        tuple(known.broken),
     )
 
 

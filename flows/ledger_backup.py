@@ -1,12 +1,15 @@
-"""How is the ledger kept safe outside the home, and brought back? Never without checking every record's chain."""
+"""How is the ledger kept safe outside the home, and brought back? Never without checking every record's chain.
+
+A copy is the whole ledger, also where a record in it is broken: such a one is named, and goes with the others.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.up_file import find_up
@@ -17,15 +20,20 @@ from pipelines.adapters.sql_services import SqlServices
 from pipelines.adapters.unit_files import names_in
 from pipelines.errors import BadInput, Busy, NotFound
 from pipelines.home import Home
+from pipelines.records import read_services, verified
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a ledger holds, as far as a person asks after a backup. `missing_bundles` are not on this machine."""
+    """What a ledger holds, as far as a person asks after a backup. `missing_bundles` are not on this machine.
+
+    Broken records are counted, too; `broken` says of each release or service why it cannot be used.
+    """
 
     releases: int
     services: int
     missing_bundles: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def back_up(home: Home, file: Path) -> Contents:
@@ -78,23 +86,26 @@ def _beside(file: Path) -> Iterator[Path]:
 
 
 def _verified_copy(source: Path, copy: Path) -> Contents:
-    """A copy of a ledger as one file, every release of which was folded and checked. LedgerBroken, BadInput."""
+    """A copy of a ledger as one file, every release of which was folded and checked. BadInput where it is none."""
     _copy(source, copy)
     engine = open_engine(copy)
     try:
-        services = SqlServices(engine)
-        found = [services.load(name) for name in services.names()]
-        deployments = [d for s in found for d in (s.stable, s.previous) if d is not None]
-        missing = sorted({d.digest for d in deployments if not Path(d.bundle).exists()})
-        ledger = SqlLedger(engine)
-        releases = [ledger.load(row.id) for row in ledger.summaries()]
-        contents = Contents(len(releases), len(found), tuple(missing))
+        contents = _contents(SqlLedger(engine), SqlServices(engine))
     finally:
         engine.dispose()
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
     copy.chmod(0o600)
     return contents
+
+
+def _contents(ledger: SqlLedger, services: SqlServices) -> Contents:
+    known, rows = read_services(services), ledger.summaries()
+    deployments = [d for s in known.services for d in (s.stable, s.previous) if d is not None]
+    missing = sorted({d.digest for d in deployments if not Path(d.bundle).exists()})
+    broken = {row.id: row.broken for row in verified(ledger, rows) if row.broken}
+    broken |= {f"service {name}": why for name, why in known.broken.items()}
+    return Contents(len(rows), len(known.services) + len(known.broken), tuple(missing), broken)
 
 
 def _copy(source: Path, copy: Path) -> None:
@@ -130,6 +141,7 @@ def _has_records(ledger: Path) -> bool:
         return False
     engine = open_engine(ledger)
     try:
+        # Not whether they can be read: broken ones are records, too.
         return bool(SqlLedger(engine).summaries(limit=1) or SqlServices(engine).names())
     finally:
         engine.dispose()

@@ -22,6 +22,7 @@ import psutil
 from flows.holders import holder, living_holder
 from flows.holding import exposed_ttl_s, hold
 from flows.opening import rollout_of
+from flows.seldom import Seldom
 from flows.up_file import find_up, up_file, write_up_file
 from flows.wiring import clock, wire
 from flows.working import is_exposed, take_over
@@ -30,8 +31,9 @@ from pipelines.home import Home
 from pipelines.log_rotation import rotate_all
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
-from pipelines.records import unfinished
+from pipelines.records import Inspection, broken_record, read_unfinished
 from pipelines.release import Release
+from pipelines.summary import Summary
 from pipelines.supervise import Supervisor
 
 log = logging.getLogger("shipway.up")
@@ -41,6 +43,10 @@ RECONCILE_S = 0.5
 ROTATE_S = 10.0
 ALL_ORPHANS_S = 5.0
 """A detached first release has no service record yet: it is found by a rarer look at all records."""
+
+INSPECT_S = 2.0
+INSPECTION_PAUSES = 100.0
+"""A record is verified this often, and so much longer is the pause than what it took: a hundredth of one core."""
 
 START_TIMEOUT_S = 60.0
 LONGEST_PAUSE_S = 60.0
@@ -58,6 +64,9 @@ class Up:
         self._stop = threading.Event()
         self._next_round_s = 0.0
         self._next_rotation_s = 0.0
+        self._next_inspection_s = 0.0
+        self._inspection = Inspection(self._ports.ledger)
+        self._seldom = Seldom(log)
         self._takeovers: dict[str, threading.Thread] = {}
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._tries: dict[str, int] = {}
@@ -89,26 +98,49 @@ class Up:
 
     def _reconcile_loop(self) -> None:
         while not self._stop.is_set():
-            try:
-                for name in self._ports.services.names():
-                    reconcile(self._ports, self._ports.services.load(name), holder("reconcile"), clock())
-                    self._look_for_orphans(name)
-                if clock().mono_s >= self._next_round_s:
-                    self._next_round_s = clock().mono_s + ALL_ORPHANS_S
-                    self._look_for_orphans(None)
-            except ShipwayError as error:
-                log.warning("reconcile: %s", error)
-            except Exception:  # the loop that keeps services alive outlives any single surprise
-                log.exception("reconcile failed")
+            self._care_for_all()
             self._stop.wait(RECONCILE_S)
+
+    def _care_for_all(self) -> None:
+        """One round. Whatever is broken in one service or record is a warning, and the others have their turn."""
+        with self._seldom.outliving("services"):
+            for name in self._ports.services.names():
+                self._care_for(name)
+        if clock().mono_s >= self._next_round_s:
+            self._next_round_s = clock().mono_s + ALL_ORPHANS_S
+            with self._seldom.outliving("orphaned releases"):
+                self._look_for_orphans(None)
+        if clock().mono_s >= self._next_inspection_s:
+            with self._seldom.outliving("inspection of records"):
+                self._inspect()
+
+    def _care_for(self, name: str) -> None:
+        with self._seldom.outliving(f"service {name}"):
+            reconcile(self._ports, self._ports.services.load(name), holder("reconcile"), clock())
+        with self._seldom.outliving(f"releases of {name}"):
+            self._look_for_orphans(name)
 
     def _look_for_orphans(self, service: str | None) -> None:
         """Releases that nobody holds. Reading records costs, so a service whose lock is held is not asked."""
         if service is not None and living_holder(self._ports, service, clock()) is not None:
             return
-        for release in unfinished(self._ports.ledger, service):
-            if not self._is_worked_on(release) and living_holder(self._ports, release.service, clock()) is None:
-                self._adopt(release)
+        found = read_unfinished(self._ports.ledger, service)
+        for row in found.broken:
+            self._seldom.warn(_told(row))
+        for release in found.releases:
+            with self._seldom.outliving(f"release {release.id}"):
+                if not self._is_worked_on(release) and living_holder(self._ports, release.service, clock()) is None:
+                    self._adopt(release)
+
+    def _inspect(self) -> None:
+        """Verify the next one of all records, so that what was altered is known before somebody needs it."""
+        began_s = clock().mono_s
+        self._next_inspection_s = began_s + INSPECT_S
+        found = self._inspection.step()
+        took_s = clock().mono_s - began_s
+        self._next_inspection_s = began_s + max(INSPECT_S, INSPECTION_PAUSES * took_s)
+        if found is not None:
+            self._seldom.warn(_told(found))
 
     def _adopt(self, release: Release) -> None:
         """Take over a release that users may meet; let a worker go on with one that they may not."""
@@ -142,6 +174,11 @@ class Up:
             return
         except ShipwayError as error:
             log.warning("takeover of %s ended: %s", release.id, error)
+
+
+def _told(row: Summary) -> str:
+    error = broken_record(row)
+    return f"{error}; {error.hint}"
 
 
 async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """A Prefect flow that looks after services and releases on a schedule, where nobody wants a long-lived `up`.
 
 One run does one round: every service is reconciled, and every orphaned release that users may meet is taken over.
+What fails in one of them holds up no other; afterwards the run fails with the names, so that somebody hears of it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from flows.holders import holder
 from flows.holding import hold
 from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
-from pipelines.errors import Busy
+from pipelines.errors import Busy, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
-from pipelines.records import unfinished
+from pipelines.records import broken_record, read_unfinished
 
 
 @task(name="reconcile")
@@ -38,8 +39,19 @@ def take_over_release(ports: Ports, release_id: str) -> str:
 @flow(name="watch")
 def watch() -> list[str]:
     """One round over all services and unfinished releases; returns the phases of the releases."""
-    ports = wire(Home.open(home_path()))
+    ports, failed, phases = wire(Home.open(home_path())), [], []
     for name in ports.services.names():
-        reconcile_service(ports, name)
-    orphans = [r.id for r in unfinished(ports.ledger) if is_exposed(r)]
-    return [take_over_release(ports, release_id) for release_id in orphans]
+        try:
+            reconcile_service(ports, name)
+        except Exception as error:  # noqa: BLE001  the others have their turn, then it is told
+            failed.append(f"service {name}: {error}")
+    found = read_unfinished(ports.ledger)
+    failed += [str(broken_record(row)) for row in found.broken]
+    for release in filter(is_exposed, found.releases):
+        try:
+            phases.append(take_over_release(ports, release.id))
+        except Exception as error:  # noqa: BLE001
+            failed.append(f"release {release.id}: {error}")
+    if failed:
+        raise DependencyDown("; ".join(failed), code="E_WATCH", hint="what is not named was looked after")
+    return phases

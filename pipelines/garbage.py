@@ -1,7 +1,8 @@
 """What in a home does nobody need any more?
 
 Pure: `flows/housekeeping.py` looks, asks `decide_litter`, and removes what it says. Whatever is not known counts as
-needed: a router that cannot be read, or a release that has not said yet which bytes it will serve, keeps every bundle.
+needed: a router or a record that cannot be read, or a release that has not said yet which bytes it will serve, keeps
+every bundle. A broken record that is ended, by itself or set aside by a person, keeps no more than its row names.
 """
 
 from __future__ import annotations
@@ -37,12 +38,16 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Uses:
-    """Who may need something. `routed` None means that a router could not be read."""
+    """Who may need something. `routed` None means that a router could not be read.
+
+    `unreadable` are services whose records cannot be read.
+    """
 
     services: tuple[Service, ...] = ()
     releases: tuple[Summary, ...] = ()
     units: frozenset[str] = frozenset()
     routed: frozenset[str] | None = frozenset()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def decide_litter(there: Inventory, uses: Uses, now_s: float) -> Litter:
         tuple(work for work in there.works if _is_over(work, by_id)),
         there.rotated_logs,
         why_kept,
-        tuple(record for record in there.records if _is_forsaken(record, uses.services)),
+        tuple(record for record in there.records if _is_forsaken(record, uses)),
     )
 
 
@@ -90,6 +95,8 @@ def digests_in_images(uses: Uses) -> frozenset[str]:
 def _why_all_bundles_stay(uses: Uses) -> str:
     if uses.routed is None:
         return "a router does not answer, so nobody knows what it serves"
+    for name in uses.unreadable:
+        return f"the record of service {name} cannot be read, so nobody knows what it needs"
     running = [release for release in uses.releases if not release.is_ended]
     for broken in (release for release in running if release.broken):
         return (
@@ -121,7 +128,9 @@ def _is_over(work: Stored, by_id: Mapping[str, Summary]) -> bool:
     return release.is_ended if release else work.age_s > DEFAULT_RETAIN_S
 
 
-def _is_forsaken(record: Stored, services: Sequence[Service]) -> bool:
+def _is_forsaken(record: Stored, uses: Uses) -> bool:
     """Its service was taken down, or records no more. One without a service may be just beginning, for a day."""
-    service = next((s for s in services if s.name == record.name), None)
+    if record.name in uses.unreadable:
+        return False
+    service = next((s for s in uses.services if s.name == record.name), None)
     return not (service.wanted and service.record) if service else record.age_s > DEFAULT_RETAIN_S

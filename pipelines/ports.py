@@ -232,7 +232,7 @@ class Services(Protocol):
     """What should serve."""
 
     def load(self, name: str) -> Service:
-        """The service. NotFound names the known ones."""
+        """The service. NotFound names the known ones; LedgerBroken where its record cannot be read."""
         ...
 
     def save(self, service: Service) -> Service:

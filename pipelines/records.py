@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.errors import LedgerBroken, NotFound
 from pipelines.ledger_port import Ledger
+from pipelines.ports import Services
 from pipelines.release import Release
+from pipelines.service import Service
 from pipelines.summary import Summary, summary_of
 
 PAGE = 50
@@ -20,6 +22,27 @@ class Unfinished:
 
     releases: tuple[Release, ...] = ()
     broken: tuple[Summary, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownServices:
+    """The services, and by name why the record of one cannot be read."""
+
+    services: tuple[Service, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_services(services: Services) -> KnownServices:
+    """Every service."""
+    found, broken = [], {}
+    for name in services.names():
+        try:
+            found.append(services.load(name))
+        except LedgerBroken as error:
+            broken[name] = error.reason
+        except NotFound:
+            continue
+    return KnownServices(tuple(found), broken)
 
 
 def read_unfinished(ledger: Ledger, service: str | None = None) -> Unfinished:
@@ -58,20 +81,48 @@ def broken_record(row: Summary) -> LedgerBroken:
 
 def checked(ledger: Ledger, rows: Iterable[Summary]) -> tuple[Summary, ...]:
     """Rows for people to read: those of unfinished releases are read anew from their records."""
-    return tuple(row if row.is_ended else _checked(ledger, row) for row in rows)
+    return tuple(row if row.is_ended else _verified(ledger, row) for row in rows)
 
 
-def _checked(ledger: Ledger, row: Summary) -> Summary:
+def verified(ledger: Ledger, rows: Iterable[Summary]) -> tuple[Summary, ...]:
+    """The same, where every record is read: this takes its time."""
+    return tuple(_verified(ledger, row) for row in rows)
+
+
+def _verified(ledger: Ledger, row: Summary) -> Summary:
+    """The row as its record says it; one that a person has set aside stays so."""
     try:
-        return summary_of(ledger.load(row.id))
+        release = ledger.load(row.id)
     except LedgerBroken as error:
         return row.as_broken(_said(row, error))
     except NotFound:
         return row
+    return row if row.is_ended and not release.is_ended else summary_of(release)
 
 
 def _said(row: Summary, error: LedgerBroken) -> str:
     return error.reason.removeprefix(f"release {row.id}: ")
+
+
+@dataclass
+class Inspection:
+    """A walk over all records, newest first, for ever: one is verified at each step, ended ones too."""
+
+    ledger: Ledger
+    last: str | None = None
+
+    def step(self) -> Summary | None:
+        """Verify the next record: its row, where it was found broken just now. `load` leaves it marked."""
+        try:
+            page = self.ledger.summaries(limit=1, before=self.last)
+        except NotFound:
+            page = ()
+        self.last = page[0].id if page else None
+        for row in page:
+            found = _verified(self.ledger, row)
+            if found.broken and not row.broken:
+                return found
+        return None
 
 
 def newest_first(ledger: Ledger, service: str | None = None) -> Iterator[Summary]:

@@ -41,12 +41,14 @@ def open_ports() -> tuple[Home, Ports]:
 def find_release(ports: Ports, release_id: str | None) -> Release:
     """The release of an id, or the newest one that can be read. NotFound."""
     from pipelines.errors import NotFound
-    from pipelines.records import readable
+    from pipelines.records import broken_record, broken_records, readable
 
     if release_id is not None:
         return ports.ledger.load(release_id)
     newest = next(readable(ports.ledger), None)
     if newest is None:
+        for row in broken_records(ports.ledger):
+            raise broken_record(row)
         raise NotFound("there is no release yet", code="E_NOT_FOUND", hint="shipway release release.yaml")
     return newest
 

@@ -42,22 +42,39 @@ def status(
         time.sleep(WATCH_S)
 
 
-def list_releases(as_json: AsJson = False) -> None:
-    """List all releases, newest first."""
-    from pipelines.records import checked
+def list_releases(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many.")] = 50,
+    before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Go on after this release.")] = None,
+    broken: Annotated[bool, typer.Option("--broken", help="Only records that cannot be used.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List releases, newest first, fifty at a time; a record that is broken is named as such."""
+    from pipelines.records import broken_records
 
     _, ports = open_ports()
-    found = [row.line() for row in checked(ports.ledger, ports.ledger.summaries())]
-    if as_json:
-        print_json(found)
-        return
-    for line in found:
-        started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(line["started_at"]))
-        typer.echo(
-            f"{line['id']}  {line['model']} v{line['version']}  {line['outcome'] or line['phase']:<12} {started}Z"
-        )
-    if not found:
-        typer.echo("no release yet: shipway release release.yaml")
+    named = {row.id: row for row in broken_records(ports.ledger)}
+    rows = ports.ledger.summaries(limit=limit + 1, before=before, broken=broken)
+    found = [named.get(row.id, row).line() for row in rows[:limit]]
+    print_json(found) if as_json else typer.echo("\n".join(map(_line, found)) or _nothing(before, broken=broken))
+    if len(rows) > limit:
+        options = f"--limit {limit} --before {rows[limit - 1].id}" + (" --broken" if broken else "")
+        typer.echo(f"there are more: shipway list {options}", err=as_json)
+    if named.keys() - {line["id"] for line in found}:
+        typer.echo(f"{len(named)} broken in all: shipway list --broken", err=as_json)
+
+
+def _line(line: dict[str, Any]) -> str:
+    """One release of the list."""
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(line["started_at"]))
+    if "broken" in line:
+        return f"{line['id']}  {line['service']}  broken       {started}Z  {line['broken']}"
+    return f"{line['id']}  {line['model']} v{line['version']}  {line['outcome'] or line['phase']:<12} {started}Z"
+
+
+def _nothing(before: str | None, *, broken: bool) -> str:
+    if broken:
+        return "no broken record"
+    return "no more" if before else "no release yet: shipway release release.yaml"
 
 
 def evidence(
@@ -100,6 +117,7 @@ def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: As
 
 def _view(ports: Ports, release: Release) -> dict[str, Any]:
     from pipelines.errors import ShipwayError
+    from pipelines.records import broken_records
     from pipelines.view import release_view
 
     view = release_view(release)
@@ -107,6 +125,7 @@ def _view(ports: Ports, release: Release) -> dict[str, Any]:
         view["live"] = ports.router.read(release.service).as_dict()
     except ShipwayError as error:
         view["live"] = {"unknown": str(error)}
+    view["broken_records"] = [row.line() for row in broken_records(ports.ledger)]
     return view
 
 
@@ -122,5 +141,6 @@ def _text(view: dict[str, Any]) -> str:
         f"  phase    {view['phase']}" + (f" ({view['label']})" if view["label"] else ""),
         f"  traffic  {share}",
         f"  why      {view.get('reason') or 'running'}",
+        *(f"  broken   {line['id']} of {line['service']}: {line['broken']}" for line in view["broken_records"]),
     ]
     return "\n".join(lines)

@@ -45,7 +45,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy the ledger to a file while it is in use; every record's chain is checked."""
+    """Copy the ledger to a file while it is in use; every record's chain is checked, and a broken one is named."""
     from flows.ledger_backup import back_up
 
     _tell("backed up to", file, back_up(open_home(), file), as_json=as_json)
@@ -55,7 +55,7 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `shipway backup` wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup into an empty home, after every record's chain was checked."""
+    """Put a backup into an empty home; every record's chain is checked, and a broken one is named."""
     from flows.ledger_backup import restore as put_back
 
     _tell("restored from", file, put_back(open_home(), file), as_json=as_json)
@@ -79,10 +79,13 @@ def _litter_text(litter: Litter, dry_run: bool) -> str:
 
 
 def _tell(verb: str, file: Path, contents: Contents, *, as_json: bool) -> None:
-    facts: dict[str, Any] = {"file": str(file), **vars(contents), "chain": "ok"}
+    facts: dict[str, Any] = {"file": str(file), **vars(contents), "chain": "broken" if contents.broken else "ok"}
     if as_json:
         print_json(facts)
         return
-    typer.echo(f"{verb} {file}: {contents.releases} releases, {contents.services} services, every chain verified")
+    chains = f"{len(contents.broken)} of them broken" if contents.broken else "every chain verified"
+    typer.echo(f"{verb} {file}: {contents.releases} releases, {contents.services} services, {chains}")
+    for name, why in contents.broken.items():
+        typer.echo(f"  broken: {name}: {why}")
     for digest in contents.missing_bundles:
         typer.echo(f"  not on this machine: bundle {digest}; copy it into bundles/ before shipway up")

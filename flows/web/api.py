@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -12,28 +13,32 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from flows.evidence_picture import draw
 from flows.web.release_metrics import metrics_text
+from flows.web.snapshot import Snapshot
 from pipelines.errors import BadInput, NotFound, ShipwayError
 from pipelines.evidence_series import EvidenceSeries, evidence_series
 from pipelines.ports import Now, Ports
-from pipelines.records import checked
+from pipelines.records import PAGE, checked
 from pipelines.units import gateway_name, replicas_of
 from pipelines.view import release_view
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
+
+MOST_LISTED = 1000
+
+log = logging.getLogger("shipway.api")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
     """The application. Port calls block, so they run in threads."""
+    snapshot = Snapshot(lambda: metrics_text(ports), clock)
 
     async def services(_: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(_services, ports, clock))
 
-    async def releases(_: web.Request) -> web.Response:
-        return _json(
-            await asyncio.to_thread(lambda: [row.line() for row in checked(ports.ledger, ports.ledger.summaries())])
-        )
+    async def releases(request: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(_releases, ports, request.query))
 
     async def release(request: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(_release, ports, request.match_info["id"]))
@@ -46,7 +51,7 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
         return web.Response(body=svg, content_type="image/svg+xml")
 
     async def metrics(_: web.Request) -> web.Response:
-        text = await asyncio.to_thread(metrics_text, ports)
+        text = await snapshot.text()
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def health(_: web.Request) -> web.Response:
@@ -89,7 +94,18 @@ def _error(error: ShipwayError, status: int) -> web.Response:
 
 
 def _services(ports: Ports, clock: Callable[[], Now]) -> list[dict[str, Any]]:
-    return [_service(ports, name, clock()) for name in ports.services.names()]
+    return [_service_or_why(ports, name, clock()) for name in ports.services.names()]
+
+
+def _service_or_why(ports: Ports, name: str, now: Now) -> dict[str, Any]:
+    """What is broken in one service hides no other."""
+    try:
+        return _service(ports, name, now)
+    except ShipwayError as error:
+        return {"name": name, "broken": str(error)}
+    except Exception as error:
+        log.exception("service %s", name)
+        return {"name": name, "broken": repr(error)}
 
 
 def _service(ports: Ports, name: str, now: Now) -> dict[str, Any]:
@@ -102,6 +118,15 @@ def _service(ports: Ports, name: str, now: Now) -> dict[str, Any]:
     units = {d.digest: [vars(s) for s in replicas_of(ports, name, d.digest)] for d in service.deployments(now.wall_s)}
     gateway = vars(ports.runtime.status(gateway_name(name)))
     return {**service.as_dict(), "split": split, "gateway": gateway, "servers": units}
+
+
+def _releases(ports: Ports, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A page of the list, or of the broken records alone."""
+    limit = query.get("limit", str(PAGE))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= MOST_LISTED):
+        raise BadInput("this is no number of releases", code="E_LIMIT", field="limit", expected=f"1 to {MOST_LISTED}")
+    rows = ports.ledger.summaries(limit=int(limit), before=query.get("before"), broken="broken" in query)
+    return [row.line() for row in checked(ports.ledger, rows)]
 
 
 def _release(ports: Ports, release_id: str) -> dict[str, Any]:

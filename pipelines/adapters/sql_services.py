@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipelines.adapters.sql_engine import reading, transaction
 from pipelines.adapters.sql_tables import services
-from pipelines.errors import NotFound, StaleWriter
+from pipelines.errors import LedgerBroken, NotFound, StaleWriter
 from pipelines.service import Service
 
 
@@ -20,13 +20,21 @@ class SqlServices:
         self._engine = engine
 
     def load(self, name: str) -> Service:
-        """The service. NotFound names the known ones."""
+        """The service. NotFound names the known ones; LedgerBroken where its record cannot be read."""
         with reading(self._engine) as connection:
             body = connection.execute(select(services.c.body).where(services.c.name == name)).scalar()
         if body is None:
             known = ", ".join(self.names()) or "none yet"
             raise NotFound(f"there is no service {name[:80]!r}", field="SERVICE", expected=f"one of: {known}")
-        return Service.from_dict(json.loads(body))
+        try:
+            return Service.from_dict(json.loads(body))
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise LedgerBroken(
+                f"the record of service {name} cannot be read ({error!r})",
+                code="E_RECORD",
+                field=name,
+                hint="restore the ledger from a backup; nothing was written",
+            ) from None
 
     def save(self, service: Service) -> Service:
         """Compare-and-set on the version; 0 creates."""

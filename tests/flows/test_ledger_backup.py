@@ -81,26 +81,34 @@ def test_a_backup_is_one_state_while_others_write(home, tmp_path):
 def damaged(file: Path) -> None:
     """One word of a record is another."""
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute('UPDATE events SET data = \'{"text": "forged"}\' WHERE seq = 2')
+        connection.execute("UPDATE events SET data = ? WHERE seq = 2 AND release_id = 'r1'", ('{"text": "forged"}',))
         connection.commit()
 
 
-def test_an_altered_backup_is_not_restored(home, empty, tmp_path):
-    """Its release is named, and the empty home stays empty."""
+def test_an_altered_record_of_a_backup_is_named_and_the_others_are_restored(home, empty, tmp_path):
+    """It stays broken there, and keeps nobody from the rest."""
+    wire(home).ledger.create(opened("r2"))
     back_up(home, tmp_path / "backup.db")
     damaged(tmp_path / "backup.db")
-    with pytest.raises(LedgerBroken) as caught:
-        restore(empty, tmp_path / "backup.db")
-    assert (caught.value.code, caught.value.field) == ("E_CHAIN", "r1")
-    assert not list(empty.root.glob("*ledger*"))
+    contents = restore(empty, tmp_path / "backup.db")
+    assert (contents.releases, contents.broken) == (2, {"r1": "event 2 (note) does not verify"})
+    ledger = wire(empty).ledger
+    assert ledger.load("r2") == opened("r2")
+    with pytest.raises(LedgerBroken, match="r1"):
+        ledger.load("r1")
 
 
-def test_an_altered_ledger_is_not_backed_up(home, tmp_path):
-    """A backup that cannot be restored is none."""
+def test_an_altered_ledger_is_backed_up_whole_and_the_broken_are_named(home, tmp_path):
+    """Today's backup of all the others is not missed because of one record, or of one service."""
+    wire(home).ledger.create(opened("r2"))
     damaged(home.root / "ledger.db")
-    with pytest.raises(LedgerBroken):
-        back_up(home, tmp_path / "backup.db")
-    assert not (tmp_path / "backup.db").exists()
+    with closing(sqlite3.connect(home.root / "ledger.db")) as connection:
+        connection.execute("INSERT INTO services VALUES ('torn', 1, '{')")
+        connection.commit()
+    contents = back_up(home, tmp_path / "backup.db")
+    assert (contents.releases, contents.services, set(contents.broken)) == (2, 2, {"r1", "service torn"})
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (4,)
 
 
 def test_a_home_with_records_is_left_alone(home, tmp_path):
