@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Any
+
+from pipelines.adapters.mlflow_schema import database_file, kept_before_migration
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -17,18 +18,27 @@ ENVIRONMENT = {
 }
 """Read by MLflow when it is imported or used; what the user has set wins. A server that is down is told in seconds."""
 
-SQLITE = "sqlite:///"
+NOISY = {"alembic": logging.ERROR, "urllib3.connectionpool": logging.ERROR, "mlflow.store.db.utils": logging.CRITICAL}
+"""MLflow prints a traceback of whatever its database says; the error itself arrives, and is told in a sentence."""
 
 
 def open_client(uri: str) -> Any:
-    """MLflow's client; the first one migrates a new database, which takes seconds."""
+    """MLflow's client. The first one fills a new database, which takes seconds; an old one is copied before it changes."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"
-    for noisy in ("alembic", "urllib3.connectionpool"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    if uri.startswith(SQLITE):
-        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    for noisy, level in NOISY.items():
+        logging.getLogger(noisy).setLevel(level)
+    file = database_file(uri)
+    if file is None:
+        return _client(uri)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with kept_before_migration(file):
+        return _client(uri)
+
+
+def _client(uri: str) -> Any:
+    """It opens the database at once, and migrates it."""
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

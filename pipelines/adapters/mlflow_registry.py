@@ -9,19 +9,29 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.alias_moves import BUNDLE_TAG, alias_moved, check_expected
-from pipelines.adapters.mlflow_client import SQLITE, open_client
+from pipelines.adapters.mlflow_client import open_client
 from pipelines.adapters.mlflow_errors import is_absent, is_race, mapped
-from pipelines.adapters.model_uri import ModelRef, check_alias, check_model_name, no_such_version, parse_model_uri
+from pipelines.adapters.mlflow_schema import SQLITE
+from pipelines.adapters.model_uri import (
+    ModelRef,
+    check_alias,
+    check_model_name,
+    made_again,
+    no_such_version,
+    parse_model_uri,
+)
 from pipelines.ports import RegisteredVersion
 
 EXPERIMENT = "shipway"
 ARTIFACT_PATH = "bundle"
 TRIES = 4
+PATIENCE_S = 20.0
+"""A try can last as long as a database waits for a lock, and MySQL waits for 50 s: then one try is enough."""
 
 
 class MlflowRegistry:
@@ -47,8 +57,7 @@ class MlflowRegistry:
         with mapped(f"fetch {version.name} version {version.version}", self._uri):
             import mlflow.artifacts
 
-            if self._find(version.name, version.version) is None:
-                raise no_such_version(ModelRef(version.name, version.version), self._versions(version.name))
+            self._known(version.name, version.version, version.made)
             # the storage behind `models:/m-<id>`: the models:/ URI itself would add a file of MLflow's to the copy
             stored = self._client.get_model_version_download_uri(version.name, str(version.version))
             shutil.rmtree(folder, ignore_errors=True)
@@ -67,7 +76,9 @@ class MlflowRegistry:
             run = self._client.create_run(self._experiment(), run_name=f"{name} bundle")
             self._client.log_artifacts(run.info.run_id, str(folder), ARTIFACT_PATH)
             source = f"{run.info.artifact_uri}/{ARTIFACT_PATH}"
-            made = self._client.create_model_version(name, source, run_id=run.info.run_id, tags=dict(tags))
+            made = _again_on_race(
+                lambda: self._client.create_model_version(name, source, run_id=run.info.run_id, tags=dict(tags))
+            )
             self._client.set_terminated(run.info.run_id)
             return _version(made)
 
@@ -78,19 +89,25 @@ class MlflowRegistry:
         aliases: Mapping[str, int] | None = None,
         expected: Mapping[str, int | None] | None = None,
         tags: Mapping[int, Mapping[str, str]] | None = None,
+        made: Mapping[int, str] | None = None,
     ) -> None:
-        """Set tags by version, then aliases, by read-check-write with a read-back. AliasMoved where not as expected."""
+        """Set tags by version, then aliases, by read-check-write with a read-back. AliasMoved where not as expected.
+
+        NotFound where a version is gone, or where `made` says another registration of its number.
+        """
         wanted = {check_alias(alias): number for alias, number in (aliases or {}).items()}
         with mapped(f"mark {name}", self._uri):
             for number in (*(tags or {}), *wanted.values()):
-                if self._find(name, number) is None:
-                    raise no_such_version(ModelRef(name, number), self._versions(name))
+                self._known(name, number, (made or {}).get(number, ""))
             for number, more in (tags or {}).items():
-                for key, value in more.items():
-                    self._client.set_model_version_tag(name, str(number), key, value)
+                self._tag(name, number, more)
             check_expected(name, self._aliases(name), expected or {}, wanted)
             for alias, number in wanted.items():
                 self._move(name, alias, number)
+
+    def _tag(self, name: str, number: int, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            _again_on_race(partial(self._client.set_model_version_tag, name, str(number), key, value))
 
     def _move(self, name: str, alias: str, number: int) -> None:
         _again_on_race(lambda: self._client.set_registered_model_alias(name, alias, str(number)))
@@ -102,6 +119,14 @@ class MlflowRegistry:
     def _client(self) -> Any:
         """MLflow's client; the first one migrates a new database, which takes seconds."""
         return open_client(self._uri)
+
+    def _known(self, name: str, number: int, made: str) -> None:
+        """NotFound where the version is gone, or another one has its number since."""
+        found = self._find(name, number)
+        if found is None:
+            raise no_such_version(ModelRef(name, number), self._versions(name))
+        if made and found.made != made:
+            raise made_again(ModelRef(name, number))
 
     def _find(self, name: str, number: int) -> RegisteredVersion | None:
         from mlflow.exceptions import MlflowException
@@ -144,16 +169,25 @@ class MlflowRegistry:
                 raise
 
     def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
         known = self._client.get_experiment_by_name(EXPERIMENT)
         if known is not None:
             return str(known.experiment_id)
         root = self._artifact_root if self._uri.startswith(SQLITE) else None
         location = (root / EXPERIMENT).absolute().as_uri() if root else None
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+        try:
+            return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+        except MlflowException as error:
+            others = self._client.get_experiment_by_name(EXPERIMENT)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or others is None:
+                raise
+            return str(others.experiment_id)
 
 
 def _version(found: Any) -> RegisteredVersion:
-    return RegisteredVersion(found.name, int(found.version), tuple(sorted(found.aliases)), dict(found.tags))
+    aliases, made = tuple(sorted(found.aliases)), str(found.creation_timestamp)
+    return RegisteredVersion(found.name, int(found.version), aliases, dict(found.tags), made)
 
 
 def _innermost(folder: Path, stored_name: str) -> Path:
@@ -163,13 +197,14 @@ def _innermost(folder: Path, stored_name: str) -> Path:
     return inner if is_only else folder
 
 
-def _again_on_race(write: Callable[[], None]) -> None:
-    """Two first writers of an alias insert the same row; the loser's next try is an update."""
-    for attempt in range(TRIES):
+def _again_on_race(write: Callable[[], Any]) -> Any:
+    """Two first writers of an alias or a tag insert the same row; the loser's next try is an update."""
+    until_s = time.monotonic() + PATIENCE_S
+    for attempt in range(TRIES - 1):
         try:
             return write()
         except Exception as error:
-            if attempt == TRIES - 1 or not is_race(error):
+            if time.monotonic() > until_s or not is_race(error):
                 raise
-            time.sleep(0.05 * 2**attempt)
-    return None
+        time.sleep(0.05 * 2**attempt)
+    return write()

@@ -62,5 +62,15 @@ def no_such_version(ref: ModelRef, versions: tuple[int, ...]) -> NotFound:
     return NotFound(f"{ref.name} has no {asked}", field="model", expected=f"one that exists; newest: {newest}")
 
 
+def made_again(ref: ModelRef) -> NotFound:
+    """The error where another registration has the number now."""
+    return NotFound(
+        f"version {ref.version} of {ref.name} is not the one that was released: the model was deleted and made again",
+        field="model",
+        expected="the registration that was released",
+        hint="nothing was changed in the registry; the bytes of the release are kept in its bundle",
+    )
+
+
 def _bad(code: str, reason: str, expected: str) -> BadInput:
     return BadInput(reason, code=code, field="model", expected=expected)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.memory_registry import MemoryRegistry
+from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
 from pipelines.adapters.mlflow_registry import MlflowRegistry
 from pipelines.errors import AliasMoved, BadInput, NotFound
 from pipelines.ports import Registry
@@ -40,6 +40,16 @@ class RegistryContract:
     def add(self, registry: Registry, name: str, tmp_path: Path) -> Callable[..., int]:
         """Registers one more version and returns its number."""
         return lambda text="a", **tags: registry.register(name, _folder(tmp_path, text), tags).version
+
+    @pytest.fixture
+    def remove(self, registry: Registry) -> Callable[..., None]:
+        """Deletes a version, or the whole model, as somebody else would."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def rename(self, registry: Registry) -> Callable[[str, str], None]:
+        """Gives a model another name, as somebody else would."""
+        raise NotImplementedError
 
     def test_versions_count_from_one(self, add):
         """Each registration without a digest is a new version."""
@@ -170,6 +180,75 @@ class RegistryContract:
                 registry.mark(name, **wrong)
         assert registry.resolve(f"models:/{name}/1").aliases == ()
 
+    def test_a_registration_has_an_identity(self, registry, add, name, tmp_path):
+        """It is told when it is registered, and is the same by number and by alias, whatever is marked."""
+        made = registry.register(name, _folder(tmp_path, "first"), {}).made
+        add("b")
+        registry.mark(name, aliases={"champion": 1}, tags={1: {"a": "b"}}, made={1: made})
+        found = [registry.resolve(f"models:/{name}{at}").made for at in ("/1", "@champion")]
+        assert (made != "", found) == (True, [made, made])
+
+    def test_a_deleted_version_is_not_found(self, registry, add, remove, name, tmp_path):
+        """Its aliases went with it, and its number is given to nobody again."""
+        add("a"), add("b")
+        registry.mark(name, aliases={"champion": 2})
+        gone = registry.resolve(f"models:/{name}/2")
+        remove(name, 2)
+        for ask in (
+            lambda: registry.resolve(f"models:/{name}/2"),
+            lambda: registry.resolve(f"models:/{name}@champion"),
+            lambda: registry.fetch(gone, tmp_path / "into"),
+            lambda: registry.mark(name, aliases={"champion": 2}, expected={"champion": 2}),
+        ):
+            with pytest.raises(NotFound):
+                ask()
+        assert add("c") == 3
+
+    def test_a_deleted_model_is_not_found(self, registry, add, remove, name):
+        """Nor may anything of it be marked."""
+        add("a")
+        remove(name)
+        with pytest.raises(NotFound, match=name):
+            registry.resolve(f"models:/{name}/1")
+        with pytest.raises(NotFound, match=name):
+            registry.mark(name, aliases={"champion": 1})
+
+    def test_a_model_that_was_made_again_is_another(self, registry, add, remove, name, tmp_path):
+        """It counts from 1 again: the same number, another registration, which gets no mark of the first."""
+        add("a")
+        first = registry.resolve(f"models:/{name}/1")
+        remove(name)
+        add("b")
+        second = registry.resolve(f"models:/{name}/1")
+        assert (second.version, second.made != first.made) == (1, True)
+        for ask in (
+            lambda: registry.mark(name, aliases={"champion": 1}, made={1: first.made}),
+            lambda: registry.mark(name, tags={1: {"shipway.verdict": "promoted"}}, made={1: first.made}),
+            lambda: registry.fetch(first, tmp_path / "into"),
+        ):
+            with pytest.raises(NotFound, match="was deleted and made again"):
+                ask()
+        assert registry.resolve(f"models:/{name}/1") == second
+        registry.mark(name, aliases={"champion": 1}, made={1: second.made})
+        assert registry.resolve(f"models:/{name}@champion").version == 1
+
+    def test_only_what_is_marked_must_be_that_registration(self, registry, add, name):
+        """`made` may say more than is asked for, or nothing."""
+        add("a"), add("b")
+        registry.mark(name, aliases={"champion": 1}, made={2: "another", 7: "none", 1: ""})
+        assert registry.resolve(f"models:/{name}@champion").version == 1
+
+    def test_a_renamed_model_is_not_found(self, registry, add, rename, name):
+        """Under its old name; under the new one it is the same registration, with its aliases."""
+        add("a")
+        registry.mark(name, aliases={"champion": 1})
+        before = registry.resolve(f"models:/{name}/1")
+        rename(name, f"{name}-new")
+        with pytest.raises(NotFound):
+            registry.mark(name, aliases={"champion": 1}, made={1: before.made})
+        after = registry.resolve(f"models:/{name}-new@champion")
+        assert (after.version, after.made, after.aliases) == (1, before.made, ("champion",))
+
 
 class TestMemoryRegistry(RegistryContract):
     """The in-memory adapter."""
@@ -178,6 +257,32 @@ class TestMemoryRegistry(RegistryContract):
     def registry(self, tmp_path: Path) -> Registry:
         """A new one."""
         return MemoryRegistry()
+
+    @pytest.fixture
+    def remove(self, registry: MemoryRegistry) -> Callable[..., None]:
+        """By its own means."""
+        return registry.remove
+
+    @pytest.fixture
+    def rename(self, registry: MemoryRegistry) -> Callable[[str, str], None]:
+        """By its own means."""
+        return registry.rename
+
+    @pytest.mark.parametrize("answer", ANSWERS)
+    def test_it_gives_any_answer_on_demand(self, registry, add, name, answer):
+        """For tests of those who ask; nothing is done then, and without it all is as before."""
+        add("a")
+        registry.answers["mark"] = ANSWERS[answer]
+        with pytest.raises(type(ANSWERS[answer]())):
+            registry.mark(name, aliases={"champion": 1})
+        assert registry.resolve(f"models:/{name}/1").aliases == ()
+        registry.answers["mark"] = lambda: None
+        registry.mark(name, aliases={"champion": 1})
+        assert registry.resolve(f"models:/{name}/1").aliases == ("champion",)
+
+    def test_the_seven_answers_are_seven(self):
+        """Each is an error of its own: by type, or by code where two are of one type."""
+        assert len({(type(error()), error().code) for error in ANSWERS.values()}) == 7
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +300,24 @@ class TestMlflowRegistry(RegistryContract):
     def registry(self, mlflow_registry: Registry) -> Registry:
         """The shared one; every test has its own model name."""
         return mlflow_registry
+
+    @pytest.fixture
+    def remove(self, registry: MlflowRegistry) -> Callable[..., None]:
+        """By MLflow's client."""
+        client = registry._client
+
+        def remove(name: str, version: int | None = None) -> None:
+            if version is None:
+                client.delete_registered_model(name)
+            else:
+                client.delete_model_version(name, str(version))
+
+        return remove
+
+    @pytest.fixture
+    def rename(self, registry: MlflowRegistry) -> Callable[[str, str], None]:
+        """By MLflow's client."""
+        return registry._client.rename_registered_model
 
     @pytest.fixture
     def name(self, request: pytest.FixtureRequest) -> str:
