@@ -23,7 +23,7 @@ NOISY = {"alembic": logging.ERROR, "urllib3.connectionpool": logging.ERROR, "mlf
 
 
 def open_client(uri: str) -> Any:
-    """MLflow's client. The first one fills a new database, which takes seconds; an old one is copied before it changes."""
+    """MLflow's client. The first one fills a new database, which takes seconds; an old one is copied before that."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"

@@ -44,5 +44,6 @@ def _secrets(address: str) -> list[str]:
         query = urlsplit(address).query
     except ValueError:
         query = address.partition("?")[2]
-    found = {password, query, *(value for _, value in parse_qsl(query))}
+    # A reader who ends the password at its first @ or / takes the rest of it for the host, and says so.
+    found = {password, *re.split(r"[@/?#]", password), query, *(value for _, value in parse_qsl(query))}
     return sorted((s for s in found | {unquote(s) for s in found} if len(s) >= _SHORTEST), key=len, reverse=True)
