@@ -12,7 +12,7 @@ from flows.wiring import actor, clock
 from pipelines.ending import resume_promotion, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken
 from pipelines.home import Home
-from pipelines.paying import pay
+from pipelines.paying import pay_debts
 from pipelines.ports import Command, Ports
 from pipelines.release import Phase, Release
 from pipelines.units import dead_reason
@@ -55,15 +55,14 @@ def _settle_registry(ports: Ports, release: Release, force: str) -> Release:
     mine = [debt for debt in service.owed if debt.release_id == release.id]
     if not mine:
         raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID")
-    with hold(ports, release.service, holder("resolve")):
-        if force:
-            dropped = [f"{debt.named()}: dropped by {actor()}: {force}" for debt in mine]
-            update_service(ports, service.name, lambda s: s.changed(owed=tuple(d for d in s.owed if d not in mine)))
-            noted = release.record(clock().wall_s, "registry", left=dropped)
-            ports.ledger.save(noted, release.version)
-            return noted
-        pay(ports, service, clock(), at_once=True)
-        return ports.ledger.load(release.id)
+    if force:
+        dropped = [f"{debt.named()}: dropped by {actor()}: {force}" for debt in mine]
+        update_service(ports, service.name, lambda s: s.changed(owed=tuple(d for d in s.owed if d not in mine)))
+        noted = release.record(clock().wall_s, "registry", left=dropped)
+        ports.ledger.save(noted, release.version)
+        return noted
+    pay_debts(ports, service, clock(), at_once=True)
+    return ports.ledger.load(release.id)
 
 
 def _set_aside(ports: Ports, release_id: str, broken: LedgerBroken, force: str) -> str:

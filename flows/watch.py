@@ -14,6 +14,7 @@ from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown
 from pipelines.home import Home
+from pipelines.paying import pay_debts
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
 from pipelines.records import broken_record, read_unfinished
@@ -21,8 +22,9 @@ from pipelines.records import broken_record, read_unfinished
 
 @task(name="reconcile")
 def reconcile_service(ports: Ports, name: str) -> None:
-    """Make what runs match what should run."""
+    """Make what runs match what should run, and tell the registry what it has not been told."""
     reconcile(ports, ports.services.load(name), holder("watch"), clock())
+    pay_debts(ports, ports.services.load(name), clock())
 
 
 @task(name="take over")

@@ -16,12 +16,12 @@ from typing import Any
 from pipelines.debt import Debt
 from pipelines.errors import DependencyDown, NotFound, StaleWriter
 from pipelines.marking import alias_debt, alias_of, promotion_debts, returned_alias_debts, verdict_debts
-from pipelines.outbox import Answer, Told, after_telling, left_untold, tell, with_debts
+from pipelines.outbox import Answer, Told, after_telling, left_untold, tell_alone, with_debts
 from pipelines.ports import Now, Ports, Token
 from pipelines.release import Phase, Release
 from pipelines.rollout import RollBack
 from pipelines.service import Deployment, Service
-from pipelines.traffic import make_stable, send_home
+from pipelines.traffic import make_stable, send_home, shut_out_others
 
 SAVE_TRIES = 5
 CONTAINER_MEMORY_MB = 4096
@@ -51,7 +51,7 @@ def carry_out(ports: Ports, release: Release, token: Token, now: Now) -> Release
 
 def resume_promotion(ports: Ports, release: Release, token: Token, now: Now) -> Release:
     """Finish a promotion that was interrupted: what the router shows as stable decides."""
-    stable = ports.router.read(release.service).stable
+    stable = shut_out_others(ports, release.service, token).stable
     if stable is not None and stable.digest == release.sealed.bundle_digest:
         return _after_the_router(ports, release, token, now)
     return take_back(ports, release, token, "the promotion was interrupted, and the router shows the old stable", now)
@@ -97,7 +97,7 @@ def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) ->
     alias = alias_debt(release)
     owed = (*((alias,) if alias else ()), *promotion_debts(release))
     relabel(ports, release, release.sealed.bundle_digest, now.wall_s, owed)
-    told = tell(ports.registry, (alias,) if alias else (), now.wall_s)
+    told = tell_alone(ports, release.service, (alias,) if alias else (), now)
     if any(t.answer is Answer.MOVED for t in told):
         return take_back(ports, release, token, told[0].why, now)
     try:
@@ -129,7 +129,7 @@ def tell_registry(ports: Ports, release: Release, now: Now, before: tuple[Told, 
     except NotFound:  # a first release that ended before it had a service
         owed = verdict_debts(release, release.phase)
     mine = (debt for debt in owed if debt.release_id == release.id and debt.about not in asked)
-    told = tell(ports.registry, mine, now.wall_s, before)
+    told = tell_alone(ports, release.service, mine, now, before)
     if told:
         _change_if_there(ports, release.service, lambda s: s.changed(owed=after_telling(s.owed, told)))
     left = left_untold(told[len(before) :])
@@ -144,7 +144,7 @@ def _leave_no_alias(ports: Ports, release: Release, now: Now) -> None:
     """This controller is shut out: where its promotion was taken back meanwhile, so is the alias that it moved."""
     stable = ports.router.read(release.service).stable
     if stable is None or stable.digest != release.sealed.bundle_digest:
-        tell(ports.registry, returned_alias_debts(release), now.wall_s)
+        tell_alone(ports, release.service, returned_alias_debts(release), now)
 
 
 def relabel(

@@ -8,15 +8,22 @@ about traffic: an alias that somebody else moved undoes a promotion, and nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pipelines.debt import Debt
-from pipelines.errors import AliasMoved, BadInput, Forbidden, NotFound, ShipwayError
-from pipelines.ports import Registry
+from pipelines.errors import AliasMoved, BadInput, Busy, Forbidden, NotFound, ShipwayError
+from pipelines.ports import Now, Ports, Registry
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 600.0
+REGISTRY_LOCK, LOCK_NAME = "@registry", 118
+"""No service has such a name; a ledger on a server takes no longer one."""
+
+TELLING_S = 60.0
+"""Longer than a registry may take that hangs: whoever is killed while he tells it holds the others up for so long."""
+
 GIVE_UP_S = 86_400.0
 """A registry that could not be told for a day needs a person: `shipway resolve` tells it again, or lets it be."""
 
@@ -42,6 +49,31 @@ class Told:
     debt: Debt
     answer: Answer
     why: str = ""
+
+
+def tell_alone(
+    ports: Ports, service: str, debts: Iterable[Debt], now: Now, before: tuple[Told, ...] = ()
+) -> tuple[Told, ...]:
+    """Tell the registry what a service owes it, while nobody else does for this service.
+
+    This lock is not the service's: a registry that hangs holds up no release and no way home. Where somebody tells it
+    something now, everything stays owed.
+    """
+    fresh = tuple(debts)
+    if not fresh:
+        return before
+    try:
+        token = ports.lock.acquire(
+            f"{service[:LOCK_NAME]}{REGISTRY_LOCK}", "whoever tells the registry", TELLING_S, now
+        )
+    except ShipwayError as error:
+        why = "another one tells the registry now" if isinstance(error, Busy) else error.reason
+        return (*before, *(Told(_tried(debt, why, now.wall_s), Answer.OWED, why) for debt in fresh))
+    try:
+        return tell(ports.registry, fresh, now.wall_s, before)
+    finally:
+        with suppress(ShipwayError):
+            ports.lock.release(token)
 
 
 def tell(registry: Registry, debts: Iterable[Debt], now_s: float, before: tuple[Told, ...] = ()) -> tuple[Told, ...]:

@@ -1,59 +1,54 @@
-"""Which of a service's debts to the registry are due between releases, and what became of them?
+"""Which of a service's debts to the registry are due, and what became of them?
 
-Whoever reconciles the service pays, under its lock and only while no release is under way: an alias that moved in the
-middle of one would look like somebody else's doing.
+Whoever reconciles the service pays, whatever else goes on: an alias that names what serves is known to every release.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pipelines.debt import Debt
 from pipelines.ending import update_service
-from pipelines.errors import Busy, ShipwayError
+from pipelines.errors import ShipwayError, StaleWriter
 from pipelines.marking import alias_debt, alias_of, promotion_debts, returned_alias_debts, verdict_debts
-from pipelines.outbox import Answer, Told, after_telling, left_untold, tell
+from pipelines.outbox import Answer, Told, after_telling, left_untold, tell_alone
 from pipelines.ports import Now, Ports
 from pipelines.release import Phase, Release
 from pipelines.service import Service
 
-PAY_LOCK_S = 60.0
 
+def pay_debts(ports: Ports, service: Service, now: Now, *, at_once: bool = False) -> tuple[Told, ...]:
+    """Tell the registry what is due, or all of it `at_once`, and record what became of it.
 
-def pay_debts(ports: Ports, service: Service, holder: str, now: Now) -> tuple[Told, ...]:
-    """Tell the registry what is due, and record what became of it."""
-    if not any(debt.next_s <= now.wall_s for debt in service.owed):
-        return ()
-    try:
-        token = ports.lock.acquire(service.name, holder, PAY_LOCK_S, now)
-    except Busy:
-        return ()
-    try:
-        if ports.ledger.summaries(unfinished=True, service=service.name):
-            return ()
-        return pay(ports, ports.services.load(service.name), now)
-    finally:
-        ports.lock.release(token)
-
-
-def pay(ports: Ports, service: Service, now: Now, *, at_once: bool = False) -> tuple[Told, ...]:
-    """The same for whoever has the lock; `at_once` also what is not due yet."""
+    What a release owes that is still under way is told by its own controller.
+    """
     due = [debt for debt in service.owed if at_once or debt.next_s <= now.wall_s]
-    meant = [debt for debt in due if _is_meant(ports, debt)]
-    forgotten = tuple(Told(debt, Answer.GONE) for debt in due if debt not in meant)
-    told = tell(ports.registry, meant, now.wall_s)
+    ended = {name: release for name in {d.release_id for d in due} if (release := _ended(ports, name))}
+    ripe = [debt for debt in due if debt.release_id in ended]
+    meant = [debt for debt in ripe if _is_meant(ended[debt.release_id], debt)]
+    if not ripe:
+        return ()
+    forgotten = tuple(Told(debt, Answer.GONE) for debt in ripe if debt not in meant)
+    told = tell_alone(ports, service.name, meant, now)
     update_service(ports, service.name, lambda s: s.changed(owed=after_telling(s.owed, (*told, *forgotten))))
     for release_id in dict.fromkeys(t.debt.release_id for t in told):
-        _record(ports, ports.ledger.load(release_id), [t for t in told if t.debt.release_id == release_id], now)
+        with suppress(StaleWriter):  # its controller adds to its record just now
+            _record(ports, ports.ledger.load(release_id), [t for t in told if t.debt.release_id == release_id], now)
     return told
 
 
-def _is_meant(ports: Ports, debt: Debt) -> bool:
-    """Whether its release's end calls for it: one that was shut out may have left a debt that another took back."""
+def _ended(ports: Ports, release_id: str) -> Release | None:
+    """The release, where it can be read and is over."""
     try:
-        release = ports.ledger.load(debt.release_id)
+        release = ports.ledger.load(release_id)
     except ShipwayError:
-        return False
+        return None
+    return release if release.is_ended else None
+
+
+def _is_meant(release: Release, debt: Debt) -> bool:
+    """Whether the release's end calls for it: a controller that was shut out may have left what another took back."""
     return not debt.alias or (debt.about, debt.version) in {(d.about, d.version) for d in _called_for(release)}
 
 

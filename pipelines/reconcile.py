@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pipelines.ending import settle
 from pipelines.errors import Busy, DependencyDown, ShipwayError
-from pipelines.paying import pay_debts
 from pipelines.ports import Now, Ports
 from pipelines.service import Service
 from pipelines.traffic import make_stable
@@ -20,8 +19,7 @@ REPAIR_LOCK_S = 10.0
 def reconcile(ports: Ports, service: Service, holder: str, now: Now) -> None:
     """Ensure every wanted unit, remove the others, and give a gateway without a stable arm its arm back.
 
-    Where nobody works on the service, what an ended release left behind is cleared away, too, and the registry is told
-    what it has not been told yet.
+    Where nobody works on the service, what an ended release left behind is cleared away, too.
     """
     service = _settled(ports, service, now)
     wanted = wanted_units(service, now.wall_s)
@@ -37,7 +35,6 @@ def reconcile(ports: Ports, service: Service, holder: str, now: Now) -> None:
         keep = {unit.name for unit in wanted} | {u.name for u in existing.values() if u.digest in routed}
         _remove(ports, tuple(name for name in existing if name not in keep))
         _repair(ports, service, routed, holder, now)
-    pay_debts(ports, service, holder, now)
 
 
 def _settled(ports: Ports, service: Service, now: Now) -> Service:

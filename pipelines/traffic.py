@@ -89,6 +89,16 @@ def make_stable(ports: Ports, service: str, digest: str | None, token: Token, re
     return ports.router.write(service, home, split.generation)
 
 
+def shut_out_others(ports: Ports, service: str, token: Token) -> TrafficSplit:
+    """What the router shows now, under our fence: an earlier holder of the lock can move nothing any more."""
+    split = ports.router.read(service)
+    if _is_fenced(split, token):
+        return split
+    return ports.router.write(
+        service, replace(split, generation=next_generation(split.generation, token)), split.generation
+    )
+
+
 def _is_fenced(split: TrafficSplit, token: Token) -> bool:
     """Whether the router refuses every earlier holder of the lock: one that was paused may still be about to write."""
     return split.generation[0] >= token.fence

@@ -12,7 +12,7 @@ import time
 from pipelines.ending import conclude_promoted, relabel, stable_before
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.marking import alias_debt, promotion_debts, withdrawal_debts
-from pipelines.outbox import tell
+from pipelines.outbox import tell_alone
 from pipelines.ports import Now, Ports, Token
 from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
@@ -106,7 +106,7 @@ def carry_on(ports: Ports, release: Release, token: Token, now: Now) -> Release:
     taken = next(d for d in (service.stable, service.previous) if d and d.digest == stable_before(release))
     owed = (*((alias,) if alias else ()), *promotion_debts(release), *withdrawal_debts(release, taken))
     relabel(ports, release, digest, now.wall_s, owed, taken_away=_taken_away(release))
-    told = tell(ports.registry, (alias,) if alias else (), now.wall_s)
+    told = tell_alone(ports, release.service, (alias,) if alias else (), now)
     return conclude_promoted(ports, release, told, now)
 
 

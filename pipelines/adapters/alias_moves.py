@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from pipelines.errors import AliasMoved
 
-BUNDLE_TAG = "shipway.bundle_digest"
-
 
 def check_expected(
     name: str, found: Mapping[str, int], expected: Mapping[str, int | None], wanted: Mapping[str, int]

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.adapters.alias_moves import BUNDLE_TAG, check_expected
+from pipelines.adapters.alias_moves import check_expected
 from pipelines.adapters.model_uri import (
     ModelRef,
     check_alias,
@@ -29,7 +29,7 @@ from pipelines.errors import (
     Raced,
     ShipwayError,
 )
-from pipelines.ports import Bundle, RegisteredVersion
+from pipelines.ports import BUNDLE_TAG, Bundle, RegisteredVersion
 
 Method = Literal["resolve", "fetch", "register", "mark"]
 

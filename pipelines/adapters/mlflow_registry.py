@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.alias_moves import BUNDLE_TAG, alias_moved, check_expected
+from pipelines.adapters.alias_moves import alias_moved, check_expected
 from pipelines.adapters.mlflow_client import open_client
 from pipelines.adapters.mlflow_errors import is_absent, is_race, mapped
 from pipelines.adapters.mlflow_schema import SQLITE
@@ -25,7 +25,7 @@ from pipelines.adapters.model_uri import (
     no_such_version,
     parse_model_uri,
 )
-from pipelines.ports import RegisteredVersion
+from pipelines.ports import BUNDLE_TAG, RegisteredVersion
 
 EXPERIMENT = "shipway"
 ARTIFACT_PATH = "bundle"

@@ -37,7 +37,7 @@ class Observer:
 
     def look(self, effect: str, result: Any) -> None:
         """Every invariant, now."""
-        if effect == "lock.acquire":
+        if effect == "lock.acquire" and result.service == SERVICE:
             self._fences[self.world.journal.actor] = result.fence
         self._records()
         release = self._current()

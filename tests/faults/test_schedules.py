@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flows.holding import exposed_ttl_s
 from flows.working import take_over
 from pipelines.errors import DependencyDown, ShipwayError, StaleWriter
+from pipelines.paying import pay_debts
 from pipelines.reconcile import reconcile
 from pipelines.release import Phase
 from tests.faults.observer import Observer
@@ -81,6 +82,7 @@ class Schedules(RuleBasedStateMachine):
         """`up` reconciles, and takes over where nobody holds the lock."""
         with self.journal.acting("up"), suppress(ShipwayError):
             reconcile(self.world.raw, self.world.raw.services.load(SERVICE), "reconcile", self.world.now())
+            pay_debts(self.world.raw, self.world.raw.services.load(SERVICE), self.world.now())
         release = self.world.release
         if not release.is_ended and self.world.raw.lock.holder(SERVICE, self.world.now()) is None:
             self.pilots.append(Pilot(f"pilot {len(self.pilots)}", self.journal, self._control))

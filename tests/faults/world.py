@@ -33,6 +33,7 @@ from pipelines.adapters.memory_replays import MemoryReplays
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.ending import promote
 from pipelines.errors import Busy, ShipwayError
+from pipelines.paying import pay_debts
 from pipelines.ports import Command, Now, Ports, Token, UnitStatus
 from pipelines.reconcile import reconcile
 from pipelines.records import readable, unfinished
@@ -395,6 +396,7 @@ class World:
         with suppress(ShipwayError):
             for name in self.ports.services.names():
                 reconcile(self.ports, self.ports.services.load(name), "reconcile", self.now())
+                pay_debts(self.ports, self.ports.services.load(name), self.now())
 
     def _go_on(self, release: Release) -> None:
         """Take over what users may meet; a worker goes on with what they may not."""

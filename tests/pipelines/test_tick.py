@@ -341,10 +341,9 @@ def test_a_registry_that_is_down_delays_the_alias_only():
     assert (world.release.alias, world.ports.registry.names) == ("owed", {"champion": 1})
     assert world.ports.router.read("s").stable.digest == NEW
     world.ports.registry.down = False
-    world.ports.lock.release(world.token)
     service = world.ports.services.load("s")
     late = Now(world.wall_s + 60, world.now().mono_s)
-    pay_debts(world.ports, service, "up", late)
+    pay_debts(world.ports, service, late)
     assert world.ports.registry.names == {"champion": 2, "previous-champion": 1}
     assert world.ports.ledger.load("r1").alias == "set"
     assert world.ports.services.load("s").owed == ()
