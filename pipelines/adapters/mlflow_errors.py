@@ -33,7 +33,12 @@ _NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _AGAIN_LATER = frozenset({404, 408, 425, 429, 499})
 """404 without MLflow's words: the address, or a proxy on the way, leads to no MLflow now."""
 
-_STATUS = re.compile(r"failed with error code (\d{3}) != ")
+_STATUS = re.compile(
+    r"failed with error code (\d{3}) != "
+    r"|\b(\d{3}) (?:Client|Server) Error: "  # requests
+    r"|An error occurred \((\d{3})\) when calling"  # botocore
+)
+_OF_THE_STORE = re.compile(r"An error occurred \(AccessDenied\) when calling|\[Errno (?:1|13|30)\]")
 _GIVEN_UP = re.compile(r"(?:[A-Z_]+: )?Model Version creation error \(.*\)\. Giving up after \d+ attempts\.")
 _OF_A_PROXY = re.compile(
     r"[A-Z_]+: (?:Response: \{['\"]\w+['\"]: ['\"])?(?:forbidden|unauthori[sz]ed|access ?denied)\b", re.IGNORECASE
@@ -123,7 +128,8 @@ def _is_forbidden(error: BaseException, uri: str) -> bool:
         return answer.is_forbidden or (answer.said.startswith("unable to open") and _is_closed(database_file(uri)))
     if isinstance(error, OSError) and error.errno in _NO_RIGHT:
         return True
-    return _code(error) == "INTERNAL_ERROR" and bool(_OF_A_PROXY.match(str(error)))
+    said = _OF_A_PROXY.match(str(error)) or _OF_THE_STORE.search(str(error))
+    return _code(error) in {"", "INTERNAL_ERROR"} and said is not None
 
 
 def _is_closed(file: Path | None) -> bool:
@@ -140,7 +146,7 @@ def _code(error: BaseException) -> str:
 def _status(error: BaseException) -> int | None:
     """The HTTP status in MLflow's words, or of what caused the error: requests' and botocore's answers carry it."""
     if said := _STATUS.search(str(error)):
-        return int(said[1])
+        return int(next(filter(None, said.groups())))
     seen: BaseException | None = error
     while seen is not None:
         response: Any = getattr(seen, "response", None)

@@ -25,6 +25,8 @@ from pipelines.adapters.model_uri import (
     no_such_version,
     parse_model_uri,
 )
+from pipelines.adapters.shown_address import shown_address
+from pipelines.errors import DependencyDown
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion
 
 EXPERIMENT = "shipway"
@@ -55,14 +57,12 @@ class MlflowRegistry:
         """Copy the version's files below `into` and return their folder; nothing is loaded."""
         folder = into / f"{version.name}-{version.version}"
         with mapped(f"fetch {version.name} version {version.version}", self._uri):
-            import mlflow.artifacts
-
             self._known(version.name, version.version, version.made)
             # the storage behind `models:/m-<id>`: the models:/ URI itself would add a file of MLflow's to the copy
             stored = self._client.get_model_version_download_uri(version.name, str(version.version))
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            mlflow.artifacts.download_artifacts(artifact_uri=stored, dst_path=str(folder), tracking_uri=self._uri)
+            self._download(stored, folder)
         return _innermost(folder, Path(stored).name)
 
     def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
@@ -104,6 +104,22 @@ class MlflowRegistry:
             check_expected(name, self._aliases(name), expected or {}, wanted)
             for alias, number in wanted.items():
                 self._move(name, alias, number)
+
+    def _download(self, stored: str, folder: Path) -> None:
+        """DependencyDown where the files are gone: the version itself is registered."""
+        import mlflow.artifacts
+
+        try:
+            mlflow.artifacts.download_artifacts(artifact_uri=stored, dst_path=str(folder), tracking_uri=self._uri)
+        except Exception as error:
+            if not is_absent(error):
+                raise
+            raise DependencyDown(
+                f"the files are not where MLflow says: {shown_address(stored)}",
+                code="E_REGISTRY",
+                expected="an artifact store that holds them",
+                hint="look at the store; a retention job may have taken them",
+            ) from error
 
     def _tag(self, name: str, number: int, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():

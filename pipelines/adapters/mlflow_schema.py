@@ -55,8 +55,9 @@ def installed_migrations() -> Migrations:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a registry on SQLite."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
+    """The file of a registry on SQLite; None where it is none, or is named in a way of SQLite's own."""
+    place = uri.removeprefix(SQLITE).partition("?")[0]
+    return Path(place) if uri.startswith(SQLITE) and place and not place.startswith(("file:", ":")) else None
 
 
 def revision_of(file: Path) -> str | None:

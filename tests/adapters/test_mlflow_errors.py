@@ -73,6 +73,10 @@ REFUSED = [
 ]
 
 FORBIDDEN = [
+    ("INTERNAL_ERROR", "The following failures occurred: ##### File a ##### 403 Client Error: FORBIDDEN for url: x"),
+    ("INTERNAL_ERROR", "##### File a ##### An error occurred (403) when calling the HeadObject operation: Forbidden"),
+    ("INTERNAL_ERROR", "An error occurred (AccessDenied) when calling the GetObject operation: Access Denied"),
+    ("INTERNAL_ERROR", "##### File a ##### [Errno 13] Permission denied: '/mnt/models/a'"),
     ("PERMISSION_DENIED", "API request to endpoint /x failed with error code 403 != 200. Response body: 'no'"),
     ("UNAUTHENTICATED", "You are not authenticated."),
     ("TEMPORARILY_UNAVAILABLE", "(sqlite3.OperationalError) attempt to write a readonly database"),
@@ -101,6 +105,8 @@ DOWN = [
     ("", SERVER + "Connection refused"),
     ("", "(pymysql.err.OperationalError) (2003, \"Can't connect to MySQL server on 'deadlock' ([Errno 111])\")"),
     ("REQUEST_LIMIT_EXCEEDED", "slow down"),
+    ("INTERNAL_ERROR", "##### File a ##### 503 Server Error: SERVICE UNAVAILABLE for url: x"),
+    ("", "[Errno 28] No space left on device"),
     ("ENDPOINT_NOT_FOUND", "API request to endpoint /x failed with error code 404 != 200. Response body: ''"),
     ("INTERNAL_ERROR", "whatever else"),
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from pipelines.adapters.mlflow_errors import mapped
 from pipelines.adapters.mlflow_registry import MlflowRegistry
 from pipelines.bundle import artifact_digest
-from pipelines.errors import BadInput, DependencyDown, NotFound
+from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, ShipwayError
 from pipelines.layout import gather, read_layout
 from pipelines.supply.scan import scan
 from tests.mlflow_server import MlflowServer, free_port
@@ -99,7 +101,7 @@ def test_missing_files_are_a_dependency(registry, home, tiny_model, tmp_path):
         for other in file.parent.iterdir():
             other.unlink()
         file.parent.rmdir()
-    with pytest.raises(DependencyDown) as caught:
+    with pytest.raises(DependencyDown, match="the files are not where MLflow says") as caught:
         registry.fetch(version, tmp_path)
     assert caught.value.code == "E_REGISTRY"
 
@@ -166,6 +168,44 @@ def test_two_first_writers_of_an_alias_both_succeed(registry, tiny_model, home):
         writer.stdin.flush()
     assert [writer.communicate(timeout=60)[1][-2000:] for writer in writers if writer.wait(60)] == []
     assert registry.resolve("models:/raced/1").aliases == tuple(f"a{i}" for i in range(10))
+
+
+@pytest.mark.postgres
+def test_six_first_writers_on_postgresql_all_succeed(postgres, tiny_model, tmp_path):
+    """Of an alias and of a tag: its words for the race are others than SQLite's, and it has more writers at once."""
+    database = f"mlflow_{uuid.uuid4().hex}"
+    postgres.run(f"CREATE DATABASE {database}")
+    uri = postgres.url.removesuffix("postgres") + database
+    registry, threads = MlflowRegistry(uri, tmp_path / "files"), 6
+    MlflowRegistry(uri).register("raced", tiny_model, {})
+    together, failed = threading.Barrier(threads), []
+
+    def write(number: int) -> None:
+        for turn in range(5):
+            for marks in ({"aliases": {f"a{turn}": 1}}, {"tags": {1: {f"t{turn}": str(number)}}}):
+                together.wait(60)
+                try:
+                    registry.mark("raced", **marks)
+                except ShipwayError as error:
+                    failed.append(error)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(threads)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+    found = registry.resolve("models:/raced/1")
+    assert (failed, found.aliases) == ([], tuple(f"a{turn}" for turn in range(5)))
+    assert {f"t{turn}" for turn in range(5)} <= set(found.tags)
+
+
+def test_a_database_that_may_not_be_written_is_forbidden(registry, home, tiny_model):
+    """A file that is mounted for reading, or another user's: exit 2, and no traceback of MLflow's on the terminal."""
+    registry.register("kept", tiny_model, {})
+    uri = f"sqlite:///file:{home / 'mlflow.db'}?mode=ro&uri=true"
+    with pytest.raises(Forbidden, match="readonly database") as caught:
+        MlflowRegistry(uri).mark("kept", aliases={"champion": 1})
+    assert (caught.value.code, caught.value.exit_code) == ("E_FORBIDDEN", 2)
 
 
 @pytest.fixture
