@@ -63,6 +63,11 @@ def is_absent(error: BaseException) -> bool:
     return _code(error) == "RESOURCE_DOES_NOT_EXIST"
 
 
+def is_there_already(error: BaseException) -> bool:
+    """Whether MLflow says that what was to be made exists: somebody else made it."""
+    return _code(error) == "RESOURCE_ALREADY_EXISTS"
+
+
 def is_race(error: BaseException) -> bool:
     """Whether two writers wrote the same row at once: the second try finds it there."""
     if _code(error) in _REFUSED:

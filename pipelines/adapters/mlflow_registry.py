@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.adapters.alias_moves import alias_moved, check_expected
 from pipelines.adapters.mlflow_client import open_client
-from pipelines.adapters.mlflow_errors import is_absent, is_race, mapped
+from pipelines.adapters.mlflow_errors import is_absent, is_race, is_there_already, mapped
 from pipelines.adapters.mlflow_schema import SQLITE
 from pipelines.adapters.model_uri import (
     ModelRef,
@@ -145,21 +145,17 @@ class MlflowRegistry:
             raise made_again(ModelRef(name, number))
 
     def _find(self, name: str, number: int) -> RegisteredVersion | None:
-        from mlflow.exceptions import MlflowException
-
         try:
             return _version(self._client.get_model_version(name, str(number)))
-        except MlflowException as error:
+        except Exception as error:
             if is_absent(error):
                 return None
             raise
 
     def _aliases(self, name: str) -> dict[str, int]:
-        from mlflow.exceptions import MlflowException
-
         try:
             model = self._client.get_registered_model(name)
-        except MlflowException as error:
+        except Exception as error:
             if is_absent(error):
                 return {}
             raise
@@ -176,17 +172,13 @@ class MlflowRegistry:
         return self._find(name, same[0]) if same else None
 
     def _ensure_model(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
         try:
             self._client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        except Exception as error:
+            if not is_there_already(error):
                 raise
 
     def _experiment(self) -> str:
-        from mlflow.exceptions import MlflowException
-
         known = self._client.get_experiment_by_name(EXPERIMENT)
         if known is not None:
             return str(known.experiment_id)
@@ -194,9 +186,9 @@ class MlflowRegistry:
         location = (root / EXPERIMENT).absolute().as_uri() if root else None
         try:
             return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
-        except MlflowException as error:
+        except Exception as error:
             others = self._client.get_experiment_by_name(EXPERIMENT)
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or others is None:
+            if others is None or not is_there_already(error):
                 raise
             return str(others.experiment_id)
 

@@ -171,13 +171,14 @@ def test_two_first_writers_of_an_alias_both_succeed(registry, tiny_model, home):
 
 
 @pytest.mark.postgres
-def test_six_first_writers_on_postgresql_all_succeed(postgres, tiny_model, tmp_path):
+def test_six_first_writers_on_postgresql_all_succeed(postgres, tmp_path):
     """Of an alias and of a tag: its words for the race are others than SQLite's, and it has more writers at once."""
     database = f"mlflow_{uuid.uuid4().hex}"
     postgres.run(f"CREATE DATABASE {database}")
     uri = postgres.url.removesuffix("postgres") + database
-    registry, threads = MlflowRegistry(uri, tmp_path / "files"), 6
-    MlflowRegistry(uri).register("raced", tiny_model, {})
+    registry, threads = MlflowRegistry(uri), 6
+    registry._client.create_registered_model("raced")
+    registry._client.create_model_version("raced", str(tmp_path))
     together, failed = threading.Barrier(threads), []
 
     def write(number: int) -> None:
@@ -199,13 +200,28 @@ def test_six_first_writers_on_postgresql_all_succeed(postgres, tiny_model, tmp_p
     assert {f"t{turn}" for turn in range(5)} <= set(found.tags)
 
 
-def test_a_database_that_may_not_be_written_is_forbidden(registry, home, tiny_model):
+def test_a_database_that_may_not_be_written_is_forbidden(registry, home, tiny_model, tmp_path, monkeypatch, capfd):
     """A file that is mounted for reading, or another user's: exit 2, and no traceback of MLflow's on the terminal."""
+    monkeypatch.chdir(tmp_path)  # where MLflow makes a folder "file:" for such an address
     registry.register("kept", tiny_model, {})
     uri = f"sqlite:///file:{home / 'mlflow.db'}?mode=ro&uri=true"
     with pytest.raises(Forbidden, match="readonly database") as caught:
         MlflowRegistry(uri).mark("kept", aliases={"champion": 1})
     assert (caught.value.code, caught.value.exit_code) == ("E_FORBIDDEN", 2)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_mlflow_is_quiet_from_its_first_line(home):
+    """It reads how loud it may be when it is imported, so nothing of it is imported before that is set."""
+    code = (
+        "import sys; from pipelines.adapters.mlflow_registry import MlflowRegistry as R\n"
+        "from pipelines.errors import NotFound\n"
+        "try: R(sys.argv[1]).resolve('models:/nobody/1')\n"
+        "except NotFound: print('asked')\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, f"sqlite:///{home / 'new' / 'mlflow.db'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stdout, done.stderr) == ("asked\n", "")
 
 
 @pytest.fixture
