@@ -49,6 +49,8 @@ WIDTHS: Mapping[str, int] = {
     **dict.fromkeys(("I16", "U16"), 2),
     **dict.fromkeys(("I8", "U8", "BOOL"), 1),
 }
+UNSUPPORTED = frozenset({"F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64"})
+"""Of the format, whose values nothing here can judge or serve (safetensors 0.8, `Dtype`)."""
 
 MAY_BE_ZERO = ("token_type_embeddings", "position_ids", "lora_B")
 """Matrices that are all zero in good models: a single unused segment, an index buffer, an adapter before training."""
@@ -107,6 +109,10 @@ def _entry(name: str, key: str, value: Any) -> Tensor:
         tensor = Tensor(key, value["dtype"], tuple(value["shape"]), begin, end)
     except (KeyError, TypeError, ValueError) as error:
         raise _bad(name, f"tensor {key[:80]!r} lacks dtype, shape or data_offsets") from error
+    if not isinstance(tensor.dtype, str):
+        raise _bad(name, f"tensor {key[:80]!r} has a dtype that is no text")
+    if tensor.dtype in UNSUPPORTED:
+        raise _unsupported(name, tensor)
     whole = (*tensor.shape, begin, end)
     if tensor.dtype not in WIDTHS or any(type(n) is not int or not 0 <= n < 1 << 62 for n in whole):
         raise _bad(name, f"tensor {key[:80]!r} has dtype {str(tensor.dtype)[:20]!r} or numbers that are not known")
@@ -160,6 +166,16 @@ def _bad_weights(tensor: Tensor, problem: str) -> UnsafeArtifact:
         field=tensor.name,
         expected="finite weights, and no matrix of zeros",
         hint="look at the training run: it diverged, or the weights were not loaded before saving",
+    )
+
+
+def _unsupported(name: str, tensor: Tensor) -> UnsafeArtifact:
+    return UnsafeArtifact(
+        f"{name}: the dtype {tensor.dtype} of tensor {tensor.name[:80]!r} is not supported",
+        code="E_SAFETENSORS",
+        field=name,
+        expected=f"one of {', '.join(WIDTHS)}",
+        hint="save the model in float32, float16 or bfloat16",
     )
 
 

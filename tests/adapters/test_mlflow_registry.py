@@ -211,19 +211,6 @@ def test_a_database_that_may_not_be_written_is_forbidden(registry, home, tiny_mo
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_mlflow_is_quiet_from_its_first_line(home):
-    """It reads how loud it may be when it is imported, so nothing of it is imported before that is set."""
-    code = (
-        "import sys; from pipelines.adapters.mlflow_registry import MlflowRegistry as R\n"
-        "from pipelines.errors import NotFound\n"
-        "try: R(sys.argv[1]).resolve('models:/nobody/1')\n"
-        "except NotFound: print('asked')\n"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code, f"sqlite:///{home / 'new' / 'mlflow.db'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert (done.stdout, done.stderr) == ("asked\n", "")
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A real `mlflow server` on loopback."""

@@ -64,6 +64,7 @@ EIGHT = np.ones(2, "<f4").tobytes()
         ({"a": _one(shape=(True, 2))}, EIGHT, "not known"),
         ({"a": _one(dtype="X99")}, EIGHT, "not known"),
         ({"a": _one(shape=(2**40, 2**40))}, EIGHT, "does not fill"),
+        ({"a": {**_one(), "dtype": ["F32"]}}, EIGHT, "no text"),
         ({"a": {"dtype": "F32"}}, EIGHT, "lacks"),
         ({"a": 3}, EIGHT, "lacks"),
         ('{"a": %s, "a": %s}' % ((json.dumps(_one()),) * 2), EIGHT, "duplicate tensor"),
@@ -78,6 +79,16 @@ def test_a_false_header_is_refused(tiny_copy, header, data, reason):
     error = refusal(tiny_copy)
     assert error.code == "E_SAFETENSORS"
     assert any(word in error.reason for word in reason.split("|")), error.reason
+
+
+@pytest.mark.parametrize("dtype", ["F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64", "F4", "F6_E2M3", "F6_E3M2"])
+def test_a_dtype_of_the_format_that_is_not_served_is_said_so(tiny_copy, dtype):
+    """The file is whole, so the advice is to save it in another precision, not to upload it again."""
+    write_tensors(tiny_copy / WEIGHTS, {"scales": _one(dtype, (8,))}, EIGHT)
+    error = refusal(tiny_copy)
+    assert error.code == "E_SAFETENSORS"
+    assert f"the dtype {dtype} of tensor 'scales' is not supported" in error.reason
+    assert "bfloat16" in str(error.hint)
 
 
 @pytest.mark.parametrize("length", [2**63, 2**64 - 1, 100_000_001, 0, 10**6])
