@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 
@@ -10,65 +11,78 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pipelines.errors import LedgerBroken
 from pipelines.evidence_series import BOUNDARY, evidence_series
 from pipelines.ports import Ports
-from pipelines.records import broken_records, unfinished
+from pipelines.records import broken_records, read_services, unfinished
 from pipelines.release import ENDS, Release
 from pipelines.view import canary_counts, phase_seconds
+
+log = logging.getLogger("shipway.metrics")
 
 
 def metrics_text(ports: Ports) -> str:
     """The exposition of everything the ledger knows: counts by its rows, and the newest release of each service."""
     registry = CollectorRegistry()
-    running, broken = unfinished(ports.ledger), Counter(row.service for row in broken_records(ports.ledger))
+    running, unusable = unfinished(ports.ledger), _unusable(ports)
     tally = ports.ledger.tally()
     services = sorted({service for service, _ in tally})
     ended = Gauge("shipway_releases", "Releases by outcome", ["service", "outcome"], registry=registry)
     share = Gauge("shipway_canary_share_ratio", "Confirmed share of the canary", ["service"], registry=registry)
-    unusable = Gauge("shipway_broken_records", "Records that cannot be used", ["service"], registry=registry)
     for service in services:
         for outcome in (*map(str, ENDS), "running", "broken"):
             ended.labels(service, outcome).set(tally.get((service, outcome), 0))
         share.labels(service).set(max((r.confirmed_pct for r in running if r.service == service), default=0.0) / 100)
-        unusable.labels(service).set(broken[service])
-    newest = tuple(_newest(ports, services))
-    _what_happened(registry, newest)
-    _what_is_proven(registry, newest)
+    broken = Gauge("shipway_broken_records", "Records that cannot be used", ["service"], registry=registry)
+    for service in {*services, *unusable}:
+        broken.labels(service).set(unusable[service])
+    _newest(registry, ports, services)
     return generate_latest(registry).decode()
 
 
-def _newest(ports: Ports, services: Iterable[str]) -> Iterable[Release]:
-    """The newest release of each service, where its record can be read."""
+def _unusable(ports: Ports) -> Counter[str]:
+    """How many records of each service are broken, its own included?"""
+    return Counter((*(row.service for row in broken_records(ports.ledger)), *read_services(ports.services).broken))
+
+
+def _newest(registry: CollectorRegistry, ports: Ports, services: Iterable[str]) -> None:
+    """What the newest release of each service did, where its record can be read."""
+    gauges = _Gauges(registry)
     for service in services:
         for row in ports.ledger.summaries(service=service, limit=1):
             try:
-                yield ports.ledger.load(row.id)
+                release = ports.ledger.load(row.id)
+                gauges.tell_what_happened(release)
+                gauges.tell_what_is_proven(release)
             except LedgerBroken:
                 continue
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # Its chain verifies, and what it says is another Shipway's: the others are told all the same.
+                log.warning("release %s is not on /metrics: %r", row.id, error)
 
 
-def _what_happened(registry: CollectorRegistry, newest: tuple[Release, ...]) -> None:
-    """Seconds per phase, and what the arms did with the requests that were judged."""
-    seconds = Gauge(
-        "shipway_release_phase_seconds", "Time of each part of the path", ["service", "phase"], registry=registry
-    )
-    requests = Gauge("shipway_release_requests", "Judged requests", ["service", "arm", "outcome"], registry=registry)
-    for release in newest:
+class _Gauges:
+    """The gauges of single releases."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"shipway_release_{name}", text, ["service", *labels], registry=registry)
+
+        decides = "Log of the evidence over that of what decides"
+        self._seconds = gauge("phase_seconds", "Time of each part of the path", "phase")
+        self._requests = gauge("requests", "Judged requests", "arm", "outcome")
+        self._evidence = gauge("evidence_ratio", decides, "metric", "of")
+        self._threshold = gauge("evidence_threshold_ratio", "Where evidence decides", "metric", "of")
+
+    def tell_what_happened(self, release: Release) -> None:
+        """Seconds per phase, and what the arms did with the requests that were judged."""
         for phase, took_s in phase_seconds(release).items():
-            seconds.labels(release.service, phase).set(took_s)
+            self._seconds.labels(release.service, phase).set(took_s)
         counts = canary_counts(release)
         for arm in ("canary", "stable"):
-            requests.labels(release.service, arm, "error").set(counts[f"{arm}_errors"])
-            requests.labels(release.service, arm, "any").set(counts[f"{arm}_requests"])
+            self._requests.labels(release.service, arm, "error").set(counts[f"{arm}_errors"])
+            self._requests.labels(release.service, arm, "any").set(counts[f"{arm}_requests"])
 
-
-def _what_is_proven(registry: CollectorRegistry, newest: tuple[Release, ...]) -> None:
-    """Each metric's evidence at the last look, and where it decides; the requests that it is of are told above."""
-    names = ["service", "metric", "of"]
-    evidence = Gauge(
-        "shipway_release_evidence_ratio", "Log of the evidence over that of what decides", names, registry=registry
-    )
-    threshold = Gauge("shipway_release_evidence_threshold_ratio", "Where evidence decides", names, registry=registry)
-    for release in newest:
+    def tell_what_is_proven(self, release: Release) -> None:
+        """Each metric's evidence at the last look, and where it decides; the requests that it is of are told above."""
         for line in evidence_series(release).lines:
             if line.last is not None:
-                evidence.labels(release.service, line.metric, line.of).set(line.last)
-                threshold.labels(release.service, line.metric, line.of).set(BOUNDARY)
+                self._evidence.labels(release.service, line.metric, line.of).set(line.last)
+                self._threshold.labels(release.service, line.metric, line.of).set(BOUNDARY)

@@ -162,6 +162,17 @@ def test_metrics_tell_of_the_healthy_and_count_the_broken(home, ports, damage):
     assert value("release_phase_seconds", "zz", "evaluate") == 2
 
 
+def test_metrics_outlive_what_only_another_shipway_understands(home, ports):
+    """A record may verify and say what this one does not know; a service's own record may be torn."""
+    look = {"strata": [], "verdict": {"progress": 7}, "why": ""}
+    release = ports.ledger.load("aa-open")
+    ports.ledger.save(release.record(2500.0, "looked", **look), release.version)
+    change(home, "UPDATE services SET body = '{' WHERE name = 'zz'")
+    text = metrics_text(ports)
+    assert 'shipway_release_phase_seconds{phase="evaluate",service="zz"} 2.0' in text
+    assert 'shipway_broken_records{service="zz"} 1.0' in text
+
+
 def get(ports: Ports, path: str) -> tuple[int, object]:
     """One answer of the API."""
     from aiohttp.test_utils import TestClient, TestServer
