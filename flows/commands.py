@@ -12,10 +12,10 @@ from pipelines.ports import Command, Ports, Token
 from pipelines.release import Phase, Release
 from pipelines.rollout import RollBack, possible_end
 from pipelines.serving.split import TrafficSplit
-from pipelines.tick import record_command
 from pipelines.traffic import make_stable, send_home
 from pipelines.units import dead_reason
 from pipelines.way_home import abandon, carry_on
+from pipelines.words import record_command
 
 
 def obey_now(ports: Ports, release: Release) -> Release:

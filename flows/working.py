@@ -15,7 +15,8 @@ from pipelines.ports import Command, Ports
 from pipelines.release import EXPOSED, Phase, Release
 from pipelines.rollout import RollBack
 from pipelines.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
-from pipelines.tick import Controller, Look, drive, record_command
+from pipelines.tick import Controller, Look, drive
+from pipelines.words import record_command
 
 
 class Stopped(Interrupted):
@@ -80,7 +81,9 @@ def abort_unseen(ports: Ports, release: Release) -> Release:
 
 def _last_word(release: Release) -> str:
     said = release.last("commanded")
-    return f"{said.data['verb']} by {said.data['actor']}" if said else "stopped"
+    if said is None:
+        return "stopped"
+    return f"{said.data['verb']} by {said.data['actor']}" + (f": {said.data['reason']}" if said.data["reason"] else "")
 
 
 def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Listener, stop: Stop) -> Release:

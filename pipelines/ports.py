@@ -250,13 +250,14 @@ class Services(Protocol):
 
 @dataclass(frozen=True)
 class Command:
-    """A person's word to the controller of a release: abort, rollback, promote, pause, resume or approve."""
+    """A person's word to a release's controller: abort, rollback, promote, pause, resume or approve (`about` what)."""
 
     id: str
     release_id: str
     verb: str
     actor: str
     reason: str = ""
+    about: str = ""
 
 
 class Inbox(Protocol):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from pipelines.asking import Asked
 from pipelines.errors import LedgerBroken
 
 
@@ -133,7 +134,14 @@ class Release:
     intended_pct: float = 0.0
     exposed_since_s: float | None = None
     paused: bool = False
+    asks: Asked | None = None
+    """What it waits for a person to approve, as the last recorded look says."""
+    asked_since_s: float | None = None
+    """When it first asked since its share last changed."""
     approved: frozenset[int] = frozenset()
+    """The steps that a person approved for this exposure."""
+    approved_drift: frozenset[int] = frozenset()
+    """The steps of this exposure in which a person meant the drift."""
     convicted: str = ""
     reason: str = ""
     label: str = ""
@@ -220,8 +228,14 @@ def _apply(release: Release, event: Event) -> Release:
         case "exposed":
             since = after.exposed_since_s if after.exposed_since_s is not None else event.at_s
             return replace(after, confirmed_pct=data["pct"], exposed_since_s=since)
-        case "went_home" | "interrupted":
+        case "went_home":
             return replace(after, confirmed_pct=0.0, intended_pct=0.0, exposed_since_s=None)
+        case "interrupted":
+            return _interrupted(after)
+        case "looked":
+            asks = Asked.of(data.get("asks"))
+            since_s = event.at_s if asks and after.asked_since_s is None else after.asked_since_s
+            return replace(after, asks=asks, asked_since_s=since_s)
         case "convicted":
             return replace(after, convicted=data["why"])
         case "paused":
@@ -229,9 +243,34 @@ def _apply(release: Release, event: Event) -> Release:
         case "registry":
             return replace(after, alias=data["alias"], alias_why=data["why"]) if "alias" in data else after
         case "approved":
-            return replace(after, approved=after.approved | {data["step"]})
+            return _approved(after, data)
         case _:
             return after
+
+
+def _interrupted(release: Release) -> Release:
+    """Nobody meets the candidate any more, and what was approved was approved for this exposure."""
+    return replace(
+        release,
+        confirmed_pct=0.0,
+        intended_pct=0.0,
+        exposed_since_s=None,
+        asks=None,
+        asked_since_s=None,
+        approved=frozenset(),
+        approved_drift=frozenset(),
+    )
+
+
+def _approved(release: Release, data: Mapping[str, Any]) -> Release:
+    said = Asked.of(data)
+    if said is None:
+        return release
+    if said.what == "drift":
+        release = replace(release, approved_drift=release.approved_drift | {said.step})
+    else:
+        release = replace(release, approved=release.approved | {said.step})
+    return replace(release, asks=None) if said == release.asks else release
 
 
 def _enter(release: Release, event: Event) -> Release:
@@ -243,6 +282,8 @@ def _enter(release: Release, event: Event) -> Release:
         phase=phase,
         phase_since_s=event.at_s,
         step=event.data.get("step", release.step),
+        asks=None,
+        asked_since_s=None,
         ended_at_s=event.at_s if phase in ENDS else None,
         reason=event.data.get("why", release.reason),
         label=event.data.get("label", release.label),

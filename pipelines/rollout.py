@@ -4,8 +4,9 @@ This is the heart of Shipway: one pure function from what was asked, what has ha
 four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
 
 The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline,
-silence, a pause, a replay, a beginning or an interruption, and only then whether enough has been seen to go on. One
-rule stands over all of them: traffic never moves to a dead arm.
+silence, a pause, a replay, a beginning or an interruption, and only then whether enough has been seen to go on. Two
+rules stand over all of them: traffic never moves to a dead arm, and no step that a person must approve is entered
+before he approved it, the first one and the way back to it included.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pipelines.asking import Asked
 from pipelines.earning import Counted, unearned
 from pipelines.ports import Command
 from pipelines.release import Phase, Release
@@ -83,10 +85,11 @@ class Situation:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep the share (and renew its lease); look again at `until_s` at the latest."""
+    """Keep the share (and renew its lease); look again at `until_s` at the latest. `asks`: what waits for approval."""
 
     until_s: float
     why: str
+    asks: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -194,10 +197,16 @@ def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decis
     can_promote = seen.verdict.promote and release.phase is Phase.BAKING and not _doubts(plan, release, seen)
     if seen.now_s < began + plan.deadline_s or can_promote:
         return None
-    why = f"undecided at the deadline of {plan.deadline_s:g} s: {_progress(seen)}"
+    why = f"undecided at the deadline of {plan.deadline_s:g} s: {_waits(plan, release, seen)}{_progress(seen)}"
     if seen.now_s < ends_s:
         return Hold(ends_s, f"{why}; promote, abort or wait?")
     return RollBack(why, Phase.ROLLED_BACK if plan.on_inconclusive == "rollback" else Phase.HELD)
+
+
+def _waits(plan: RolloutSpec, release: Release, seen: Situation) -> str:
+    """For whose word it waits, where it does: then nobody may think that evidence was missing."""
+    waits = _a_beginning(plan, release, seen) or _doubts(plan, release, seen) or _the_next_step(plan, release, seen)
+    return f"{waits.asks} waits for approval; " if isinstance(waits, Hold) and waits.asks else ""
 
 
 def _silence(plan: RolloutSpec, seen: Situation) -> Decision | None:
@@ -228,14 +237,35 @@ def _a_replay(plan: RolloutSpec, release: Release, seen: Situation) -> Decision 
 
 def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
     """A release that has no share yet, or lost it without anybody's decision, starts at the first step."""
-    if release.confirmed_pct == 0:
-        return Advance(share_of(plan, 0), 0, "the first users")
-    if seen.observed_pct < release.confirmed_pct - SHARE_TOLERANCE:
+    why, approved = "the first users", release.approved
+    if release.confirmed_pct > 0:
+        if not has_lost_its_share(release, seen.observed_pct):
+            return None
         why = f"interrupted: the router shows {seen.observed_pct:g} %, {release.confirmed_pct:g} % was confirmed"
-        if seen.canary_starting:
-            return Hold(seen.now_s + plan.look_s, f"{why}; its server is {seen.canary_starting}")
-        return Advance(share_of(plan, 0), 0, why)
-    return None
+        approved = frozenset()  # what was approved was approved for the exposure that is over
+    if _is_unanswered(plan, release, seen):
+        undone = "its server was not ready" if 0 in approved else "nobody approved step 1"
+        return RollBack(f"{undone} within {plan.ask_timeout_s:g} s", Phase.HELD)
+    if seen.canary_starting:
+        return Hold(seen.now_s + plan.look_s, f"{why}; its server is {seen.canary_starting}")
+    if plan.steps[0].approve and 0 not in approved:
+        return _ask(plan, release, seen, Asked("step", 0), "" if release.confirmed_pct == 0 else f"{why}; ")
+    return Advance(share_of(plan, 0), 0, why)
+
+
+def has_lost_its_share(release: Release, observed_pct: float) -> bool:
+    """Whether the router shows less than was confirmed, though nobody decided it: the release was interrupted."""
+    return release.confirmed_pct > 0 and observed_pct < release.confirmed_pct - SHARE_TOLERANCE
+
+
+def _is_unanswered(plan: RolloutSpec, release: Release, seen: Situation) -> bool:
+    """Whether the first step was asked for, and no user met the canary, for longer than people have to answer."""
+    since_s = release.asked_since_s if release.confirmed_pct == 0 else None
+    return since_s is not None and seen.now_s >= since_s + plan.ask_timeout_s
+
+
+def _ask(plan: RolloutSpec, release: Release, seen: Situation, asks: Asked, why: str = "") -> Hold:
+    return Hold(seen.now_s + plan.look_s, f"{why}{asks} waits for approval: shipway approve {release.id}", asks)
 
 
 def _doubts(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
@@ -243,9 +273,9 @@ def _doubts(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | 
     if seen.verdict.void:
         return Hold(seen.now_s + plan.look_s, seen.verdict.void)
     drift = plan.gates.drift
-    if seen.verdict.shifted and drift and drift.action == "hold" and release.step + 1 not in release.approved:
+    if seen.verdict.shifted and drift and drift.action == "hold" and release.step not in release.approved_drift:
         why = f"{seen.verdict.shifted}; if that is meant: shipway approve {release.id}"
-        return Hold(seen.now_s + plan.look_s, why)
+        return Hold(seen.now_s + plan.look_s, why, Asked("drift", release.step))
     return None
 
 
@@ -267,7 +297,7 @@ def _the_next_step(plan: RolloutSpec, release: Release, seen: Situation) -> Deci
 def _advance(plan: RolloutSpec, release: Release, seen: Situation) -> Decision:
     step = release.step + 1
     if step < len(plan.steps) and plan.steps[step].approve and step not in release.approved:
-        return Hold(seen.now_s + plan.look_s, f"step {step + 1} waits for approval: shipway approve {release.id}")
+        return _ask(plan, release, seen, Asked("step", step))
     if plan.advance == "timetable":
         return Advance(share_of(plan, step), step, f"held for {plan.hold_s:g} s: {seen.verdict.sentence}")
     lasts_s = plan.hold_s if step < len(plan.steps) else plan.bake_s

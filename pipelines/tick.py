@@ -18,19 +18,17 @@ from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Now, Ports, StrataQuery, Token
 from pipelines.release import Phase, Release
 from pipelines.replaying import is_replaying, replay_on, replayed_so_far
-from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide
+from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
 from pipelines.serving.split import TrafficSplit
 from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
 from pipelines.way_home import carry_on
+from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, has_recorded, record_command
 
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
-
-HOMEWARD_VERBS = frozenset({"abort", "rollback"})
-MOVING_VERBS = HOMEWARD_VERBS | {"promote"}
 
 
 @dataclass(frozen=True)
@@ -200,10 +198,14 @@ def _situation(
 
 
 def _restarting(ctl: Controller, release: Release) -> str:
-    """Why an interrupted canary is not ready yet: whoever stopped everything (`down`, a reboot) accuses nobody."""
+    """Why a canary that was interrupted, or waits for approval, is not ready yet.
+
+    Whoever stopped everything (`down`, a reboot) accuses nobody.
+    """
     seen = replicas_of(ctl.ports, release.service, release.sealed.bundle_digest)
     unready = [s for s in seen if s.state != "ready"]
-    interrupted = release.confirmed_pct > 0 and unready and all(s.state == "starting" for s in unready)
+    was_ready = release.confirmed_pct > 0 or release.asked_since_s is not None
+    interrupted = was_ready and unready and all(s.state == "starting" for s in unready)
     return f"starting: {unready[0].reason or 'not ready yet'}" if interrupted else ""
 
 
@@ -228,14 +230,28 @@ def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[
             looked = _save(ctl, release, _looked(release, seen))
             release = promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now)
         case Advance():
-            release, watch = _advance(ctl, release, watch, decision, seen)
+            release, watch = _advance(ctl, _obeyed(ctl, release, seen), watch, decision, seen)
         case Hold():
             if watch.unready_looks == 0:  # who does not answer keeps its users only as long as it was promised
                 _renew(ctl, release, seen.split)
-            kept = _looked(release, seen) if seen.strata else release
-            release = _obeyed(ctl, _save(ctl, release, kept), seen)
+            release, watch = _hold(ctl, release, watch, decision, seen)
     _answer(ctl, release, (seen.command,) if seen.command else ())
     return release, watch
+
+
+def _hold(ctl: Controller, release: Release, watch: Watch, decision: Hold, seen: _Seen) -> tuple[Release, Watch]:
+    """Record what was seen, where anything was, and what is asked, where that is new.
+
+    Whose share was lost and who asks before he begins again is interrupted from here on: what was approved before is
+    not approved any more.
+    """
+    if decision.asks and has_lost_its_share(release, share_of_ours(release, seen.split)):
+        before = _obeyed(ctl, release, seen)
+        release = before.record(seen.now.wall_s, "interrupted", why=decision.why)
+        return _save(ctl, before, _looked(release, seen)), watch.new_step()
+    is_new = decision.asks is not None and decision.asks != release.asks
+    kept = _looked(release, seen) if seen.strata or is_new else release
+    return _obeyed(ctl, _save(ctl, release, kept), seen), watch
 
 
 def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance, seen: _Seen) -> tuple[Release, Watch]:
@@ -244,7 +260,7 @@ def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance,
     release = _looked(release, seen)
     if not release.of_kind("judging"):
         release = release.record(at_s, "judging", **declaration(ctl.plan, watch))
-    if release.confirmed_pct > 0 and share_of_ours(release, seen.split) < release.confirmed_pct - SAME_SHARE:
+    if has_lost_its_share(release, share_of_ours(release, seen.split)):
         release = release.record(at_s, "interrupted", why=decision.why)
     release = release.record(at_s, "exposing", pct=decision.pct, step=decision.step, why=decision.why)
     release = _save(ctl, before, release)
@@ -281,27 +297,6 @@ def _answer(ctl: Controller, release: Release, heard: tuple[Command, ...]) -> No
             ctl.ports.inbox.done(command.id)
 
 
-def has_recorded(release: Release, command: Command) -> bool:
-    """Whether this very word is in the record."""
-    return any(said.data["command"] == command.id for said in release.of_kind("commanded"))
-
-
-def record_command(release: Release, command: Command, now: Now) -> Release:
-    """The release after a person's word, with what that word changes. A word that is heard twice counts once."""
-    if has_recorded(release, command):
-        return release
-    said = release.record(
-        now.wall_s, "commanded", verb=command.verb, actor=command.actor, reason=command.reason, command=command.id
-    )
-    match command.verb:
-        case "pause" | "resume":
-            return said.record(now.wall_s, "paused", on=command.verb == "pause")
-        case "approve":
-            return said.record(now.wall_s, "approved", step=release.step + 1)
-        case _:
-            return said
-
-
 def _looked(release: Release, seen: _Seen) -> Release:
     return release.record(seen.now.wall_s, "looked", **_look_data(seen))
 
@@ -315,6 +310,7 @@ def _look_data(seen: _Seen) -> dict[str, object]:
         "why": decision.why,
         "observed_pct": seen.split.canary_pct,
         "generation": list(seen.split.generation),
+        **({"asks": decision.asks.as_dict()} if isinstance(decision, Hold) and decision.asks else {}),
         **({"shadow": seen.shadow.as_dict()} if seen.shadow != ShadowState() else {}),
     }
 

@@ -51,6 +51,7 @@ def release_view(release: Release) -> dict[str, Any]:
         "step": release.step,
         "share_pct": release.confirmed_pct,
         "paused": release.paused,
+        "asks": str(release.asks) if release.asks else None,
         "candidate": vars(candidate) if candidate else None,
         "champion": dict(champion) if champion else None,
         "phase_seconds": phase_seconds(release),
@@ -95,9 +96,11 @@ def why(release: Release) -> str:
     if release.is_ended:
         return f"{release.reason}{alias_note(release)}"
     if release.paused:
-        return f"paused by a person at {release.confirmed_pct:g} %"
+        return _said(release, "pause") or f"paused by a person at {release.confirmed_pct:g} %"
     look = release.last("looked")
-    entered = release.last("entered")
+    entered, approved = release.last("entered"), release.last("approved")
+    if approved and look and approved.seq > look.seq:
+        return _said(release, "approve")
     if release.phase in _WATCHED and look and (entered is None or look.seq > entered.seq):
         return f"waits at {release.confirmed_pct:g} %: {look.data['why']}"
     if release.phase is Phase.QUALIFIED and release.last("replayed"):
@@ -119,6 +122,24 @@ def alias_note(release: Release) -> str:
     """What to add to a sentence where the alias does not name what serves; "" where it does."""
     said = _ALIAS_NOTES.get(release.alias)
     return f"; {said}: {release.alias_why}" if said else ""
+
+
+def answer(release: Release) -> str:
+    """In one sentence, to a person whose word was obeyed: what did it change?"""
+    word = release.last("commanded")
+    if release.is_ended or release.phase is Phase.PROMOTING or word is None:
+        return release.reason
+    return _said(release, word.data["verb"])
+
+
+def _said(release: Release, verb: str) -> str:
+    """The last word of this kind, who said it, and why; or ""."""
+    word = next((e.data for e in reversed(release.of_kind("commanded")) if e.data["verb"] == verb), None)
+    if word is None:
+        return ""
+    where = f" at {release.confirmed_pct:g} %"
+    done = {"pause": f"paused{where}", "resume": f"resumed{where}", "approve": f"approved {word.get('about')}".strip()}
+    return f"{done.get(verb, verb)} by {word['actor']}" + (f": {word['reason']}" if word["reason"] else "")
 
 
 def _verdicts(release: Release) -> list[dict[str, Any]]:

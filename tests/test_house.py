@@ -82,6 +82,8 @@ PURE = [
             "service.py",
             "watching.py",
             "tick.py",
+            "words.py",
+            "asking.py",
             "ending.py",
             "steps.py",
             "reconcile.py",

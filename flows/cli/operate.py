@@ -26,9 +26,21 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def approve(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Answer a step that is marked `approve: true`."""
-    _order(release_id, "approve", reason, as_json=as_json)
+def approve(
+    release_id: ReleaseId,
+    step: Annotated[int | None, typer.Option("--step", metavar="N", min=1, help="Only if it waits for step N.")] = None,
+    drift: Annotated[bool, typer.Option("--drift", help="Only if it waits because predictions shifted.")] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Approve what a release waits for: a step that is marked `approve: true`, or predictions that shifted."""
+    from pipelines.asking import answered
+    from pipelines.view import why
+
+    _, ports = open_ports()
+    found = ports.ledger.load(release_id)
+    about = "" if found.is_ended else str(answered(found.id, found.asks, step, why(found), drift=drift))
+    order(ports, found, "approve", reason, about=about, as_json=as_json)
 
 
 def pause(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
@@ -81,7 +93,7 @@ def down(
     print_json({"stopped": stopped}) if as_json else typer.echo("stopped" if stopped else "nothing was running")
 
 
-def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bool) -> None:
+def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bool, about: str = "") -> None:
     """Leave a command and wait until it is obeyed; without a living controller, act at once."""
     from flows.commands import obey_now
     from flows.holders import living_holder
@@ -91,7 +103,7 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
 
     if release.is_ended:
         raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID")
-    command = Command(uuid.uuid4().hex, release.id, verb, actor(), reason)
+    command = Command(uuid.uuid4().hex, release.id, verb, actor(), reason, about)
     try:
         ports.inbox.send(command)
     except DependencyDown as error:
@@ -135,9 +147,9 @@ def _wait_obeyed(ports: Ports, command: object) -> Release:
 
 def tell(release: Release, *, as_json: bool) -> None:
     """Say where a release is now, and why."""
-    from pipelines.view import release_view
+    from pipelines.view import answer, release_view
 
     if as_json:
         print_json(release_view(release))
     else:
-        typer.echo(f"{release.id}  {release.phase}  {release.reason}")
+        typer.echo(f"{release.id}  {release.phase}  {answer(release)}")

@@ -26,7 +26,7 @@ class SqlInbox:
 
     def pending(self, release_id: str) -> tuple[Command, ...]:
         """Commands not yet obeyed, oldest first."""
-        columns = [commands.c[name] for name in ("id", "release_id", "verb", "actor", "reason")]
+        columns = [commands.c[name] for name in ("id", "release_id", "verb", "actor", "reason", "about")]
         query = select(*columns).where(commands.c.release_id == release_id, commands.c.done == 0)
         with reading(self._engine) as connection:
             return tuple(Command(*row) for row in connection.execute(query.order_by(commands.c.number)))

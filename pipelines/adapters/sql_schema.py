@@ -25,6 +25,7 @@ MIGRATIONS: Mapping[int, tuple[Step, ...]] = {
         "ALTER TABLE {shipway}releases ADD COLUMN phase VARCHAR(40) NOT NULL DEFAULT ''",
         "ALTER TABLE {shipway}releases ADD COLUMN broken VARCHAR(300) NOT NULL DEFAULT ''",
         "ALTER TABLE {shipway}releases ADD COLUMN summary TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE {shipway}commands ADD COLUMN about VARCHAR(200) NOT NULL DEFAULT ''",
         sum_up_all,
     ),
 }
@@ -59,6 +60,7 @@ def _own_schema(connection: Connection) -> None:
     connection.execute(_ONE_AT_A_TIME)
     if not inspect(connection).has_schema(POSTGRES_SCHEMA):
         connection.execute(CreateSchema(POSTGRES_SCHEMA))
+    connection.execute(text(f"SET LOCAL search_path TO {POSTGRES_SCHEMA}"))  # for the migrations' own words
 
 
 def _tables(connection: Connection) -> set[str]:

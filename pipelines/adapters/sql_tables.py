@@ -66,6 +66,7 @@ commands = Table(
     Column("actor", String(200), nullable=False),
     Column("reason", Text, nullable=False),
     Column("done", Integer, nullable=False),
+    Column("about", String(200), nullable=False, server_default=""),
 )
 
 locks = Table(

@@ -17,9 +17,11 @@ from sqlalchemy import text
 
 from pipelines.adapters import sql_schema
 from pipelines.adapters.sql_engine import open_engine, transaction
+from pipelines.adapters.sql_inbox import SqlInbox
 from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_schema import SCHEMA_VERSION, bring_forward, is_current
 from pipelines.errors import BadInput
+from pipelines.ports import Command
 from pipelines.release import Event, Phase, Release
 from pipelines.summary import summary_of
 
@@ -100,6 +102,7 @@ OLD_FORM = (
     "ALTER TABLE releases DROP COLUMN phase",
     "ALTER TABLE releases DROP COLUMN broken",
     "ALTER TABLE releases DROP COLUMN summary",
+    "ALTER TABLE commands DROP COLUMN about",
     "UPDATE meta SET value = 1",
 )
 """From the second form back to the first."""
@@ -128,6 +131,17 @@ def test_a_ledger_of_the_first_form_gets_its_summaries(path):
     assert found[2:] == tuple(summary_of(SqlLedger(engine).load(name)) for name in ("r2", "r1"))
     with transaction(engine) as connection:
         assert is_current(connection)
+    engine.dispose()
+
+
+def test_a_ledger_of_the_first_form_is_brought_forward(path):
+    """A word that waited then is there, and names nothing."""
+    engine = open_engine(path)
+    SqlInbox(engine).send(Command("c", "r1", "approve", "ada"))
+    engine.dispose()
+    change(path, *OLD_FORM)
+    engine = open_engine(path)
+    assert SqlInbox(engine).pending("r1") == (Command("c", "r1", "approve", "ada", about=""),)
     engine.dispose()
 
 
@@ -174,9 +188,11 @@ def test_a_ledger_of_the_first_form_on_postgres_is_brought_forward(postgres):
     engine = open_engine(postgres.url)
     release = Release().record(1.0, "opened", id="r1", service="s", spec={}, spec_digest="sha256:0")
     SqlLedger(engine).create(release)
+    SqlInbox(engine).send(Command("c", "r1", "approve", "ada"))
     engine.dispose()
     for statement in OLD_FORM:
-        postgres.run(re.sub("(releases|meta)", r"shipway.\1", statement, count=1))
+        postgres.run(re.sub("(releases|meta|commands)", r"shipway.\1", statement, count=1))
     engine = open_engine(postgres.url)
     assert SqlLedger(engine).summaries() == (summary_of(release),)
+    assert SqlInbox(engine).pending("r1") == (Command("c", "r1", "approve", "ada", about=""),)
     engine.dispose()

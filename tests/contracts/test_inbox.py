@@ -12,7 +12,7 @@ from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_inbox import SqlInbox
 from pipelines.ports import Command, Inbox
 
-PAUSE = Command("c2", "r1", "pause", "alice")
+PAUSE = Command("c2", "r1", "pause", "alice", about="step 2")
 ABORT = Command("c1", "r1", "abort", "bob", "it's wrong; stop")
 
 

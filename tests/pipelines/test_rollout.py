@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.asking import Asked
 from pipelines.ports import Command
 from pipelines.release import EXPOSED, MOVES, Candidate, Phase, Release
 from pipelines.rollout import Advance, Hold, Promote, RollBack, Situation, decide, share_of
@@ -279,7 +280,8 @@ def test_asking_waits_until_its_own_end():
 def test_a_person_may_mean_the_shift():
     """Approved, it goes on; where the spec only warns, it never waits."""
     shifted = seen(now_s=1010.0, verdict=Verdict(shifted="'good' twice as often"))
-    approved = release_in(Phase.CANARY).record(1006.0, "approved", step=1)
+    assert decide(PLAN, release_in(Phase.CANARY), shifted).asks == Asked("drift", 0)
+    approved = release_in(Phase.CANARY).record(1006.0, "approved", what="drift", step=0)
     assert isinstance(decide(PLAN, approved, shifted), Advance)
     warned = PLAN.model_copy(update={"gates": RolloutGates(drift=DriftGate(action="warn"))})
     assert isinstance(decide(warned, release_in(Phase.CANARY), shifted), Advance)
@@ -343,13 +345,83 @@ def test_less_to_fear_earns_no_less(excess, requests_per_s, budget):
         assert granted(more=10)
 
 
-def test_a_step_waits_for_approval():
-    """A step that is marked `approve` is not taken before a person said so."""
-    plan = PLAN.model_copy(update={"steps": (StepSpec(pct=5), StepSpec(pct=50, approve=True))})
-    release = release_in(Phase.CANARY)
-    assert isinstance(decide(plan, release, seen(now_s=1010.0)), Hold)
-    approved = replace(release, approved=frozenset({1}))
-    assert decide(plan, approved, seen(now_s=1010.0)).pct == 50
+MARKED = PLAN.model_copy(
+    update={"steps": (StepSpec(pct=5, approve=True), StepSpec(pct=50, approve=True)), "ask_timeout_s": 50.0}
+)
+BEGINNING = ("it begins", Phase.QUALIFIED, {"confirmed": 0.0}, {"observed_pct": 0.0}, 0)
+SECOND = ("the second step", Phase.CANARY, {}, {"now_s": 1010.0}, 1)
+LOST = ("a lost step begins again", Phase.CANARY, {"step": 1, "confirmed": 50.0}, {"observed_pct": 0.0}, 0)
+LOST_BAKE = ("a lost bake begins again", Phase.BAKING, {"step": 2, "confirmed": 95.0}, {"observed_pct": 0.0}, 0)
+INTERRUPTED = ("what was interrupted begins again", Phase.CANARY, {"confirmed": 0.0}, {"observed_pct": 0.0}, 0)
+ENTRIES = (BEGINNING, SECOND, LOST, LOST_BAKE, INTERRUPTED)
+
+
+@pytest.mark.parametrize(("why", "phase", "past", "facts", "step"), ENTRIES, ids=[row[0] for row in ENTRIES])
+def test_every_way_into_a_marked_step_asks(why, phase, past, facts, step):
+    """The beginning, the next step, and the way back to the first one after an interruption."""
+    release = release_in(phase, **past)
+    decision = decide(MARKED, release, seen(**facts))
+    assert (type(decision), decision.asks) == (Hold, Asked("step", step)), why
+    assert f"step {step + 1} waits for approval: shipway approve r" in decision.why
+    another = replace(release, approved=frozenset({1 - step}), approved_drift=frozenset({step, release.step}))
+    assert decide(MARKED, another, seen(**facts)).asks == Asked("step", step)
+
+
+@pytest.mark.parametrize(("why", "phase", "past", "facts", "step"), [BEGINNING, SECOND, INTERRUPTED])
+def test_an_approved_step_is_entered(why, phase, past, facts, step):
+    """At the next look."""
+    approved = replace(release_in(phase, **past), approved=frozenset({step}))
+    assert decide(MARKED, approved, seen(**facts)).step == step
+
+
+@pytest.mark.parametrize(("why", "phase", "past", "facts", "step"), [LOST, LOST_BAKE])
+def test_what_was_approved_before_an_interruption_is_not_approved_after_it(why, phase, past, facts, step):
+    """The exposure that it was approved for is over."""
+    approved = replace(release_in(phase, **past), approved=frozenset({0, 1}))
+    assert decide(MARKED, approved, seen(**facts)).asks == Asked("step", 0)
+
+
+def test_an_approved_step_is_no_approved_drift():
+    """And the other way round."""
+    shifted = seen(now_s=1010.0, verdict=Verdict(shifted="'good' twice as often"))
+    stepped = replace(release_in(Phase.CANARY), approved=frozenset({1}))
+    assert decide(MARKED, stepped, shifted).asks == Asked("drift", 0)
+    meant = replace(release_in(Phase.CANARY), approved_drift=frozenset({0}))
+    assert decide(MARKED, meant, shifted).asks == Asked("step", 1)
+    later = replace(release_in(Phase.CANARY, step=1), approved_drift=frozenset({0}))
+    assert decide(MARKED, later, shifted).asks == Asked("drift", 1)
+
+
+def test_the_first_step_does_not_wait_for_ever():
+    """Held, and it says for what; a canary that cannot serve, and a person's word, are heard meanwhile."""
+    waits = replace(release_in(Phase.QUALIFIED, confirmed=0.0), asks=Asked("step", 0), asked_since_s=1000.0)
+    unseen = {"observed_pct": 0.0, "now_s": 1050.0}
+    assert isinstance(decide(MARKED, waits, seen(**unseen | {"now_s": 1049.0})), Hold)
+    expected = RollBack("nobody approved step 1 within 50 s", Phase.HELD)
+    assert decide(MARKED, waits, seen(**unseen)) == expected
+    assert decide(MARKED, waits, seen(**unseen, command=ordered("abort"))).end is Phase.ABORTED
+    assert decide(MARKED, waits, seen(observed_pct=0.0, canary_down="exited")).end is Phase.REJECTED
+
+
+def test_an_approved_canary_that_is_not_ready_meets_no_user():
+    """Everything was stopped and started again while it waited."""
+    approved = replace(release_in(Phase.QUALIFIED, confirmed=0.0), approved=frozenset({0}))
+    assert isinstance(decide(MARKED, approved, seen(observed_pct=0.0, canary_starting="starting")), Hold)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "step 2 waits for approval"),
+        ({"verdict": Verdict(shifted="'good' twice as often")}, "drift in step 1 waits for approval"),
+        ({"observed_pct": 0.0}, "step 1 waits for approval"),
+    ],
+)
+def test_the_deadline_says_that_a_person_did_not_answer(facts, said):
+    """It counts on while a step waits, and nobody may think that evidence was missing."""
+    decision = decide(MARKED, release_in(Phase.CANARY), seen(now_s=1100.0, **facts))
+    assert decision.end is Phase.HELD
+    assert decision.why.startswith(f"undecided at the deadline of 100 s: {said}; errors: ")
 
 
 situations = st.builds(
@@ -392,6 +464,16 @@ def test_no_decision_breaks_a_rule(release, situation):
             assert situation.observed_pct == 0 or not situation.stable_down
         case Hold():
             assert decision.why
+
+
+@given(releases, situations, st.frozensets(st.integers(0, 1)), st.frozensets(st.integers(0, 2)))
+def test_no_step_is_entered_unapproved(release, situation, approved, meant):
+    """Over the whole product, where every step is marked: what was approved is entered, and nothing else."""
+    release = replace(release, approved=approved, approved_drift=meant)
+    decision = decide(MARKED, release, situation)
+    if isinstance(decision, Advance) and decision.step < 2:
+        assert decision.step in approved
+        assert release.confirmed_pct == 0 or situation.observed_pct >= release.confirmed_pct
 
 
 @given(releases, situations)

@@ -24,10 +24,11 @@ from pipelines.release import Candidate, Phase, Release
 from pipelines.rollout import PATIENCE_S, RollBack
 from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
-from pipelines.tick import Controller, drive, look, record_command
+from pipelines.tick import Controller, drive, look
 from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
 from pipelines.watching import Watch, replay
+from pipelines.words import record_command
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -457,7 +458,7 @@ def test_an_approval_that_is_heard_twice_approves_one_step():
     """A controller died between the record and the answer."""
     world = World()
     world.look_until(Phase.CANARY)
-    word = Command("c", "r1", "approve", "ada")
+    word = Command("c", "r1", "approve", "ada", about="step 2")
     said = record_command(world.release, word, world.now())
     assert record_command(replace(said, step=said.step + 1), word, world.now()).approved == {1}
 

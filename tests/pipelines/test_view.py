@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.ports import Command
 from pipelines.release import ENDS, MOVES, Phase, Release
-from pipelines.view import why
+from pipelines.view import answer, why
 from tests.pipelines.test_tick import World
 
 
@@ -25,10 +25,31 @@ def test_a_paused_canary_says_that_a_person_wanted_it():
     """Until somebody lets it go on."""
     world = World()
     world.look()
-    for verb, said in (("pause", "paused by a person at 10 %"), ("resume", "waits at 10 %: ")):
+    for verb, said in (("pause", "paused at 10 % by me"), ("resume", "waits at 10 %: ")):
         world.ports.inbox.send(Command(verb, "r1", verb, "me", ""))
         world.look()
         assert why(world.release).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"), [("pause", "paused at 10 % by me: lunch"), ("resume", "resumed at 10 % by me: lunch")]
+)
+def test_a_word_that_was_obeyed_is_answered_with_its_reason(verb, said):
+    """Not with what was said when the step began."""
+    world = World()
+    world.look()
+    world.ports.inbox.send(Command(verb, "r1", verb, "me", "lunch"))
+    world.look()
+    assert answer(world.release) == said
+
+
+def test_an_end_is_its_own_answer():
+    """The sentence that the record ends with."""
+    world = World()
+    world.look()
+    world.ports.inbox.send(Command("c", "r1", "abort", "me", "lunch"))
+    world.look()
+    assert answer(world.release) == "abort by me: lunch"
 
 
 def test_a_promoted_release_says_what_was_proven():

@@ -1,0 +1,38 @@
+"""What does a person's word change in the record of a release?"""
+
+from __future__ import annotations
+
+from pipelines.asking import Asked
+from pipelines.ports import Command, Now
+from pipelines.release import Release
+
+HOMEWARD_VERBS = frozenset({"abort", "rollback"})
+MOVING_VERBS = HOMEWARD_VERBS | {"promote"}
+
+
+def has_recorded(release: Release, command: Command) -> bool:
+    """Whether this very word is in the record."""
+    return any(said.data["command"] == command.id for said in release.of_kind("commanded"))
+
+
+def record_command(release: Release, command: Command, now: Now) -> Release:
+    """The release after a person's word, with what that word changes. A word that is heard twice counts once."""
+    if has_recorded(release, command):
+        return release
+    said = release.record(
+        now.wall_s,
+        "commanded",
+        verb=command.verb,
+        actor=command.actor,
+        reason=command.reason,
+        command=command.id,
+        about=command.about,
+    )
+    match command.verb:
+        case "pause" | "resume":
+            return said.record(now.wall_s, "paused", on=command.verb == "pause")
+        case "approve":
+            asked = Asked.named(command.about) if command.about else release.asks
+            return said.record(now.wall_s, "approved", **asked.as_dict()) if asked else said
+        case _:
+            return said
