@@ -17,6 +17,7 @@ from pipelines.adapters.sql_engine import URL_VARIABLE, open_engine, shown_url
 from pipelines.adapters.sql_inbox import SqlInbox
 from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_lock import SqlLock
+from pipelines.adapters.sql_queue import SqlQueue
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.home import Home
 from pipelines.ports import Builder, Now, Ports
@@ -60,6 +61,7 @@ def wire(home: Home) -> Ports:
         lock=SqlLock(engine),
         notifier=LogNotifier(home.root / "logs"),
         replays=HttpReplays(home.record),
+        queue=SqlQueue(engine),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from evals.strata import Stratum
 from pipelines.ledger_port import Records
+from pipelines.queue_port import NoQueue, Queue
 from pipelines.release import Release
 from pipelines.replay_port import NoReplays, Replays
 from pipelines.service import Service
@@ -332,3 +333,4 @@ class Ports:
     lock: Lock
     notifier: Notifier
     replays: Replays = field(default_factory=NoReplays)
+    queue: Queue = field(default_factory=NoQueue)

@@ -238,6 +238,14 @@ class ReleaseSpec(Part):
     registry: RegistrySpec = RegistrySpec()
     rollout: RolloutSpec = RolloutSpec()
     retain: Seconds = 86400.0
+    on_busy: Annotated[
+        Literal["refuse", "queue", "supersede"],
+        Field(
+            exclude=True,  # it says how to begin, not what: a release that was begun is found again by any word
+            description="while another release runs: refuse · queue: wait, the newest one only · supersede: abort the "
+            "other where no user has met it, else refuse",
+        ),
+    ] = "refuse"
 
     @model_validator(mode="after")
     def _replays_are_recorded(self) -> ReleaseSpec:
@@ -267,7 +275,7 @@ class ReleaseSpec(Part):
         return self
 
     def digest(self) -> str:
-        """What identifies this spec: changes with every value that is not a default."""
+        """What identifies this spec: changes with every value that is not a default, except `on_busy`."""
         return "sha256:" + hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from pipelines.errors import Busy, LedgerBroken, NotFound, StaleWriter
 from pipelines.ports import Command, Now, Token, Unit, UnitStatus
+from pipelines.queue_port import Ticket
 from pipelines.release import Event, Release
 from pipelines.service import Service
 from pipelines.summary import Summary, summary_of
@@ -139,6 +140,26 @@ class MemoryInbox:
     def done(self, command_id: str) -> None:
         """Mark it obeyed."""
         self.obeyed.add(command_id)
+
+
+@dataclass
+class MemoryQueue:
+    """Implements `queue_port.Queue`."""
+
+    waiting: dict[str, Ticket] = field(default_factory=dict)
+
+    def put(self, ticket: Ticket) -> None:
+        """From now on this one waits, and no other of its service."""
+        self.waiting[ticket.service] = ticket
+
+    def take(self, ticket_id: str) -> bool:
+        """It waits no more."""
+        found = next((t for t in self.waiting.values() if t.id == ticket_id), None)
+        return found is not None and self.waiting.pop(found.service, None) is not None
+
+    def tickets(self) -> tuple[Ticket, ...]:
+        """Everything that waits, by service."""
+        return tuple(self.waiting[service] for service in sorted(self.waiting))
 
 
 @dataclass

@@ -77,3 +77,11 @@ locks = Table(
     Column("fence", Integer, nullable=False),
     Column("until_s", Float, nullable=False),
 )
+
+queue = Table(
+    "queue",
+    tables,
+    Column("service", String(128), primary_key=True),
+    Column("id", String(200), nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+)

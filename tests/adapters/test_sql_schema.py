@@ -179,7 +179,7 @@ def test_a_newer_schema_on_postgres_is_refused(postgres):
     with pytest.raises(BadInput) as caught:
         open_engine(postgres.url)
     tables = postgres.run("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shipway'")
-    assert (caught.value.code, ("commands",) in tables, len(tables)) == ("E_SCHEMA", False, 5)
+    assert (caught.value.code, ("commands",) in tables, len(tables)) == ("E_SCHEMA", False, 6)
 
 
 @pytest.mark.postgres
