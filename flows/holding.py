@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 
 from flows.holders import living_holder
 from flows.wiring import clock
-from pipelines.errors import DependencyDown, ShipwayError, StaleWriter
+from pipelines.errors import Busy, DependencyDown, ShipwayError, StaleWriter
 from pipelines.ports import Ports, Token
+from pipelines.records import unfinished
+from pipelines.release import Release
 
 SLOW_TTL_S = 60.0
 """While no user meets the candidate nothing is urgent, and a long computation may starve the renewing thread."""
@@ -78,8 +80,30 @@ def exposed_ttl_s(lease_s: float) -> float:
 def hold(ports: Ports, service: str, who: str, ttl_s: float = SLOW_TTL_S) -> Iterator[Held]:
     """Hold a service's lock. Busy where another release that is alive has it."""
     living_holder(ports, service, clock())
-    held = Held(ports, ports.lock.acquire(service, who, ttl_s, clock()), ttl_s)
+    try:
+        token = ports.lock.acquire(service, who, ttl_s, clock())
+    except Busy as error:
+        raise _named(ports, service, error) from None
+    held = Held(ports, token, ttl_s)
     try:
         yield held
     finally:
         held.close()
+
+
+def busy(ports: Ports, release: Release, why: str = "") -> Busy:
+    """The refusal that names who holds the service."""
+    who = ports.lock.holder(release.service, clock()) or "nobody right now; shipway up takes it over"
+    return Busy(
+        f"release {release.id} of {release.service} is {release.phase}, held by {who}{why}",
+        field="service",
+        hint=f"shipway status {release.id}, shipway abort {release.id}, or wait for it: --on-busy queue",
+    )
+
+
+def _named(ports: Ports, service: str, error: Busy) -> Busy:
+    """A lock knows the name of a process; people know releases."""
+    with suppress(ShipwayError):
+        for release in unfinished(ports.ledger, service):
+            return busy(ports, release)
+    return error

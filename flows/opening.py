@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.holding import Held, hold
+from flows.holding import Held, busy, hold
 from flows.wiring import actor, clock
-from pipelines.errors import Busy
+from pipelines.errors import Busy, Withdrawn
 from pipelines.forecast import refuse_undecidable
 from pipelines.home import Home
 from pipelines.intake import Intake, take_in
 from pipelines.measured import measured
 from pipelines.ports import Ports
+from pipelines.queue_port import Ticket
 from pipelines.records import unfinished_or_refuse
 from pipelines.release import Release
 from pipelines.replaying import nothing_recorded
@@ -33,17 +34,24 @@ def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") ->
 
 @contextmanager
 def opened(
-    spec: ReleaseSpec, ports: Ports, home: Home, data_dir: Path, who: str, force: str = ""
+    spec: ReleaseSpec,
+    ports: Ports,
+    home: Home,
+    data_dir: Path,
+    who: str,
+    force: str = "",
+    ticket: Ticket | None = None,
 ) -> Iterator[tuple[Release, Held]]:
-    """The interrupted release of this very spec or a new one, under the service's lock.
+    """The interrupted release of this very spec or a new one, under the service's lock; that of a ticket has its id.
 
-    Nothing is written before every check has passed. Busy where another release of the service is not ended.
+    Nothing is written before every check has passed. Busy where another release of the service is not ended, or waits.
     """
     waiting = _waiting(spec, ports)
     if waiting is not None:
         with hold(ports, spec.service, who) as held:
             yield ports.ledger.load(waiting.id), held
         return
+    check_turn(ports, spec.service, ticket)
     with tempfile.TemporaryDirectory(prefix="shipway-") as temp:
         intake = take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(temp), force=force)
         if intake.service and intake.service.stable:
@@ -54,7 +62,9 @@ def opened(
         with hold(ports, spec.service, who) as held:
             for running in unfinished_or_refuse(ports.ledger, spec.service):
                 raise busy(ports, running)
-            yield _create(spec, ports, home, data_dir, intake, force), held
+            check_turn(ports, spec.service, ticket)
+            ordered = ticket or Ticket(new_id(spec.service), spec.service, actor=actor(), force=force)
+            yield _create(spec, ports, home, data_dir, intake, ordered), held
 
 
 def _waiting(spec: ReleaseSpec, ports: Ports) -> Release | None:
@@ -66,36 +76,51 @@ def _waiting(spec: ReleaseSpec, ports: Ports) -> Release | None:
     return None
 
 
-def _create(spec: ReleaseSpec, ports: Ports, home: Home, data_dir: Path, intake: Intake, force: str) -> Release:
+def check_turn(ports: Ports, service: str, own: Ticket | None) -> None:
+    """Busy where another release waits for the service, Withdrawn where its own ticket waits no more.
+
+    What waits is newer than whatever could begin before it without a ticket: it would be released after it.
+    """
+    found = next((t for t in ports.queue.tickets() if t.service == service), None)
+    if own is not None and found is None:
+        raise Withdrawn(f"{own.id} was taken out of the queue of {service}", field="service")
+    if own is not None and found is not None and found.id != own.id:
+        reason = f"{own.id} waits no more: {found.id} ({found.spec.get('model')}, by {found.actor}) is newer"
+        raise Busy(reason, code="E_REPLACED", field="service", hint=f"shipway status {found.id}")
+    if own is None and found is not None:
+        raise Busy(
+            f"release {found.id} of {service} ({found.spec.get('model')}, by {found.actor}) is queued, and begins next",
+            field="service",
+            hint=f"--on-busy queue to take its place, or shipway abort {found.id}",
+        )
+
+
+def new_id(service: str) -> str:
+    """A name for a release that no other one has."""
+    return f"{service}-{time.strftime('%Y%m%d', time.gmtime(clock().wall_s))}-{uuid.uuid4().hex[:6]}"
+
+
+def _create(spec: ReleaseSpec, ports: Ports, home: Home, data_dir: Path, intake: Intake, ordered: Ticket) -> Release:
     now = clock()
-    release_id = f"{spec.service}-{time.strftime('%Y%m%d', time.gmtime(now.wall_s))}-{uuid.uuid4().hex[:6]}"
-    work = work_dir(home, release_id)
+    work = work_dir(home, ordered.id)
+    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed before it wrote anything down
     work.mkdir(parents=True)
     shutil.copytree(intake.folder, work / "source")
     release = Release().record(
         now.wall_s,
         "opened",
-        id=release_id,
+        id=ordered.id,
         service=spec.service,
         spec=spec.as_dict(),
         spec_digest=spec.digest(),
         data_dir=str(data_dir.absolute()),
-        actor=actor(),
-        force=force,
+        actor=ordered.actor,
+        force=ordered.force,
+        **({"asked_at": ordered.since_s} if ordered.since_s else {}),
     )
     release = release.record(now.wall_s, "resolved", **intake.facts())
     ports.ledger.create(release)
     return release
-
-
-def busy(ports: Ports, release: Release) -> Busy:
-    """The refusal that names who holds the service."""
-    who = ports.lock.holder(release.service, clock()) or "nobody right now; shipway up takes it over"
-    return Busy(
-        f"release {release.id} of {release.service} is {release.phase}, held by {who}",
-        field="service",
-        hint=f"shipway status {release.id}, or shipway abort {release.id}",
-    )
 
 
 def work_dir(home: Home, release_id: str) -> Path:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import IO
 
 import psutil
@@ -22,6 +23,7 @@ import psutil
 from flows.holders import holder, living_holder
 from flows.holding import exposed_ttl_s, hold
 from flows.opening import rollout_of
+from flows.queue_keeper import QueueKeeper, start_worker
 from flows.seldom import Seldom
 from flows.up_file import find_up, up_file, write_up_file
 from flows.wiring import clock, wire
@@ -71,6 +73,7 @@ class Up:
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._tries: dict[str, int] = {}
         self._next_try_s: dict[str, float] = {}
+        self._queue = QueueKeeper(self._ports, partial(start_worker, home))
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then everything that was started is stopped."""
@@ -106,6 +109,8 @@ class Up:
         with self._seldom.outliving("services"):
             for name in self._ports.services.names():
                 self._care_for(name)
+        with self._seldom.outliving("queue"):
+            self._queue.look(clock())
         if clock().mono_s >= self._next_round_s:
             self._next_round_s = clock().mono_s + ALL_ORPHANS_S
             with self._seldom.outliving("orphaned releases"):

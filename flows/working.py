@@ -12,7 +12,7 @@ from flows.wiring import builder, clock
 from pipelines.ending import end_at_home
 from pipelines.home import Home
 from pipelines.ports import Command, Ports
-from pipelines.release import EXPOSED, Phase, Release
+from pipelines.release import Phase, Release
 from pipelines.rollout import RollBack
 from pipelines.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
 from pipelines.tick import Controller, Look, drive
@@ -126,5 +126,5 @@ def say(ports: Ports, release: Release, verb: str, actor: str, reason: str, comm
 
 
 def is_exposed(release: Release) -> bool:
-    """Whether users may meet the candidate: where a share was intended, the router may have given it."""
-    return release.phase in EXPOSED or release.intended_pct > 0
+    """Whether users may meet the candidate."""
+    return release.is_exposed

@@ -8,6 +8,7 @@
     ├── DependencyDown      exit 7   a service that Shipway depends on is down (MLflow, `up`, a gateway)
     │   ├── Raced                    others wrote the same row at once, again and again
     │   └── NewerDatabase            a database that a newer program has brought forward
+    ├── Withdrawn           exit 6   a release was taken back while it waited for its service
     ├── Busy                exit 8   another release holds the service
     ├── StaleWriter         exit 8   a fenced-off controller tried to write; it must stop
     │   └── AliasMoved               somebody else moved the alias meanwhile
@@ -115,6 +116,13 @@ class NewerDatabase(DependencyDown):
     """A database that a newer program has brought forward; this one cannot read it, and asking again helps nobody."""
 
     default_code = "E_NEWER_DATABASE"
+
+
+class Withdrawn(ShipwayError):
+    """A release that waited for its service was taken back; nothing of it had begun."""
+
+    exit_code = 6
+    default_code = "E_WITHDRAWN"
 
 
 class Busy(ShipwayError):

@@ -172,6 +172,11 @@ class Release:
         return "rollback" in self.spec
 
     @property
+    def is_exposed(self) -> bool:
+        """Whether users may meet the candidate: where a share was intended, the router may have given it."""
+        return self.phase in EXPOSED or self.intended_pct > 0
+
+    @property
     def outcome(self) -> str | None:
         """How it ended, or None while it runs."""
         return str(self.phase) if self.is_ended else None
@@ -238,14 +243,21 @@ def _apply(release: Release, event: Event) -> Release:
             return replace(after, asks=asks, asked_since_s=since_s)
         case "convicted":
             return replace(after, convicted=data["why"])
-        case "paused":
-            return replace(after, paused=data["on"])
         case "registry":
             return replace(after, alias=data["alias"], alias_why=data["why"]) if "alias" in data else after
-        case "approved":
-            return _approved(after, data)
         case _:
-            return after
+            return _heard(after, event)
+
+
+def _heard(release: Release, event: Event) -> Release:
+    """What did a person's word change?"""
+    match event.kind:
+        case "paused":
+            return replace(release, paused=event.data["on"])
+        case "approved":
+            return _approved(release, event.data)
+        case _:
+            return release
 
 
 def _interrupted(release: Release) -> Release:

@@ -25,7 +25,7 @@ from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
 from pipelines.way_home import carry_on
-from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, has_recorded, record_command
+from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
 
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
@@ -158,12 +158,17 @@ def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple
 def _first_word(ctl: Controller, release: Release) -> Command | None:
     """Which word is obeyed at this look? The oldest, but one that sends home is heard before any other.
 
-    Where they cannot be read the look goes on: harm does not wait for a database.
+    What came too late is answered by not being obeyed. Where words cannot be read the look goes on: harm does not wait
+    for a database.
     """
     try:
         waiting = ctl.ports.inbox.pending(release.id)
+        for command in waiting:
+            if came_too_late(release, command):
+                ctl.ports.inbox.done(command.id)
     except DependencyDown:
         return None
+    waiting = tuple(command for command in waiting if not came_too_late(release, command))
     return min(waiting, key=lambda command: command.verb not in HOMEWARD_VERBS, default=None)
 
 

@@ -9,6 +9,14 @@ from pipelines.release import Release
 HOMEWARD_VERBS = frozenset({"abort", "rollback"})
 MOVING_VERBS = HOMEWARD_VERBS | {"promote"}
 
+UNSEEN = "while no user has met it"
+"""What an abort is about that shall not take a release home which users have met."""
+
+
+def came_too_late(release: Release, command: Command) -> bool:
+    """Whether this word was about a release that no user had met, and one has since."""
+    return command.about == UNSEEN and release.is_exposed
+
 
 def has_recorded(release: Release, command: Command) -> bool:
     """Whether this very word is in the record."""

@@ -49,8 +49,16 @@ def pause(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -
 
 
 def abort(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Take traffic home and end the release as aborted."""
-    _order(release_id, "abort", reason, as_json=as_json)
+    """Take traffic home and end the release as aborted, or take one that is queued out of its queue."""
+    from flows.queueing import withdraw
+    from flows.wiring import actor
+
+    _, ports = open_ports()
+    why = f"taken out of the queue by {actor()}" + (f": {reason}" if reason else "")
+    ticket = withdraw(ports, release_id, why)
+    if ticket is None:
+        return order(ports, ports.ledger.load(release_id), "abort", reason, as_json=as_json)
+    return print_json(ticket.summary()) if as_json else typer.echo(f"{ticket.id}  {why}")
 
 
 def promote(

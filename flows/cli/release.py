@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flows.working import Stop
     from pipelines.home import Home
     from pipelines.ports import Ports
+    from pipelines.queue_port import Ticket
     from pipelines.release import Release
 
 Spec = Annotated[Path, typer.Argument(help="The release.yaml.")]
@@ -26,10 +28,19 @@ Model = Annotated[
 ]
 
 
+class OnBusy(StrEnum):
+    """What a release does while another one of its service runs."""
+
+    REFUSE = "refuse"
+    QUEUE = "queue"
+    SUPERSEDE = "supersede"
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(plan)
     app.command()(release)
+    app.command(hidden=True)(begin)
     app.command()(resume)
 
 
@@ -68,11 +79,14 @@ def release(
     force: Annotated[
         str, typer.Option("--force", metavar="REASON", help="Release quarantined bytes again, and why.")
     ] = "",
+    on_busy: Annotated[
+        OnBusy | None,
+        typer.Option("--on-busy", help="While another release runs, instead of the spec's on_busy."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
-    from flows.holders import holder
-    from flows.opening import opened
+    from flows.queueing import in_turn, line_up
     from flows.up import start_up
     from pipelines.intake import AlreadyLive
     from pipelines.spec_file import read_spec
@@ -82,14 +96,35 @@ def release(
     home, ports = open_ports()
     stop = _stop_on_signals()
     try:
-        with opened(asked, ports, home, spec.parent, holder("release"), force) as (begun, held):
+        turn = line_up(asked, str(on_busy or asked.on_busy), ports, spec.parent, force, detach=detach)
+        if turn.ticket is not None:
+            start_up(home)  # what it waits for may have nobody else who goes on with it
+            if not turn.ticket.waiter:
+                return _leave(ports, turn.ticket, as_json)
+        with in_turn(turn, ports, home, spec.parent, force, stop.asked, _say) as (begun, held):
             start_up(home)
             if not detach:
                 _work(begun, ports, home, held, stop, as_json=as_json)
     except AlreadyLive as live:
-        _say_live(live, as_json)
+        return _say_live(live, as_json)
+    return print_json(release_view(begun)) if as_json else typer.echo(begun.id)
+
+
+def begin(ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]) -> None:
+    """Begin a release that waited in a queue: what `up` runs when its service is free."""
+    from flows.queueing import begun
+    from pipelines.intake import AlreadyLive
+
+    home, ports = open_ports()
+    stop = _stop_on_signals()
+    ticket = next((ticket for ticket in ports.queue.tickets() if ticket.id == ticket_id), None)
+    if ticket is None:
         return
-    print_json(release_view(begun)) if as_json else typer.echo(begun.id)
+    try:
+        with begun(ticket, ports, home) as (found, held):
+            _work(found, ports, home, held, stop, as_json=False)
+    except AlreadyLive as live:
+        _say_live(live, as_json=False)
 
 
 def resume(
@@ -178,6 +213,18 @@ def _abort(ports: Ports, begun: Release, stop: Stop) -> None:
         stop.sent = True
         ports.inbox.send(Command(f"{begun.id}-signal", begun.id, "abort", actor(), "interrupted"))
         stop.ask()
+
+
+def _say(line: str) -> None:
+    """On standard error, so that `--json` has standard output for itself."""
+    typer.echo(line, err=True)
+
+
+def _leave(ports: Ports, ticket: Ticket, as_json: bool) -> None:
+    """Leave the ticket to `up`."""
+    ports.queue.put(ticket)
+    _say(f"queued: shipway up begins it when {ticket.service} is free; shipway abort {ticket.id} takes it back")
+    print_json(ticket.summary()) if as_json else typer.echo(ticket.id)
 
 
 def _say_live(live: Exception, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from flows.cli.options import AsJson, find_release, open_ports, print_json
 
 if TYPE_CHECKING:
     from pipelines.ports import Ports
+    from pipelines.queue_port import Ticket
     from pipelines.release import Release
 
 ReleaseId = Annotated[str | None, typer.Argument(metavar="[ID]", help="The release; without it the newest.")]
@@ -34,6 +35,13 @@ def status(
     """Say where a release is, what share its candidate has, and why, in one sentence."""
     _, ports = open_ports()
     while True:
+        ticket = next((ticket for ticket in ports.queue.tickets() if ticket.id == release_id), None)
+        if ticket is not None:
+            print_json(ticket.summary()) if as_json else typer.echo(_queued(ticket))
+            if not watch:
+                return
+            time.sleep(WATCH_S)
+            continue
         found = find_release(ports, release_id)
         view = _view(ports, found)
         print_json(view) if as_json else typer.echo(_text(view))
@@ -48,13 +56,14 @@ def list_releases(
     broken: Annotated[bool, typer.Option("--broken", help="Only records that cannot be used.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List releases, newest first, fifty at a time; a record that is broken is named as such."""
+    """List releases, newest first, fifty at a time, what is queued before them; a broken record is named as such."""
     from pipelines.records import broken_records
 
     _, ports = open_ports()
     named = {row.id: row for row in broken_records(ports.ledger)}
     rows = ports.ledger.summaries(limit=limit + 1, before=before, broken=broken)
-    found = [named.get(row.id, row).line() for row in rows[:limit]]
+    queued = [] if before or broken else [ticket.summary() for ticket in ports.queue.tickets()]
+    found = [*queued, *(named.get(row.id, row).line() for row in rows[:limit])]
     print_json(found) if as_json else typer.echo("\n".join(map(_line, found)) or _nothing(before, broken=broken))
     if len(rows) > limit:
         options = f"--limit {limit} --before {rows[limit - 1].id}" + (" --broken" if broken else "")
@@ -68,7 +77,7 @@ def _line(line: dict[str, Any]) -> str:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(line["started_at"]))
     if "broken" in line:
         return f"{line['id']}  {line['service']}  broken       {started}Z  {line['broken']}"
-    return f"{line['id']}  {line['model']} v{line['version']}  {line['outcome'] or line['phase']:<12} {started}Z"
+    return f"{line['id']}  {_model(line)}  {line['outcome'] or line['phase']:<12} {started}Z"
 
 
 def _nothing(before: str | None, *, broken: bool) -> str:
@@ -121,6 +130,7 @@ def _view(ports: Ports, release: Release) -> dict[str, Any]:
     from pipelines.view import release_view
 
     view = release_view(release)
+    view["queued"] = next((t.summary() for t in ports.queue.tickets() if t.service == release.service), None)
     try:
         view["live"] = ports.router.read(release.service).as_dict()
     except ShipwayError as error:
@@ -143,4 +153,20 @@ def _text(view: dict[str, Any]) -> str:
         f"  why      {view.get('reason') or 'running'}",
         *(f"  broken   {line['id']} of {line['service']}: {line['broken']}" for line in view["broken_records"]),
     ]
+    if view["queued"]:
+        lines.append(f"  queued   {view['queued']['id']}  {view['queued']['model']}")
     return "\n".join(lines)
+
+
+def _queued(ticket: Ticket) -> str:
+    who = "the command that asked, which waits" if ticket.waiter else "shipway up"
+    lines = [
+        f"{ticket.id}  {ticket.spec.get('model')} → {ticket.service}",
+        "  phase    queued",
+        f"  why      begins when {ticket.service} is free; begun by {who}",
+    ]
+    return "\n".join(lines)
+
+
+def _model(line: dict[str, Any]) -> str:
+    return str(line["model"]) if line["version"] is None else f"{line['model']} v{line['version']}"

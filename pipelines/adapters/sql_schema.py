@@ -60,7 +60,6 @@ def _own_schema(connection: Connection) -> None:
     connection.execute(_ONE_AT_A_TIME)
     if not inspect(connection).has_schema(POSTGRES_SCHEMA):
         connection.execute(CreateSchema(POSTGRES_SCHEMA))
-    connection.execute(text(f"SET LOCAL search_path TO {POSTGRES_SCHEMA}"))  # for the migrations' own words
 
 
 def _tables(connection: Connection) -> set[str]:

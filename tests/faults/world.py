@@ -25,6 +25,7 @@ from pipelines.adapters.memory import (
     MemoryLedger,
     MemoryLock,
     MemoryNotifier,
+    MemoryQueue,
     MemoryRuntime,
     MemoryServices,
 )
@@ -80,6 +81,7 @@ def memory_ports() -> Ports:
         MemoryLock(),
         MemoryNotifier(),
         MemoryReplays(),
+        MemoryQueue(),
     )
 
 

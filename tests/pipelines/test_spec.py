@@ -39,6 +39,14 @@ def test_a_spec_survives_its_record():
     assert spec.rollout.hold_s == 120
 
 
+def test_what_to_do_while_another_runs_is_no_part_of_what_is_released():
+    """The same release is found again whatever is said about waiting, and one of a Shipway that did not know it."""
+    said = parse_spec(BASE + "on_busy: queue\n")
+    assert (said.on_busy, said.digest(), "on_busy" in said.as_dict()) == ("queue", parse_spec(BASE).digest(), False)
+    with pytest.raises(BadInput, match="refuse"):
+        parse_spec(BASE + "on_busy: hope\n")
+
+
 def test_the_command_line_replaces_the_model():
     """`--model` wins over the file's."""
     assert parse_spec(BASE, model="models:/sentiment@challenger").model == "models:/sentiment@challenger"
