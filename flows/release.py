@@ -10,27 +10,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from httpx import HTTPError
-from prefect import flow, task
+from prefect import Task, flow, tags, task
 from prefect.cache_policies import INPUTS, TASK_SOURCE
-from prefect.exceptions import PrefectException
+from prefect.exceptions import CancelledRun, FailedRun, PrefectException
+from prefect.states import State
 
 from flows.driving import Driving, last_of
 from flows.evidence_page import publish_looks, publish_step
 from flows.holding import Held, exposed_ttl_s
-from flows.prefect_server import keep_from_signals
+from flows.prefect_server import end_with_this_process
+from flows.prefect_states import state_of, tag_outcome, tags_of
 from pipelines.ending import promote
-from pipelines.errors import DependencyDown
 from pipelines.release import EXPOSED, Phase, Release
-from pipelines.steps import NOT_THE_STEPS_FAULT, STEPS, Findings, Step, Workshop, conclude, could_not
+from pipelines.steps import NOT_THE_STEPS_FAULT, STEPS, Findings, Interrupted, Step, Workshop, conclude, could_not
 from pipelines.tick import Controller
 
 log = logging.getLogger("shipway.prefect")
 
 _AS_JSON = {"result_serializer": "json"}
 """Prefect's default serializer is pickle, which the control plane never loads."""
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+_PREFECTS = (HTTPError, PrefectException)
+"""What a task raises where Prefect's API does not answer it."""
 
 STEP_OF = {step.name: step for step in STEPS}
 
@@ -45,7 +51,11 @@ class Desk:
     release: Release
     told: Callable[[Step, Release, Findings], None] = lambda _step, _release, _findings: None
     check_stop: Callable[[], None] = lambda: None
+    abort: Callable[[Release], Release] = lambda release: release
+    """Ends a release that a person has stopped before any user met it."""
     driving: Driving | None = None
+    prefect: str = "not met"
+    """`met` once the flow has begun, `lost` when the release goes on without it."""
 
 
 _desks: dict[str, Desk] = {}
@@ -87,26 +97,37 @@ def first_promotion(release_id: str) -> str:
     return str(desk.release.phase)
 
 
-@flow(name="release", flow_run_name="{release_id}")
-def release(release_id: str) -> str:
-    """Take one release from where its record says it is to its end; returns the outcome."""
+@flow(name="release", flow_run_name="{release_id}", retries=0)
+def release(release_id: str) -> State:
+    """Take one release from where its record says it is to its end; returns a state named by the outcome."""
     desk = _desks[release_id]
+    desk.prefect = "met"
+    try:
+        _tell(desk)
+    except Interrupted:
+        desk.release = desk.abort(desk.release)
+    publish_looks(desk.release)
+    tag_outcome(desk.release)
+    return state_of(desk.release)
+
+
+def _tell(desk: Desk) -> None:
+    """The story itself."""
     for step in STEPS:
         if desk.release.phase is step.before:
             desk.check_stop()
             findings = _findings(step, desk)
             desk.release = conclude(desk.shop, desk.release, step, findings)
             desk.told(step, desk.release, findings)
-            publish_step(desk.release, step, findings)
+            if desk.prefect == "met":
+                publish_step(desk.release, step, findings)
     for act, phases in _EXPOSING:
         if desk.release.phase in phases(desk.release):
             desk.held.keep_for(exposed_ttl_s(desk.shop.spec.rollout.lease_s))
-            act(release_id)
-    publish_looks(desk.release)
-    return str(desk.release.phase)
+            _seen(act, desk)(desk.release.id)
 
 
-_EXPOSING: tuple[tuple[Callable[[str], str], Callable[[Release], frozenset[Phase]]], ...] = (
+_EXPOSING: tuple[tuple[Task[[str], str], Callable[[Release], frozenset[Phase]]], ...] = (
     (first_promotion, lambda r: frozenset() if r.champion else frozenset({Phase.QUALIFIED})),
     (canary, lambda _: frozenset({Phase.QUALIFIED, Phase.CANARY})),
     (bake, lambda _: EXPOSED),
@@ -115,37 +136,47 @@ _EXPOSING: tuple[tuple[Callable[[str], str], Callable[[Release], frozenset[Phase
 
 
 def run_release(desk: Desk) -> Release:
-    """Run the flow for one desk. Raises what the steps raise.
-
-    Once the release has ended, Prefect's troubles are not the release's.
-    """
-    keep_from_signals()
+    """Run the flow for one desk; where Prefect is lost, the rest of it without Prefect. Raises what the steps raise."""
+    end_with_this_process()
     _desks[desk.release.id] = desk
     try:
-        release(desk.release.id)
-    except (HTTPError, PrefectException) as error:
-        desk.release = last_of(desk.driving, desk.release)
-        log.warning("Prefect was lost in release %s: %s", desk.release.id, error)
-        if not desk.release.is_ended:
-            raise _lost(desk.release, error) from error
+        if not _is_run_by_prefect(desk):
+            desk.prefect = "lost"
+            _tell(desk)
+    except Interrupted:
+        desk.release = desk.abort(desk.release)
     finally:
         last_of(desk.driving, desk.release)
         del _desks[desk.release.id]
     return desk.release
 
 
-def _lost(release: Release, error: Exception) -> DependencyDown:
-    reason = f"Prefect's API was lost: {type(error).__name__}"
-    return DependencyDown(reason, code="E_PREFECT", hint=f"shipway up goes on with it, or shipway resume {release.id}")
+def _is_run_by_prefect(desk: Desk) -> bool:
+    """Whether the release has ended under Prefect's eyes, or at least without needing them any more."""
+    try:
+        with tags(*tags_of(desk.release)):
+            release(desk.release.id)
+    except (FailedRun, CancelledRun):  # the states of an outcome are no errors
+        return desk.release.is_ended
+    except Exception as error:
+        if desk.prefect == "met" and not isinstance(error, _PREFECTS):
+            raise
+        desk.release = last_of(desk.driving, desk.release)
+        # Not the error's text, which may hold the address, and with it a password.
+        log.warning("Prefect was lost, and release %s goes on without: %s", desk.release.id, type(error).__name__)
+        log.debug("Prefect was lost", exc_info=error)
+    return desk.release.is_ended
 
 
 def _findings(step: Step, desk: Desk) -> Findings:
     """What a step found. One that raises has found nothing: it is not tried for ever, and nothing of it is kept."""
     try:
         return _run(step, desk)
-    except (*NOT_THE_STEPS_FAULT, HTTPError, PrefectException):
+    except NOT_THE_STEPS_FAULT:
         raise
     except Exception as error:  # a model, a file or a library may raise anything
+        if desk.prefect == "met" and isinstance(error, _PREFECTS):
+            raise
         log.debug("step %s of %s", step.name, desk.release.id, exc_info=error)
         return could_not(step, error)
 
@@ -153,8 +184,14 @@ def _findings(step: Step, desk: Desk) -> Findings:
 def _run(step: Step, desk: Desk) -> Findings:
     candidate = desk.release.sealed
     if not step.repeatable:
-        return live_step(step.name, desk.release.id)
-    return lasting_step(step.name, desk.release.id, f"{candidate.artifact_digest}+{desk.release.spec_digest}")
+        return _seen(live_step, desk)(step.name, desk.release.id)
+    digest = f"{candidate.artifact_digest}+{desk.release.spec_digest}"
+    return _seen(lasting_step, desk)(step.name, desk.release.id, digest)
+
+
+def _seen(act: Task[P, R], desk: Desk) -> Callable[P, R]:
+    """A task as Prefect runs it, or what it does where Prefect is lost."""
+    return act if desk.prefect == "met" else act.fn
 
 
 def _look_until(release_id: str, leave: frozenset[Phase]) -> str:

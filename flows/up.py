@@ -23,6 +23,7 @@ import psutil
 from flows.holders import holder, living_holder
 from flows.holding import exposed_ttl_s, hold
 from flows.opening import rollout_of
+from flows.prefect_server import HomeServer
 from flows.queue_keeper import QueueKeeper, start_worker
 from flows.seldom import Seldom
 from flows.up_file import find_up, up_file, write_up_file
@@ -82,11 +83,14 @@ class Up:
         api = threading.Thread(target=self._serve_api, name="api", daemon=True)
         api.start()
         threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
+        prefect = threading.Thread(target=HomeServer(self._home).tend, args=(self._stop,), name="prefect", daemon=True)
+        prefect.start()
         while not self._stop.is_set():
             self._supervisor.step(clock())
             self._rotate_logs()
             self._stop.wait(SUPERVISE_S)
         self._supervisor.stop_all()
+        prefect.join()
         with suppress(FileNotFoundError):
             up_file(self._home).unlink()
 

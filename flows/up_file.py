@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -27,7 +29,22 @@ def write_up_file(home: Home, port: int, error: str = "") -> None:
         "url": f"http://127.0.0.1:{port}" if port else "",
         "ledger": ledger_name(home),
         "error": error,
+        "prefect": "",
+        "prefect_error": "",
     }
+    _write(home, facts)
+
+
+def say_in_up_file(home: Home, **facts: str) -> bool:
+    """Say more of this process; False where it has not said yet who it is."""
+    known = find_up(home)
+    if known is None or known["pid"] != os.getpid():
+        return False
+    _write(home, {**known, **facts})
+    return True
+
+
+def _write(home: Home, facts: Mapping[str, object]) -> None:
     temp = up_file(home).with_suffix(".tmp")
     temp.write_text(json.dumps(facts))
     temp.replace(up_file(home))

@@ -10,6 +10,7 @@ from prefect import flow, task
 
 from flows.holders import holder
 from flows.holding import hold
+from flows.prefect_server import end_with_this_process
 from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown
@@ -18,6 +19,8 @@ from pipelines.paying import pay_debts
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
 from pipelines.records import broken_record, read_unfinished
+
+end_with_this_process()
 
 
 @task(name="reconcile")

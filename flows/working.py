@@ -52,10 +52,7 @@ def work_on(release: Release, ports: Ports, home: Home, held: Held, listener: Li
     stop.held = held
     if is_exposed(release):
         return take_over(release, ports, held, listener.looked)
-    try:
-        return _run(release, ports, home, held, listener, stop)
-    except Stopped:
-        return abort_unseen(ports, ports.ledger.load(release.id))
+    return _run(release, ports, home, held, listener, stop)
 
 
 def take_over(release: Release, ports: Ports, held: Held, on_look: Callable[[Look], None] = lambda _: None) -> Release:
@@ -93,6 +90,9 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
         if stop.asked.is_set() or _ordered_home(ports, release):
             raise Stopped
 
+    def abort(stopped: Release) -> Release:
+        return abort_unseen(ports, ports.ledger.load(stopped.id))
+
     def progress(name: str, done: int, of: int) -> None:
         check_stop()
         listener.progress(name, done, of)
@@ -110,7 +110,8 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
         progress,
     )
     ctl = Controller(ports, spec.rollout, held.token, clock, listener.looked, spec.serve.timeout_s)
-    ended = run_release(Desk(shop, ctl, held, release, listener.step_done, check_stop))
+    desk = Desk(shop, ctl, held, release, listener.step_done, check_stop, abort)
+    ended = run_release(desk)
     if ended.is_ended:
         discard_work(shop)
     return ended

@@ -86,6 +86,7 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
+    from flows.prefect_choice import refuse_silent_prefect
     from flows.queueing import in_turn, line_up
     from flows.up import start_up
     from pipelines.intake import AlreadyLive
@@ -93,6 +94,7 @@ def release(
     from pipelines.view import release_view
 
     asked = read_spec(spec, model=model)
+    refuse_silent_prefect()
     home, ports = open_ports()
     stop = _stop_on_signals()
     try:
@@ -137,8 +139,10 @@ def resume(
     from flows.cli.operate import order
     from flows.holders import holder, living_holder
     from flows.holding import hold
+    from flows.prefect_choice import refuse_silent_prefect
     from flows.up import start_up
     from flows.wiring import clock
+    from flows.working import is_exposed
 
     home, ports = open_ports()
     found = ports.ledger.load(release_id)
@@ -146,6 +150,8 @@ def resume(
         return _finish(found, as_json)
     if living_holder(ports, found.service, clock()) is not None and not work:
         return order(ports, found, "resume", reason, as_json=as_json)
+    if not is_exposed(found):
+        refuse_silent_prefect()
     stop = _stop_on_signals()
     with hold(ports, found.service, holder("resume")) as held:
         start_up(home)
@@ -155,10 +161,14 @@ def resume(
 def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, as_json: bool) -> None:
     """Work in a thread, so that this one is free for signals; then say how it ended and exit."""
     from flows.cli.screen import Screen
-    from flows.working import Listener, work_on
+    from flows.prefect_choice import use_homes_prefect
+    from flows.working import Listener, is_exposed, work_on
 
     screen = Screen()
     screen.opened(begun, resumed=begun.version > 2)
+    # Who looks on at a canary needs no Prefect.
+    if why := "" if is_exposed(begun) else use_homes_prefect(home, stop.asked.is_set):
+        screen.without_homes_prefect(why)
     listener = Listener(screen.step_done, screen.looked, screen.progress)
     ended = _in_thread(lambda: work_on(begun, ports, home, held, listener, stop), lambda: _abort(ports, begun, stop))
     screen.ended(ended)

@@ -46,6 +46,10 @@ class Screen:
             f"[dim]{candidate.artifact_digest[:19]}[/]"
         )
 
+    def without_homes_prefect(self, why: str) -> None:
+        """Prefect costs more then, and shows this release only afterwards."""
+        self.console.print(f"  [yellow]Prefect's server of shipway up is not used ({why}): this run has its own[/]")
+
     def progress(self, name: str, done: int, of: int) -> None:
         """The bar of a suite."""
         if not self.console.is_terminal:
