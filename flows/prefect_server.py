@@ -136,7 +136,7 @@ class HomeServer:
         """Serve until the process ends or `stop`; whether it ran well for long enough to count as healthy."""
         try:
             return self._serve(stop)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self._say("", str(error))
             return False
 
@@ -174,9 +174,9 @@ class HomeServer:
     def _open(self) -> socket.socket:
         """The door stays open while the server behind it is started again: clients wait, and are not refused."""
         if self._door is None:
-            said = self._home.root / "prefect" / "port"
-            self._door = _listening(int(said.read_text()) if said.exists() else 0)
-            said.write_text(str(self._door.getsockname()[1]))
+            noted = self._home.root / "prefect" / "port"
+            self._door = _listening(_port_in(noted))
+            noted.write_text(str(self._door.getsockname()[1]))
         return self._door
 
     def _close(self) -> None:
@@ -203,6 +203,14 @@ def _pause_s(failures: int) -> float:
     return min(2.0**failures, LONGEST_PAUSE_S) if 0 < failures < MOST_FAILURES else POLL_S
 
 
+def _port_in(file: Path) -> int:
+    """The port that was used before; 0 chooses one."""
+    try:
+        return int(file.read_text()) % 2**16
+    except (OSError, ValueError):
+        return 0
+
+
 def _listening(port: int) -> socket.socket:
     """The same port as before where it is free, another one where it is not."""
     door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -220,7 +228,7 @@ def _listening(port: int) -> socket.socket:
 def _answers(child: subprocess.Popen[bytes], port: int, stop: threading.Event) -> bool:
     deadline_s = time.monotonic() + HEALTHY_TIMEOUT_S
     while child.poll() is None and not stop.is_set() and time.monotonic() < deadline_s:
-        connection = HTTPConnection("127.0.0.1", port, timeout=2.0)
+        connection = HTTPConnection("127.0.0.1", port, timeout=0.5)
         with suppress(OSError, HTTPException):
             connection.request("GET", "/api/health")
             if connection.getresponse().status == 200:

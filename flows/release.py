@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 from httpx import HTTPError
@@ -54,6 +54,8 @@ class Desk:
     abort: Callable[[Release], Release] = lambda release: release
     """Ends a release that a person has stopped before any user met it."""
     driving: Driving | None = None
+    found: dict[str, Findings] = field(default_factory=dict)
+    """What steps have found in this process: a step that Prefect is lost in is not run twice."""
     prefect: str = "not met"
     """`met` once the flow has begun, `lost` when the release goes on without it."""
 
@@ -64,15 +66,19 @@ _desks: dict[str, Desk] = {}
 @task(name="step", task_run_name="{step}", persist_result=True, cache_policy=INPUTS + TASK_SOURCE, **_AS_JSON)
 def lasting_step(step: str, release_id: str, digest: str) -> Mapping[str, Any]:  # noqa: ARG001  part of the cache key
     """A step whose findings outlive the process."""
-    desk = _desks[release_id]
-    return STEP_OF[step].run(desk.shop, desk.release)
+    return _found(step, _desks[release_id])
 
 
 @task(name="step", task_run_name="{step}")
 def live_step(step: str, release_id: str) -> Mapping[str, Any]:
     """A step about running processes: asked again after an interruption."""
-    desk = _desks[release_id]
-    return STEP_OF[step].run(desk.shop, desk.release)
+    return _found(step, _desks[release_id])
+
+
+def _found(step: str, desk: Desk) -> Findings:
+    if step not in desk.found:
+        desk.found[step] = STEP_OF[step].run(desk.shop, desk.release)
+    return desk.found[step]
 
 
 @task(name="canary")
