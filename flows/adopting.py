@@ -9,8 +9,9 @@ from flows.holding import hold
 from flows.wiring import clock
 from pipelines.adoption import Endpoint
 from pipelines.errors import BadInput, DependencyDown, NotFound, ShipwayError
+from pipelines.listening import refuse_own_gateway, refuse_promised_port, refuse_taken_port
 from pipelines.ports import Ports
-from pipelines.records import unfinished_or_refuse
+from pipelines.records import read_services, unfinished_or_refuse
 from pipelines.service import Service
 from pipelines.units import gateway_name
 
@@ -19,8 +20,16 @@ ASK_AGAIN_S = 0.1
 
 
 def record_adoption(ports: Ports, name: str, endpoint: Endpoint, port: int) -> Service:
-    """The service with the endpoint as stable. BadInput E_SERVICE where it has one, Busy where it is held."""
+    """The service with the endpoint as stable.
+
+    BadInput E_SERVICE where it has one, E_PORT or E_URL where its gateway could not serve; Busy where it is held.
+    """
     _unserved(ports, name)  # before a lock is taken: a wrong input leaves nothing behind
+    known = read_services(ports.services).services
+    refuse_own_gateway(endpoint.url, (ports.runtime.status(gateway_name(s.name)).url for s in known))
+    if port:
+        refuse_promised_port(port, (s for s in known if s.name != name), "--port")
+        refuse_taken_port(port, "--port")
     with hold(ports, name, holder("adopt")):
         service = _unserved(ports, name)
         stable = endpoint.deployment(clock().wall_s)

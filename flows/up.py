@@ -28,10 +28,11 @@ from flows.queue_keeper import QueueKeeper, start_worker
 from flows.seldom import Seldom
 from flows.up_file import find_up, up_file, write_up_file
 from flows.wiring import clock, wire
-from flows.working import is_exposed, take_over
+from flows.working import hold_unseen, is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.log_rotation import rotate_all
+from pipelines.paying import pay_debts
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
 from pipelines.records import Inspection, broken_record, read_unfinished
@@ -52,6 +53,8 @@ INSPECTION_PAUSES = 100.0
 """A record is verified this often, and so much longer is the pause than what it took: a hundredth of one core."""
 
 START_TIMEOUT_S = 60.0
+PAY_S = 1.0
+MOST_TRIES = 20
 LONGEST_PAUSE_S = 60.0
 """A release whose worker keeps failing, because MLflow is down for instance, is tried again after longer and longer."""
 
@@ -83,6 +86,7 @@ class Up:
         api = threading.Thread(target=self._serve_api, name="api", daemon=True)
         api.start()
         threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
+        threading.Thread(target=self._pay_loop, name="registry", daemon=True).start()
         prefect = threading.Thread(target=HomeServer(self._home).tend, args=(self._stop,), name="prefect", daemon=True)
         prefect.start()
         while not self._stop.is_set():
@@ -107,6 +111,14 @@ class Up:
         while not self._stop.is_set():
             self._care_for_all()
             self._stop.wait(RECONCILE_S)
+
+    def _pay_loop(self) -> None:
+        """Apart from the care for services: a registry that hangs holds up nothing else."""
+        while not self._stop.wait(PAY_S):
+            with self._seldom.outliving("services"):
+                for name in self._ports.services.names():
+                    with self._seldom.outliving(f"registry for {name}"):
+                        pay_debts(self._ports, self._ports.services.load(name), clock())
 
     def _care_for_all(self) -> None:
         """One round. Whatever is broken in one service or record is a warning, and the others have their turn."""
@@ -153,14 +165,32 @@ class Up:
 
     def _adopt(self, release: Release) -> None:
         """Take over a release that users may meet; let a worker go on with one that they may not."""
-        if is_exposed(release):
+        if clock().mono_s < self._next_try_s.get(release.id, 0.0):
+            return
+        if self._tries.get(release.id, 0) >= MOST_TRIES:
+            self._give_up(release)
+        elif is_exposed(release):
             thread = threading.Thread(target=self._take_over, args=(release,), name=release.id, daemon=True)
             self._takeovers[release.id] = thread
             thread.start()
-        elif clock().mono_s >= self._next_try_s.get(release.id, 0.0):
-            tries = self._tries[release.id] = self._tries.get(release.id, 0) + 1
-            self._next_try_s[release.id] = clock().mono_s + min(2.0**tries, LONGEST_PAUSE_S)
+        else:
+            self._count_try(release)
             self._workers[release.id] = self._start_worker(release)
+
+    def _count_try(self, release: Release) -> None:
+        tries = self._tries[release.id] = self._tries.get(release.id, 0) + 1
+        self._next_try_s[release.id] = clock().mono_s + min(2.0**tries, LONGEST_PAUSE_S)
+
+    def _give_up(self, release: Release) -> None:
+        """Nothing is tried for ever: what no user met is held, and a person is asked about the rest."""
+        if is_exposed(release):
+            self._seldom.warn(
+                f"{release.id} could not be taken over in {MOST_TRIES} tries; shipway resolve {release.id}"
+            )
+            return
+        with hold(self._ports, release.service, holder("up")):
+            why = f"nobody could go on with it in {MOST_TRIES} tries; logs/{release.id}.log says why"
+            hold_unseen(self._ports, self._ports.ledger.load(release.id), why)
 
     def _is_worked_on(self, release: Release) -> bool:
         thread, worker = self._takeovers.get(release.id), self._workers.get(release.id)
@@ -175,14 +205,15 @@ class Up:
 
     def _take_over(self, release: Release) -> None:
         log.info("taking over %s in phase %s", release.id, release.phase)
-        lease_s = rollout_of(release).lease_s
         try:
+            lease_s = rollout_of(release).lease_s
             with hold(self._ports, release.service, holder("up"), exposed_ttl_s(lease_s)) as held:
                 take_over(self._ports.ledger.load(release.id), self._ports, held)
         except Busy:
             return
-        except ShipwayError as error:
-            log.warning("takeover of %s ended: %s", release.id, error)
+        except Exception as error:
+            self._count_try(release)
+            log.warning("takeover of %s ended: %s", release.id, error, exc_info=not isinstance(error, ShipwayError))
 
 
 def _told(row: Summary) -> str:

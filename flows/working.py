@@ -76,6 +76,15 @@ def abort_unseen(ports: Ports, release: Release) -> Release:
     return ended
 
 
+def hold_unseen(ports: Ports, release: Release, why: str) -> Release:
+    """End a release that no user has met, because nobody can go on with it."""
+    if release.is_ended:
+        return release
+    ended = end_at_home(ports, release, RollBack(why, Phase.HELD), {}, clock())
+    forget_candidate(ports, ended)
+    return ended
+
+
 def _last_word(release: Release) -> str:
     said = release.last("commanded")
     if said is None:

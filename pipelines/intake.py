@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ from pipelines.bundle import artifact_digest, verify_bundle
 from pipelines.dataset import Rows, by_length, read_rows
 from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
+from pipelines.listening import refuse_taken_port
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry, Services
+from pipelines.records import read_services
 from pipelines.release import Candidate
 from pipelines.router_check import check_router, check_spoken
 from pipelines.service import Service
@@ -121,21 +122,7 @@ def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:
             hint="set bootstrap: true; only absolute gates are judged, and the outcome is labelled unproven",
         )
     if service is None and spec.serve.port:
-        _refuse_taken_port(spec.serve.port)
-
-
-def _refuse_taken_port(port: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise BadInput(
-                f"port {port} cannot be used: {error.strerror}",
-                code="E_PORT",
-                field="serve.port",
-                hint="0 chooses a free one",
-            ) from None
+        refuse_taken_port(spec.serve.port, "serve.port")
 
 
 def _refuse_live_variant(service: Service | None, version: RegisteredVersion) -> None:
@@ -148,11 +135,11 @@ def _refuse_live_variant(service: Service | None, version: RegisteredVersion) ->
 def _refuse_others_alias(services: Services, spec: ReleaseSpec, model: str) -> None:
     """An alias has one owner: two services under one would take each other's promotions back."""
     alias = spec.registry.alias
-    for name in services.names():
-        stable = None if name == spec.service else services.load(name).stable
+    for other in read_services(services).services:
+        stable = other.stable if other.name != spec.service else None
         if stable is not None and (stable.model, stable.alias) == (model, alias):
             raise BadInput(
-                f"the alias {alias} of {model} belongs to the service {name}",
+                f"the alias {alias} of {model} belongs to the service {other.name}",
                 code="E_ALIAS_OWNED",
                 field="registry.alias",
                 expected="an alias for each service of one model",

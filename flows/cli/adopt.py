@@ -32,14 +32,21 @@ def adopt(
     Shipway asks whether it answers, and never starts or ends it. Users call the gateway from now on.
     """
     from flows.adopting import record_adoption, wait_serving
+    from flows.resolving import remove_service
     from flows.up import start_up
     from pipelines.adoption import find_endpoint
+    from pipelines.errors import ShipwayError
 
     endpoint = find_endpoint(service, url, tuple(allow_host or ()), str(ca_file.absolute()) if ca_file else "")
     home, ports = open_ports()
     adopted = record_adoption(ports, service, endpoint, port)
     start_up(home)
-    gateway = wait_serving(ports, adopted)
+    try:
+        gateway = wait_serving(ports, adopted)
+    except ShipwayError:
+        # It never served: what was written down for it is taken back, so that the same command may be given again.
+        remove_service(home, ports, service, "its gateway did not serve")
+        raise
     facts = {"service": service, "url": gateway, "endpoint": endpoint.url, "protocol": endpoint.protocol}
     if as_json:
         print_json(facts)

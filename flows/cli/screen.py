@@ -15,6 +15,7 @@ from pipelines.release import Release
 from pipelines.rollout import Hold
 from pipelines.steps import Findings, Step, because
 from pipelines.tick import Look
+from pipelines.view import why
 
 QUIET_LOOKS_S = 5.0
 """Without a terminal a hold is repeated at most this often."""
@@ -90,7 +91,7 @@ class Screen:
         took_s = (release.ended_at_s or release.phase_since_s) - release.started_at_s
         label = f" ({release.label})" if release.label else ""
         head = Text.from_markup(f" {mark} [bold]{release.phase}[/]{label} after {took_s:.0f} s: ")
-        self.console.print(head.append(release.reason), soft_wrap=True)
+        self.console.print(head.append(why(release)), soft_wrap=True)
 
     def _say_how_to_send(self, look: Look) -> None:
         """A release without traffic cannot decide: say once where requests go."""
