@@ -71,6 +71,19 @@ CASES = {
     "what a router points at stays": (Uses(routed=frozenset({digest(1)})), {2, 3, 4, 5}),
     "a router that nobody can ask keeps everything": (Uses(routed=None), set()),
     "a release that has not chosen may choose any": (Uses(releases=(release(1),)), set()),
+    "a broken record that is not ended may be of any": (
+        Uses(releases=(release(1, sealed=1).as_broken("torn"),)),
+        set(),
+    ),
+    "a broken one that ended a moment ago keeps what its row names": (
+        Uses(releases=(release(1, sealed=1, champion=2, ended_s=NOW_S - 1).as_broken("torn"),)),
+        {3, 4, 5},
+    ),
+    "one that was set aside is as old as its beginning": (
+        Uses(releases=(replace(release(1, sealed=1).as_broken("by a person"), is_ended=True),)),
+        {1, 2, 3, 4, 5},
+    ),
+    "a service that cannot be read may need any": (Uses(unreadable=("s",)), set()),
 }
 
 
