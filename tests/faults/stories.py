@@ -10,7 +10,7 @@ from evals.replay import Pair
 from pipelines.adapters.memory_registry import MemoryRegistry
 from pipelines.adapters.memory_replays import SAME, MemoryReplays
 from pipelines.release import Phase
-from pipelines.spec import ServeSpec
+from pipelines.spec import ServeSpec, StepSpec
 from pipelines.spec_replay import RecordSpec, ReplaySpec
 from tests.faults.observer import Observer
 from tests.faults.world import SPEC, World
@@ -39,12 +39,17 @@ class Story:
     """How it ends, too, where the registry could not be asked in time: the alias is then told of later."""
     replayed: Pair | None = None
     """How both arms answer each of 120 recorded requests, where some are replayed."""
+    approves: bool = False
+    """Whether every step waits for approval."""
 
     def world(self, folder: Path) -> World:
         """The world in which it plays, with an observer."""
         rollout = SPEC.rollout.model_copy(update={"deadline_s": self.deadline_s})
         if self.replayed is not None:
             rollout = rollout.model_copy(update={"replay": ReplaySpec(requests=120)})
+        if self.approves:
+            marked = tuple(StepSpec(pct=step.pct, approve=True) for step in rollout.steps)
+            rollout = rollout.model_copy(update={"steps": marked})
         world = World(folder, first=self.first, spec=SPEC.model_copy(update={"rollout": rollout, "serve": RECORDING}))
         replays: MemoryReplays = world.raw.replays
         replays.kept["s"], replays.answer = list(range(120)), lambda _: self.replayed
@@ -113,6 +118,23 @@ def take_back_an_orphan(world: World) -> None:
         world.say("rollback")
 
 
+def approved_after_a_restart() -> Happening:
+    """The gateway is restarted under the first users; a person answers every question, three seconds after it."""
+    restart = once_exposed(World.restart_gateway)()
+    asked = {"s": 0}
+
+    def happens(world: World) -> None:
+        restart(world)
+        release = world.release
+        if release and world.split.canary_pct > 0 and not release.approved:
+            world.observer.violations.append("users met a canary that nobody had approved")
+        asked["s"] = asked["s"] + 1 if release and release.asks else 0
+        if asked["s"] == 3:
+            world.say("approve")
+
+    return happens
+
+
 RECORDING = ServeSpec(record=RecordSpec())
 
 STORIES = (
@@ -123,6 +145,7 @@ STORIES = (
     Story("aborted before any user", Phase.ABORTED, at_second(1, lambda w: w.say("abort"))),
     Story("promoted by command", Phase.PROMOTED, once_exposed(lambda w: w.say("promote"))),
     Story("paused and resumed", Phase.PROMOTED, once_exposed(lambda w: (w.say("pause"), w.say("resume")))),
+    Story("approved, also after an interruption", Phase.PROMOTED, approved_after_a_restart, approves=True),
     Story("lease lost", Phase.PROMOTED, once_exposed(go_to_sleep)),
     Story("gateway restarted", Phase.PROMOTED, once_exposed(World.restart_gateway)),
     Story("held without traffic", Phase.HELD, requests_per_s=0, deadline_s=8),
