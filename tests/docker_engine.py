@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipelines.adapters.docker_engine import engine, image_id
 from pipelines.errors import DependencyDown
+from tests.waiting import HANG_S
 
 BASE_IMAGE = "shipway-test-base:bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates"
@@ -50,7 +51,7 @@ class Engine:
         command = ["dockerd", *lasting, f"--pidfile={self.folder / 'pid'}", f"--host={self.host}", *folders]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + HANG_S
         while not _answers():
             if self.process.poll() is not None:
                 raise CannotRun(f"no Docker Engine can run here: {(self.folder / 'log').read_text()[-300:]}")
@@ -61,7 +62,7 @@ class Engine:
         """End it; its containers go on."""
         assert self.process is not None
         self.process.send_signal(how)
-        self.process.wait(60)
+        self.process.wait(HANG_S)
 
     @property
     def host(self) -> str:

@@ -11,12 +11,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-def free_port() -> int:
-    """A port of loopback that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
+from tests.waiting import HANG_S
 
 
 @dataclass
@@ -43,7 +39,7 @@ class MlflowServer:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, env=dict(os.environ), start_new_session=True
             )
-        until = time.monotonic() + 90
+        until = time.monotonic() + HANG_S
         while not self.listens():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             assert time.monotonic() < until, "mlflow server did not start"
@@ -53,7 +49,7 @@ class MlflowServer:
         """End it and its workers."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, how)
-            self.process.wait(20)
+            self.process.wait(HANG_S)
 
     def listens(self) -> bool:
         """Whether somebody is there."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.ports import free_port
+from tests.waiting import HANG_S
 
 DEBIAN = Path("/usr/lib/postgresql")
 SUPERUSER = "tester"
@@ -69,7 +71,7 @@ def serving() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="shipway-postgres-"))
     if owner := _owner():
         shutil.chown(folder, owner)
-    server = Server(folder, _free_port())
+    server = Server(folder, free_port())
     try:
         _run("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--no-sync")
         server.start()
@@ -85,7 +87,7 @@ def _run(name: str, *arguments: str) -> None:
     user = {"user": owner, "group": owner, "extra_groups": []} if (owner := _owner()) else {}
     command = [program(name) or name, *arguments]
     with tempfile.TemporaryFile() as said:
-        done = subprocess.run(command, stdout=said, stderr=said, cwd="/", timeout=60, check=False, **user)
+        done = subprocess.run(command, stdout=said, stderr=said, cwd="/", timeout=HANG_S, check=False, **user)
         said.seek(0)
         assert done.returncode == 0, said.read().decode()[-2000:]
 
@@ -95,8 +97,3 @@ def _owner() -> str | None:
     if os.getuid() != 0:
         return None
     return "postgres" if any(entry.pw_name == "postgres" for entry in pwd.getpwall()) else "nobody"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
 from pipelines.serving.split import Arm, TrafficSplit
+from tests.ports import free_port
+from tests.waiting import HANG_S, until
 
 UPSTREAM = Path(__file__).parent.parent / "serving" / "upstream.py"
 PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
@@ -34,21 +35,6 @@ def need(router: str) -> None:
     if PROGRAMS[router]() is None:
         reason = f"{router} is not installed"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(holds, timeout_s: float = 10.0) -> None:
-    """Wait until something holds."""
-    deadline_s = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline_s, "it never held"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -77,7 +63,7 @@ class ProxyBench:
         options = ["--router", self.router_name, "--port", self.port, "--admin-socket", self.socket]
         options += ["--snapshot", self.folder / "split", "--timeout-s", TIMEOUT_S, "--interval-s", self.interval_s]
         process = self.start("-m", "pipelines.adapters.proxy_keeper", *map(str, options))
-        until(lambda: process.poll() is not None or self._is_up(), 30)
+        until(lambda: process.poll() is not None or self._is_up())
         assert process.poll() is None
         self.generation = self.router.read("s").generation
         return process
@@ -120,13 +106,13 @@ class ProxyBench:
 
     def get(self, path: str = "/", **named: object) -> httpx.Response:
         """One request on a connection of its own."""
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=10, **named)
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", trust_env=False, timeout=HANG_S, **named)
 
     def send(self, n: int, path: str = "/") -> Counter[str]:
         """Send requests one after another; answers by status, version and arm."""
         answers: Counter[str] = Counter()
         # Each on a connection of its own: the upstream and a kept one wait for each other's packets.
-        with httpx.Client(trust_env=False, timeout=10, headers={"connection": "close"}) as client:
+        with httpx.Client(trust_env=False, timeout=HANG_S, headers={"connection": "close"}) as client:
             for _ in range(n):
                 got = client.get(f"http://127.0.0.1:{self.port}{path}").headers
                 answers[f"{got.get('x-shipway-model-version', '-')} {got.get('x-shipway-arm', '-')}"] += 1

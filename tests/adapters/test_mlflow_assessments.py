@@ -23,7 +23,8 @@ from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.feedback import send_labels
 from pipelines.home import Home
 from pipelines.ports import Now, StrataQuery
-from tests.mlflow_server import MlflowServer, free_port
+from tests.mlflow_server import MlflowServer
+from tests.ports import free_port
 from tests.serving.test_gateway import Bench
 
 pytestmark = pytest.mark.integration
@@ -202,7 +203,7 @@ def test_a_file_is_sent_once(bench, tmp_path):
     ask(bench, "r1")
     (tmp_path / "labels.jsonl").write_text('{"request_id": "r1", "score": 0.5}\n{"request_id": "r2", "correct": 1}\n')
     arguments = ("s", "--data", tmp_path / "labels.jsonl", "--url", f"http://127.0.0.1:{bench.port}", "--json")
-    told = [json.loads(shipway(tmp_path / "home", "", *arguments).communicate(timeout=60)[0]) for _ in range(2)]
+    told = [json.loads(shipway(tmp_path / "home", "", *arguments).communicate(timeout=120)[0]) for _ in range(2)]
     assert [(t["evidence"], t["refused"], t["before"]) for t in told] == [(1, {"E_LABEL": 1}, 0), (0, {}, 2)]
     assert told[0]["why"] == {"E_LABEL": "row 2: correct: true or false is expected"}
 
@@ -223,7 +224,7 @@ def test_following_sends_what_is_new(bench, tmp_path):
             judged.rate(judged.trace(f"r{number}"), number == 1)
             assert process.stderr.readline().startswith("1 labels are evidence, 0 came after the shares had changed")
         process.send_signal(signal.SIGINT)
-        told = json.loads(process.communicate(timeout=30)[0])
+        told = json.loads(process.communicate(timeout=120)[0])
         assert (told["evidence"], told["refused"], process.returncode) == (2, {}, 0)
         assert scores(bench) == {0: 1, 1000: 1}
     finally:

@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from pipelines.serving.split import Arm
-from tests.adapters.proxy_bench import free_port, proxy_bench, until
+from tests.adapters.proxy_bench import TIMEOUT_S, proxy_bench
+from tests.ports import free_port
+from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration
 
@@ -134,7 +136,7 @@ def test_stable_saves_a_request_that_the_canary_failed_and_the_canary_is_blamed(
     bench.put(stable, canary, 100, 60)
     began_s = time.monotonic()
     assert bench.send(20) == Counter({"one stable": 20})
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 20 * TIMEOUT_S, "nobody waits for the service's time-out"
     until(lambda: bench.counted((1, 1))["canary"] == (20, 20))
 
 
@@ -165,7 +167,7 @@ def test_a_promotion_under_load_loses_nothing(bench):
     done = threading.Event()
 
     def call() -> None:
-        with httpx.Client(trust_env=False, timeout=10) as client:
+        with httpx.Client(trust_env=False, timeout=HANG_S) as client:
             while not done.is_set():
                 statuses[client.get(f"http://127.0.0.1:{bench.port}/").status_code] += 1
 
@@ -214,20 +216,20 @@ def test_a_killed_keeper_takes_its_proxy_along_and_comes_back_home(bench):
 def test_a_killed_proxy_ends_its_keeper(bench):
     """Who supervises them starts both again."""
     bench.proxy.kill()
-    assert bench.keeper.wait(10) == 5
+    assert bench.keeper.wait(HANG_S) == 5
 
 
 def test_a_stop_lets_a_request_finish(bench):
     """SIGTERM while a stream flows: it ends as it would have."""
     stable, _ = bench.upstream("one")
     bench.put(stable)
-    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/stream", trust_env=False, timeout=10) as answer:
+    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/stream", trust_env=False, timeout=HANG_S) as answer:
         pieces = answer.iter_bytes()
         first = next(pieces)
         bench.keeper.send_signal(signal.SIGTERM)
         rest = b"".join(pieces)
     assert (first + rest).count(b"data:") == 4
-    assert bench.keeper.wait(15) == 0
+    assert bench.keeper.wait(HANG_S) == 0
 
 
 def test_nobody_else_may_speak_to_it(bench):

@@ -12,7 +12,8 @@ from pipelines.adapters import shared_door
 from pipelines.adapters.shared_door import let_in, send_to_door, send_to_proxy
 from pipelines.doors import Doors
 from pipelines.ports import Unit
-from tests.adapters.proxy_bench import free_port
+from tests.ports import free_port
+from tests.waiting import HANG_S
 
 PROXY = 2
 
@@ -102,7 +103,7 @@ def test_who_waited_is_let_in(door, stack):
     serving = threading.Thread(target=serve)
     serving.start()
     send_to_proxy(door, 1)
-    assert let_in(door, port_of(door)).wait(5)
+    assert let_in(door, port_of(door)).wait(HANG_S)
     with caller.makefile("rb") as heard:
         assert heard.read() == b"pong to ping"
     serving.join()

@@ -24,7 +24,7 @@ def shipway(home: Path, url: str, *arguments: str) -> subprocess.CompletedProces
     """Run a command in a home whose ledger is on a server."""
     environment = {**os.environ, "SHIPWAY_HOME": str(home), "SHIPWAY_LEDGER_URL": url}
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def race(place: str | Path, wanted: str) -> list[str]:
     for rival in rivals:
         rival.stdin.write("go\n")
         rival.stdin.flush()
-    return sorted(rival.communicate(timeout=60)[0].strip() for rival in rivals)
+    return sorted(rival.communicate(timeout=120)[0].strip() for rival in rivals)
 
 
 @pytest.mark.integration

@@ -64,7 +64,7 @@ def test_the_command_line_refuses_it_too(path):
     before = path.read_bytes()
     environment = {**os.environ, "SHIPWAY_HOME": str(path.parent)}
     command = [sys.executable, "-m", "flows.cli", "list"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr.startswith("E_SCHEMA")) == (2, True)
     assert path.read_bytes() == before
 

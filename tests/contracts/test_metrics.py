@@ -10,8 +10,9 @@ from evals.strata import ArmCounts, Stratum
 from pipelines.adapters.memory_traffic import MemoryMetrics
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
-from tests.adapters.proxy_bench import proxy_bench, until
+from tests.adapters.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
+from tests.waiting import until
 
 NOW = Now(0.0, 0.0)
 
@@ -56,11 +57,9 @@ class TestGatewayMetrics(MetricsContract):
 
     @pytest.fixture(autouse=True)
     def _fresh(self, tmp_path):
-        import time
-
         bench = Bench(tmp_path)
         self.source = bench.metrics
-        time.sleep(1.0)
+        until(lambda: len(self.source.measure(StrataQuery("s"), NOW)) >= 3)
         yield
         for process in bench.processes:
             process.kill()

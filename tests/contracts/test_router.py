@@ -13,6 +13,7 @@ from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.serving.split import Arm, TrafficSplit
 from tests.adapters.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
+from tests.waiting import until
 
 STABLE, CANARY = Arm("sha256:a", ("http://127.0.0.1:1",)), Arm("sha256:b", ("http://127.0.0.1:2",))
 
@@ -64,15 +65,16 @@ class RouterContract:
     def test_a_lease_that_is_not_renewed_ends(self):
         """Everything at stable, by itself, at the next generation."""
         self.put((1, 1), (0, 0), pct=10, lease_s=0.6)
-        self.wait(1.0)
+        self.wait(0.7)
+        until(lambda: self.router.read("s").canary is None)
         shown = self.router.read("s")
         assert (shown.canary, shown.generation, shown.reason) == (None, (1, 2), "lease_expired")
 
     def test_a_renewed_lease_holds(self):
         """A renewal is the same split at the next number."""
-        split = self.put((1, 1), (0, 0), pct=10, lease_s=1.0)
-        for n in range(2, 5):
-            self.wait(0.5)
+        split = self.put((1, 1), (0, 0), pct=10, lease_s=2.0)
+        for n in range(2, 6):
+            self.wait(0.6)
             split = self.router.write("s", replace(split, generation=(1, n)), split.generation)
         assert self.router.read("s").canary_pct == 10
 

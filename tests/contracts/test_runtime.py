@@ -52,7 +52,7 @@ class RuntimeContract:
 
     def eventually(self, runtime: Runtime, name: str, is_so: Callable[[UnitStatus], bool]) -> UnitStatus:
         """The unit's status once it is so."""
-        assert until(lambda: is_so(runtime.status(name)), timeout_s=60), runtime.status(name)
+        assert until(lambda: is_so(runtime.status(name))), runtime.status(name)
         return runtime.status(name)
 
     def test_an_unknown_unit_is_absent(self, runtime):

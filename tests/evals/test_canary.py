@@ -203,8 +203,15 @@ def test_the_verdict_is_plain_data():
     assert json.loads(json.dumps(verdict.as_dict()))["canary_errors"] == 1
 
 
+def plain_work_s() -> float:
+    """What a million steps of plain Python cost on this machine now (about 0.03 s)."""
+    began = time.process_time()
+    sum(n * n for n in range(1_000_000))
+    return time.process_time() - began
+
+
 def test_a_stratum_costs_about_a_millisecond():
-    """A look must not load the machine that serves: 100 strata of full histograms are absorbed and judged in 0.4 s."""
+    """A look must not load the machine that serves: one with full histograms costs at most 120,000 steps of Python."""
     rng = np.random.default_rng(1)
     strata = [timed(rng, i) for i in range(100)]
     began = time.process_time()
@@ -212,7 +219,8 @@ def test_a_stratum_costs_about_a_millisecond():
     for one in strata:
         state = absorb(PLAN, state, one)
         judge_canary(PLAN, state)
-    assert time.process_time() - began < 0.4
+    cost_s = time.process_time() - began
+    assert cost_s < 12 * plain_work_s(), "of a hundred strata"
 
 
 def test_the_window_forgets_what_is_old():

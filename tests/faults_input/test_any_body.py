@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +29,8 @@ from pipelines.bundle import seal
 from pipelines.errors import DependencyDown
 from pipelines.serving.split import Arm, TrafficSplit
 from tests.pipelines.model_folders import LABELS
+from tests.ports import free_port
+from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration
 
@@ -71,26 +71,19 @@ def started(*arguments: object) -> Iterator[psutil.Process]:
         yield psutil.Process(process.pid)
     finally:
         process.terminate()
-        process.wait(20)
-
-
-def free_port() -> int:
-    """A port that nobody uses."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+        process.wait(HANG_S)
 
 
 def wait_ready(url: str) -> None:
     """Until it answers that it is ready."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
+
+    def is_ready() -> bool:
         try:
-            if httpx.get(f"{url}/v2/health/ready").status_code == 200:
-                return
+            return httpx.get(f"{url}/v2/health/ready").status_code == 200
         except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("the server did not get ready")
+            return False
+
+    until(is_ready)
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +113,17 @@ def gateway(server: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def give_both_arms(router: GatewayRouter, url: str) -> None:
     """Half of the requests to the canary, for the time of the tests."""
     stable, canary = (Arm(f"sha256:{n}", (url,)) for n in "12")
-    for _ in range(200):
+
+    def answers() -> bool:
         try:
-            current = router.read("m").generation
+            router.read("m")
         except DependencyDown:
-            time.sleep(0.05)
-            continue
-        router.write("m", TrafficSplit((1, 1), stable), current)
-        router.write("m", TrafficSplit((1, 2), stable, canary, 50.0, 600.0), (1, 1))
-        return
-    pytest.fail("the gateway did not start")
+            return False
+        return True
+
+    until(answers)
+    router.write("m", TrafficSplit((1, 1), stable), router.read("m").generation)
+    router.write("m", TrafficSplit((1, 2), stable, canary, 50.0, 600.0), (1, 1))
 
 
 KEYS = st.sampled_from(["inputs", "instances", "dataframe_records", "dataframe_split", "data", "columns", "shape"])

@@ -107,7 +107,7 @@ def run(home: Path, arguments: tuple[str | bytes, ...]) -> subprocess.CompletedP
     """One process, in the folder beside the home."""
     environment = {**os.environ, "SHIPWAY_HOME": str(home), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "flows.cli", *arguments, "--json"]
-    return subprocess.run(command, env=environment, cwd=home.parent, capture_output=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, cwd=home.parent, capture_output=True, check=False, timeout=120)
 
 
 @pytest.mark.integration

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.adapters.proxy_bench import until
-from tests.mlflow_server import MlflowServer, free_port
+from tests.mlflow_server import MlflowServer
+from tests.ports import free_port
 
 
 def save_model(folder: Path) -> Path:
@@ -40,7 +41,7 @@ def scoring_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]
             start_new_session=True,
         )
     try:
-        until(MlflowServer(folder, port=port).listens, 120)
+        until(MlflowServer(folder, port=port).listens)
         yield f"http://127.0.0.1:{port}", process
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -22,6 +22,7 @@ from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records import readable
 from pipelines.units import gateway_name
+from tests.waiting import HANG_S
 
 SPEC = """\
 model: models:/tiny/1
@@ -35,14 +36,16 @@ rollout:
   steps: [30]
   hold_s: 3
   look_s: 0.5
-  lease_s: 8
+  lease_s: 20
   warmup_s: 0
   holdback_pct: 10
   bake_s: 3
-  deadline_s: 60
+  deadline_s: 180
   gates: {errors: {margin: 0.1}, latency: null, drift: null}  # random weights predict anything
 retain: 10m
 """
+SHORT_LEASE = ("lease_s: 20", "lease_s: 8")
+"""For tests of its end: on a slow machine a lease of 8 s may end although its holder lives."""
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Client:
     def run(self) -> None:
         """Until stopped, about a hundred requests a second."""
         body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]}
-        with httpx.Client(trust_env=False, timeout=15) as client:
+        with httpx.Client(trust_env=False, timeout=HANG_S) as client:
             while not self.stopped.wait(0.01):
                 try:
                     fine = client.post(f"{self.url}/v2/models/tiny/infer", json=body).is_success
@@ -114,6 +117,17 @@ class World:
     def newest(self):
         """The newest release, as recorded."""
         return next(readable(self.ports.ledger))
+
+    @contextmanager
+    def spec_with(self, old: str, new: str) -> Iterator[None]:
+        """Something else stands in the spec for the releases that are begun in this block."""
+        text = self.spec.read_text()
+        assert old in text
+        self.spec.write_text(text.replace(old, new))
+        try:
+            yield
+        finally:
+            self.spec.write_text(text)
 
     def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 180) -> None:
         """Wait until something holds."""
@@ -172,6 +186,11 @@ def calling(url: str) -> Iterator[Client]:
     yield sending
     sending.stopped.set()
     thread.join()
+
+
+def looks_since(release, at_s: float) -> int:
+    """How often whoever decides has looked since then, as recorded."""
+    return sum(1 for event in release.of_kind("looked") if event.at_s > at_s)
 
 
 def phases(release) -> list[str]:

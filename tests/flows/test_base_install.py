@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,8 @@ import pytest
 
 from pipelines.bundle import seal
 from pipelines.compress.search import techniques_for
+from tests.ports import free_port
+from tests.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -66,9 +67,7 @@ def test_a_server_starts_and_answers(environment, tiny_model, tmp_path):
     (technique,) = techniques_for("dynamic-int8")
     made = technique.compress(tiny_model, tmp_path / "variant", facts)
     digest, bundle = seal(made.folder, {**facts, "engine": made.engine, "variant": technique.name}, tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--bundle", str(bundle), "--port", str(port)]
     serve = [environment, "-P", "-m", "pipelines.serving.server", *options]
     wrong = subprocess.run(
@@ -80,13 +79,16 @@ def test_a_server_starts_and_answers(environment, tiny_model, tmp_path):
         assert _answer(f"http://127.0.0.1:{port}").json()["predictions"][0]["label"] in facts["labels"]
     finally:
         server.terminate()
-        assert server.wait(20) == 0
+        assert server.wait(120) == 0
 
 
 def _answer(url: str) -> httpx.Response:
-    for _ in range(200):
-        try:
-            return httpx.post(f"{url}/invocations", json={"inputs": ["a good film"]}, trust_env=False)
-        except httpx.ConnectError:
-            time.sleep(0.1)
-    pytest.fail("the server did not start")
+    found: list[httpx.Response] = []
+
+    def answers() -> bool:
+        with suppress(httpx.ConnectError):
+            found.append(httpx.post(f"{url}/invocations", json={"inputs": ["a good film"]}, trust_env=False))
+        return bool(found)
+
+    until(answers)
+    return found[0]

@@ -39,15 +39,25 @@ def fingerprint(folder: Path) -> str:
     return found.hexdigest()
 
 
+def cpu_s(*arguments: str) -> float:
+    """What a Python process costs, at best of three."""
+
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+    return min(once() for _ in range(3))
+
+
 def test_help_answers_at_once():
-    """`--help` costs at most half a second of CPU and imports nothing heavy."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """`--help` costs at most eight times what its screen library does, and imports nothing heavy."""
     probe = "import sys; sys.argv=['shipway','--help']\nimport flows.cli as c\ntry: c.main()\nexcept SystemExit: pass\n"
     heavy = "print('HEAVY', sorted({'torch','mlflow','prefect','numpy','sqlalchemy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", probe + heavy], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.0
+    assert cpu_s("-m", "flows.cli", "--help") < 8 * cpu_s("-c", "import typer, rich.console")
 
 
 def test_init_writes_files_that_shipway_reads(tmp_path):

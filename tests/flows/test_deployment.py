@@ -49,7 +49,7 @@ def test_systemd_understands_the_unit(tmp_path):
         pytest.skip("systemd-analyze is not installed; the unit was parsed")
     copy = tmp_path / "shipway.service"
     copy.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
-    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False, timeout=120)
     complaints = [line for line in done.stderr.splitlines() if "shipway.service" in line]
     assert (done.returncode, complaints) == (0, []) or "Failed to" in done.stderr, done.stderr
 
@@ -109,7 +109,7 @@ def test_docker_understands_the_compose_file():
         pytest.skip("docker compose is not installed; the file was parsed")
     command = ["docker", "compose", "-f", str(COMPOSE), "config", "--quiet"]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "POSTGRES_PASSWORD": "x"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

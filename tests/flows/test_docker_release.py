@@ -16,6 +16,7 @@ from pipelines.units import server_name
 from tests.contracts.test_runtime import outgrow
 from tests.docker_engine import BASE_IMAGE
 from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill
+from tests.waiting import HANG_S
 
 pytestmark = [
     pytest.mark.e2e,
@@ -87,7 +88,7 @@ def test_a_canary_that_outgrows_its_memory_goes_home(world, client):
     world.wait_share(controller)
     canary = canary_container(world)
     outgrow(canary)
-    assert controller.wait(120) == 4
+    assert controller.wait(HANG_S) == 4
     release = world.newest()
     assert (release.outcome, world.ports.router.read("tiny").canary, client.failed) == ("rolled_back", None, 0)
     log = world.home.folder("logs") / f"{server_name('tiny', release.sealed.bundle_digest, 0)}.log"
@@ -101,11 +102,11 @@ def test_a_killed_stable_is_started_again(world):
     before = world.ports.runtime.status(name)
     (found,) = [c for c in engine().containers.list() if c.labels[UNIT_LABEL].endswith(name)]
     found.kill("SIGKILL")
-    world.wait("another one", lambda: world.ports.runtime.status(name).restarts > before.restarts, 60)
-    world.wait("ready again", lambda: world.ports.runtime.status(name).state == "ready", 60)
+    world.wait("another one", lambda: world.ports.runtime.status(name).restarts > before.restarts)
+    world.wait("ready again", lambda: world.ports.runtime.status(name).state == "ready")
     assert world.ports.runtime.status(name).url == before.url
     os.kill(world.ports.runtime.status(name).pid, signal.SIGKILL)
-    world.wait("another keeper", lambda: world.ports.runtime.status(name).restarts > before.restarts + 1, 60)
+    world.wait("another keeper", lambda: world.ports.runtime.status(name).restarts > before.restarts + 1)
     assert len([unit for unit in containers(world) if unit.endswith(name)]) == 1
 
 
@@ -118,6 +119,6 @@ def test_an_engine_that_is_restarted_accuses_nobody(world, client, docker_engine
     canary = canary_container(world)
     docker_engine.stop()
     docker_engine.start()
-    assert controller.wait(180) == 0
+    assert controller.wait(HANG_S) == 0
     canary.reload()
     assert (world.newest().outcome, canary.status, client.failed) == ("promoted", "running", 0)

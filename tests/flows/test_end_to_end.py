@@ -17,8 +17,10 @@ import psutil
 import pytest
 
 from flows.up_file import find_up
+from flows.wiring import clock
 from pipelines.units import server_name
-from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill, phases
+from tests.flows.real_world import SHORT_LEASE, SPEC, Client, World, bootstrapped, calling, kill, looks_since, phases
+from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -73,7 +75,7 @@ def test_prefect_shows_the_evidence(world):
             asked = ("select key, type from artifact where key like ?", [f"{world.newest().id}-%"])
             return {key.removeprefix(f"{world.newest().id}-"): kind for key, kind in database.execute(*asked)}
 
-    world.wait("the last table", lambda: "rollout-table" in shown(), 30)
+    world.wait("the last table", lambda: "rollout-table" in shown())
     pages = {"evaluate", "compress", "build", "stage", "qualify", "rollout"}
     assert {key for key, kind in shown().items() if kind == "markdown"} == pages
     assert {key for key, kind in shown().items() if kind == "table"} == {
@@ -116,12 +118,13 @@ def test_up_takes_over_when_the_controller_is_killed(world, client):
 
 def test_traffic_goes_home_when_both_are_killed(world, client):
     """A kill -9 of `release` and `up`: the gateway goes home by itself; a new `up` ends the release properly."""
-    controller = world.start_release()
-    world.wait_share(controller)
+    with world.spec_with(*SHORT_LEASE):
+        controller = world.start_release()
+        world.wait_share(controller)
     up = psutil.Process(int(find_up(world.home)["pid"]))
     up.kill()
     kill(controller)
-    world.wait("home by the end of the lease", lambda: world.ports.router.read("tiny").canary is None, 30)
+    world.wait("home by the end of the lease", lambda: world.ports.router.read("tiny").canary is None)
     assert world.ports.router.read("tiny").reason == "lease_expired"
     assert not world.newest().is_ended
     restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
@@ -154,7 +157,7 @@ def test_a_killed_canary_server_costs_nobody_a_request(world, client):
     world.wait_share(controller)
     digest = world.newest().sealed.bundle_digest
     os.kill(world.ports.runtime.status(server_name("tiny", digest, 0)).pid, signal.SIGKILL)
-    assert controller.wait(60) == 4
+    assert controller.wait(HANG_S) == 4
     release = world.newest()
     assert (release.outcome, world.ports.router.read("tiny").canary) == ("rolled_back", None)
     assert client.answered > 0
@@ -166,9 +169,13 @@ def test_a_release_that_is_stopped_takes_its_traffic_home_first(world, client, s
     """A CI runner that is cancelled, and a Ctrl-C that all processes of a terminal hear: exit 6, and soon."""
     controller = world.start_release()
     world.wait_share(controller)
+    stopped_s = clock().wall_s
     stop(controller)
-    assert controller.wait(30) == 6
-    assert (world.newest().outcome, world.ports.router.read("tiny").canary) == ("aborted", None)
+    assert controller.wait(HANG_S) == 6
+    release = world.newest()
+    assert (release.outcome, world.ports.router.read("tiny").canary) == ("aborted", None)
+    assert looks_since(release, stopped_s) <= 2, "the look that was going on, and the one that heard it"
+    assert release.last("went_home").at_s - release.last("commanded").at_s < 1
 
 
 def test_a_release_outlives_the_server_of_prefect(world, client):
@@ -178,7 +185,7 @@ def test_a_release_outlives_the_server_of_prefect(world, client):
     children = psutil.Process(controller.pid).children(recursive=True)
     (server,) = [c for c in children if "prefect.server.api.server:create_app" in c.cmdline()]
     server.kill()
-    assert controller.wait(120) == 0
+    assert controller.wait(HANG_S) == 0
     assert (world.newest().outcome, client.failed) == ("promoted", 0)
 
 
@@ -191,17 +198,13 @@ def test_a_second_release_is_refused_and_named(world, client):
     assert done.returncode == 8
     assert holding in done.stderr
     assert world.run("abort", holding, "--reason", "test").returncode == 0
-    assert controller.wait(60) == 6
+    assert controller.wait(HANG_S) == 6
 
 
 def test_a_canary_is_asked_copies_of_stables_requests(world, client):
     """Their answers are compared and recorded, and no user meets one."""
-    text = world.spec.read_text()
-    world.spec.write_text(text.replace("  steps: [30]", "  shadow: {pct: 50}\n  steps: [30]"))
-    try:
+    with world.spec_with("  steps: [30]", "  shadow: {pct: 50}\n  steps: [30]"):
         world.start_release().wait(180)
-    finally:
-        world.spec.write_text(text)
     seen = world.newest().last("looked").data["shadow"]
     assert (world.newest().outcome, seen["errors"], seen["failed"]) == ("promoted", 0, 0)
     assert 0 < seen["same"] + seen["other"] <= seen["asked"]
@@ -210,13 +213,9 @@ def test_a_canary_is_asked_copies_of_stables_requests(world, client):
 
 def test_without_traffic_nothing_is_decided(world):
     """Zero requests until the deadline: held, exit 5, and the screen said how to send some."""
-    text = world.spec.read_text()
-    world.spec.write_text(text.replace("deadline_s: 60", "deadline_s: 8").replace("hold_s: 3", "hold_s: 1"))
-    try:
-        (world.home.root / "release.out").write_text("")
+    (world.home.root / "release.out").write_text("")
+    with world.spec_with("deadline_s: 180", "deadline_s: 8"), world.spec_with("hold_s: 3", "hold_s: 1"):
         assert world.start_release().wait(180) == 5
-    finally:
-        world.spec.write_text(text)
     said = (world.home.root / "release.out").read_text()
     assert world.newest().outcome == "held"
     assert "no traffic seen" in said

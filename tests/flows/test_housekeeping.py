@@ -116,7 +116,7 @@ def test_the_command_says_how_much_it_frees(home):
     environment = {**os.environ, "SHIPWAY_HOME": str(home.root)}
     for options, is_there in ((("--dry-run",), True), ((), False)):
         command = [sys.executable, "-m", "flows.cli", "gc", "--json", *options]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
         said = json.loads(done.stdout)
         assert (said["bundles"], said["bytes_freed"], path.exists()) == ([digest], size_bytes, is_there)
 

@@ -172,5 +172,5 @@ def test_the_commands(home, empty, tmp_path):
     for where, verb in ((home, "backup"), (empty, "restore")):
         command = [sys.executable, "-m", "flows.cli", verb, str(tmp_path / "backup.db"), "--json"]
         environment = {**os.environ, "SHIPWAY_HOME": str(where.root)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
         assert {"releases": 1, "services": 1, "chain": "ok"}.items() <= json.loads(done.stdout).items()

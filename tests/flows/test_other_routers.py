@@ -10,7 +10,8 @@ import pytest
 from flows.up_file import find_up
 from pipelines.units import gateway_name
 from tests.adapters.proxy_bench import need
-from tests.flows.real_world import SPEC, bootstrapped, calling, kill, phases
+from tests.flows.real_world import SHORT_LEASE, SPEC, bootstrapped, calling, kill, phases
+from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -29,7 +30,7 @@ def test_a_release_is_promoted_under_load(world):
     """Evidence comes from the proxy's counters; nobody's request is lost, and the proxy is the real one."""
     with calling(world.url) as client:
         controller = world.start_release()
-        assert controller.wait(180) == 0, (world.home.root / "release.out").read_text()[-3000:]
+        assert controller.wait(HANG_S) == 0, (world.home.root / "release.out").read_text()[-3000:]
     release = world.newest()
     assert (release.outcome, client.failed, client.answered > 100) == ("promoted", 0, True)
     assert world.ports.router.read("tiny").stable.digest == release.sealed.bundle_digest
@@ -39,13 +40,13 @@ def test_a_release_is_promoted_under_load(world):
 
 def test_traffic_goes_home_when_nobody_is_left_who_renews(world):
     """A kill -9 of `release` and of `up` in the canary: all-stable by the keeper; a new `up` ends the release."""
-    with calling(world.url) as client:
+    with calling(world.url) as client, world.spec_with(*SHORT_LEASE):
         controller = world.start_release()
         world.wait_share(controller)
         up = psutil.Process(int(find_up(world.home)["pid"]))
         up.kill()
         kill(controller)
-        world.wait("home by the end of the lease", lambda: world.ports.router.read("tiny").canary is None, 30)
+        world.wait("home by the end of the lease", lambda: world.ports.router.read("tiny").canary is None)
         assert world.ports.router.read("tiny").reason == "lease_expired"
         restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
         try:

@@ -17,7 +17,7 @@ from flows.up_file import find_up
 from flows.wiring import clock
 from pipelines.errors import DependencyDown
 from pipelines.units import gateway_name, server_name
-from tests.flows.real_observer import observed
+from tests.flows.real_observer import WITH_USERS, RealObserver, observed
 from tests.flows.real_world import SPEC, World, bootstrapped, calling, phases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -84,11 +84,7 @@ ENTERED_ONCE = {"evaluated", "compressed", "built"}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Iterator[World]:
     """Version 1 serves. A canary that lasts long enough to be killed in it twice."""
-    spec = (
-        SPEC.replace("hold_s: 3", "hold_s: 5")
-        .replace("bake_s: 3", "bake_s: 5")
-        .replace("deadline_s: 60", "deadline_s: 90")
-    )
+    spec = SPEC.replace("hold_s: 3", "hold_s: 5").replace("bake_s: 3", "bake_s: 5")
     with bootstrapped(tmp_path_factory.mktemp("home"), spec) as made:
         yield made
 
@@ -105,13 +101,13 @@ def test_there_are_enough_of_them():
 @pytest.mark.parametrize(("outcome", "kills"), RELEASES, ids=[f"{n}-{end}" for n, (end, _) in enumerate(RELEASES)])
 def test_killed_in_every_phase(world, outcome, kills):
     """The record only grows, no share goes astray, and what serves, the alias and the record agree at the end."""
-    with calling(world.url) as client, observed(world):
+    with calling(world.url) as client, observed(world) as observer:
         begun = [world.start_release()]
         for phase, who in kills:
-            reach(world, phase)
+            reach(world, phase, observer)
             begun += hit(world, who)
         world.wait_ended()
-        world.wait("one truth", lambda: agree(world), 30)
+        world.wait("one truth", lambda: agree(world))
     for process in begun:
         process.poll()
     release, killed = world.newest(), [who for _, who in kills]
@@ -120,18 +116,22 @@ def test_killed_in_every_phase(world, outcome, kills):
     assert release.outcome == ("rolled_back" if is_late else outcome), release.reason
     assert all(phases(release).count(phase) == 1 for phase in ENTERED_ONCE)
     assert client.answered > 0
-    if "stable" not in killed:
+    if "stable" not in killed:  # the client has one request on its way at a time
         assert client.failed <= killed.count("gateway"), "what a killed gateway was about to answer is lost; no more"
 
 
-def reach(world: World, phase: str) -> None:
-    """Wait until the newest release has entered a phase; one with users: until they meet the candidate again."""
+def reach(world: World, phase: str, observer: RealObserver) -> None:
+    """Wait until the newest release has entered a phase; one with users: until they meet the candidate, observed."""
     world.wait(
         f"a release that is {phase}",
         lambda: not world.newest().is_ended and phase in ["opened", *phases(world.newest())],
     )
-    if phase in {"canary", "baking"}:
-        world.wait("users at the candidate", lambda: share(world) > 0 and phases(world.newest())[-1] == phase)
+    if phase in WITH_USERS:
+        here = (world.newest().id, phase)
+        world.wait(
+            "users at the candidate",
+            lambda: here in observer.seen and share(world) > 0 and phases(world.newest())[-1] == phase,
+        )
 
 
 def share(world: World) -> float:
@@ -149,7 +149,7 @@ def hit(world: World, who: str) -> list[subprocess.Popen[bytes]]:
             os.kill(pid, signal.SIGKILL)
     if who not in {"up", "both"}:
         return []
-    world.wait("up is gone", lambda: find_up(world.home) is None, 10)
+    world.wait("up is gone", lambda: find_up(world.home) is None)
     return [subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)]
 
 
@@ -162,10 +162,10 @@ def victims(world: World, who: str) -> list[int]:
             return [server_pid(world, world.ports.services.load("tiny").stable.digest)]
         case "canary":
             return [server_pid(world, world.newest().sealed.bundle_digest)]
-    world.wait("up", lambda: find_up(world.home) is not None, 60)
+    world.wait("up", lambda: find_up(world.home) is not None)
     found = {"up": int(find_up(world.home)["pid"])} if who in {"up", "both"} else {}
     if who in {"controller", "both"}:
-        world.wait("a controller", lambda: world.ports.lock.holder("tiny", clock()) is not None, 60)
+        world.wait("a controller", lambda: world.ports.lock.holder("tiny", clock()) is not None)
         found["controller"] = int(world.ports.lock.holder("tiny", clock()).split(":")[-2])
     return list(found.values())
 
@@ -173,7 +173,7 @@ def victims(world: World, who: str) -> list[int]:
 def server_pid(world: World, digest: str) -> int:
     """The one replica's process, once there is one."""
     name = server_name("tiny", digest, 0)
-    world.wait(f"{name} runs", lambda: world.ports.runtime.status(name).pid is not None, 60)
+    world.wait(f"{name} runs", lambda: world.ports.runtime.status(name).pid is not None)
     return world.ports.runtime.status(name).pid
 
 

@@ -13,6 +13,7 @@ import pytest
 from evals.replay import pairs_to_promote
 from pipelines.records import readable
 from tests.flows.real_world import SPEC, World, bootstrapped, kill, phases
+from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -45,7 +46,7 @@ def a_trickle(world: World) -> Iterator[list[int]]:
     stopped = threading.Event()
 
     def run() -> None:
-        with httpx.Client(trust_env=False, timeout=15) as client:
+        with httpx.Client(trust_env=False, timeout=HANG_S) as client:
             while not stopped.wait(1.0):
                 answers.append(ask(world, client, "a good film"))
 
@@ -84,7 +85,7 @@ def test_nothing_recorded_is_said_before_the_start(world):
 
 def test_a_killed_replay_goes_on_and_the_good_version_is_promoted(world):
     """A kill -9 in the middle: `up` asks what is left, and a few live requests are enough for the rest."""
-    with httpx.Client(trust_env=False, timeout=15) as client:
+    with httpx.Client(trust_env=False, timeout=HANG_S) as client:
         texts = ["a good film", "a bad film", f"a {UNKNOWN_WORD} film"]
         assert {ask(world, client, texts[n % 3]) for n in range(REQUESTS + 10)} == {200}
     world.wait("the record", lambda: len(world.ports.replays.recorded("tiny")) >= REQUESTS)

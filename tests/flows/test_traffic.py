@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -17,6 +16,7 @@ from aiohttp import web
 
 from flows.traffic import read_texts, run_traffic_command
 from pipelines.errors import BadInput
+from tests.waiting import HANG_S, until
 
 URL = "http://127.0.0.1:1"
 
@@ -195,11 +195,9 @@ def test_a_signal_ends_it_with_a_report(tmp_path, number):
         command = [sys.executable, "-m", "flows.cli", "traffic", "sentiment", *options]
         client = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 30
-            while len(seen) < 5 and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda: len(seen) >= 5)
             client.send_signal(number)
-            assert client.wait(10) == 0
+            assert client.wait(HANG_S) == 0
         finally:
             client.kill()
     assert json.loads(report.read_text())["requests"] == len(seen) >= 5

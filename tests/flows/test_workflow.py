@@ -58,7 +58,7 @@ class Repository:
     def shipway(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command on the runner's machine, after the job."""
         command = [sys.executable, "-m", "flows.cli", *arguments]
-        return subprocess.run(command, env=self.runner, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=self.runner, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture
@@ -172,5 +172,5 @@ def test_ci_runs_what_people_run():
 def test_the_workflows_are_sound():
     """No finding of zizmor: pinned actions, no credentials left behind, no permissions that are not needed."""
     command = [str(TOOLS / "zizmor"), "--offline", "--quiet", str(WORKFLOWS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout

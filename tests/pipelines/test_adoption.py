@@ -19,7 +19,8 @@ from pipelines.service import Service
 from pipelines.serving.split import Arm
 from pipelines.supervise import Supervisor
 from pipelines.units import server_units, wanted_units
-from tests.adapters.proxy_bench import free_port, until
+from tests.ports import free_port
+from tests.waiting import until
 
 SCRIPT = Path(__file__).parent / "foreign_endpoint.py"
 
@@ -37,7 +38,7 @@ def endpoint(protocol: str, pem: str = "") -> Iterator[tuple[str, subprocess.Pop
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        until(listens, 30)
+        until(listens)
         yield f"{'https' if pem else 'http'}://127.0.0.1:{port}", process
     finally:
         process.kill()

@@ -94,4 +94,4 @@ def test_up_rotates_the_logs_of_its_home(tmp_path):
         assert until(lambda: (tmp_path / "logs" / "up.log").stat().st_size < 1_000_000)
     finally:
         up.terminate()
-        up.wait(20)
+        up.wait(120)

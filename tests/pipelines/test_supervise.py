@@ -34,6 +34,7 @@ from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.supervise import Supervisor
 from pipelines.unit_process import child_environment, how_it_ended, unit_command
 from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
+from tests.ports import free_port
 
 UPSTREAM = Path(__file__).parents[1] / "serving" / "upstream.py"
 UNIT = Unit("s-0", "server", "s", digest="sha256:1")
@@ -49,13 +50,6 @@ def home(tmp_path: Path) -> Home:
 def runtime(home: Home) -> ProcessRuntime:
     """Who wants units."""
     return ProcessRuntime(home)
-
-
-def free_port() -> int:
-    """A port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

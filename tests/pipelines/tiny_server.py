@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
 from pipelines.supervise import Supervisor
+from tests.waiting import HANG_S
 
 SCRIPT = """
 import sys
@@ -38,7 +39,7 @@ def now() -> Now:
     return Now(time.time(), time.monotonic())
 
 
-def until(is_so: Callable[[], bool], step: Callable[[], object] = lambda: None, timeout_s: float = 20.0) -> bool:
+def until(is_so: Callable[[], bool], step: Callable[[], object] = lambda: None, timeout_s: float = HANG_S) -> bool:
     """Step until it is so; False where it never was."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:

@@ -17,6 +17,7 @@ from pipelines.serving.meetings import LATE_S
 from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.users import MINUTE_S
 from tests.serving.plane import OK, saying
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +48,7 @@ async def ask(port: int, turns: int) -> None:
 
 async def until(said) -> None:
     """It is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         while not said():  # noqa: ASYNC110  other processes say so, which set no event here
             await asyncio.sleep(0.05)
 

@@ -11,30 +11,26 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
+from evals.strata import Stratum
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.serving.recorder import recorded_numbers, recorded_requests
 from pipelines.serving.split import Arm, TrafficSplit
+from tests.ports import free_port
+from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration
 
 UPSTREAM = Path(__file__).parent / "upstream.py"
-
-
-def free_port() -> int:
-    """A port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -69,14 +65,16 @@ class Bench:
         options += ["--workers", self.workers]
         options += ["--record", self.record, "--recording", '{"share": 1.0, "keep": 5, "redact": ["body.user"]}']
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
-        for _ in range(200):
-            try:
-                self.generation = self.router.read("s").generation
-            except DependencyDown:
-                time.sleep(0.05)
-            else:
-                return process
-        pytest.fail("the gateway did not start")
+        until(self._answers)
+        self.generation = self.router.read("s").generation
+        return process
+
+    def _answers(self) -> bool:
+        try:
+            self.router.read("s")
+        except DependencyDown:
+            return False
+        return True
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a Python process."""
@@ -87,12 +85,13 @@ class Bench:
         """Start an upstream and wait until it listens."""
         port = free_port()
         process = self.start(str(UPSTREAM), str(port), version, *status)
-        for _ in range(200):
+
+        def listens() -> bool:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return Arm(f"sha256:{version}", (f"http://127.0.0.1:{port}",)), process
-            time.sleep(0.02)
-        pytest.fail("an upstream did not start")
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens)
+        return Arm(f"sha256:{version}", (f"http://127.0.0.1:{port}",)), process
 
     def put(self, stable: Arm, canary: Arm | None = None, pct: float = 0.0, lease_s: float | None = None) -> None:
         """Write a split."""
@@ -103,16 +102,30 @@ class Bench:
     def send(self, n: int, path: str = "/") -> Counter[str]:
         """Send requests one after another; answers by status and version."""
         found: Counter[str] = Counter()
-        with httpx.Client(trust_env=False, timeout=10) as client:
+        with httpx.Client(trust_env=False, timeout=HANG_S) as client:
             for _ in range(n):
                 answer = client.post(f"http://127.0.0.1:{self.port}{path}", content=b"x")
                 found[f"{answer.status_code} {answer.headers.get('x-shipway-model-version', '-')}"] += 1
         return found
 
+    def settled(self, since_s: float | None = None) -> Sequence[Stratum]:
+        """All strata, once everything until now, or until that time, is decided: an interval that began later is out.
+
+        The gateway's monotonic clock is this process's.
+        """
+        began_s = time.monotonic() if since_s is None else since_s
+        strata: list[Stratum] = []
+
+        def is_decided() -> bool:
+            strata[:] = self.metrics.measure(StrataQuery("s"), Now(0, 0))
+            return bool(strata) and strata[-1].routed_from_s > began_s
+
+        until(is_decided)
+        return strata
+
     def counted(self) -> Counter[str]:
         """What the strata hold once everything is decided."""
-        time.sleep(0.4)
-        strata = self.metrics.measure(StrataQuery("s"), Now(0, 0))
+        strata = self.settled()
         assert [s.interval for s in strata] == sorted({s.interval for s in strata})
         arms = [(name, getattr(s, name)) for s in strata for name in ("stable", "canary")]
         found: Counter[str] = Counter()
@@ -218,10 +231,9 @@ def test_a_saved_request_counts_once(bench):
 
 def strata_after(bench, requests):
     """What the gateway hands out after these requests, each a pair of headers and a JSON body."""
-    with httpx.Client(trust_env=False, timeout=10, base_url=f"http://127.0.0.1:{bench.port}") as client:
+    with httpx.Client(trust_env=False, timeout=HANG_S, base_url=f"http://127.0.0.1:{bench.port}") as client:
         answers = [client.post("/infer", headers=headers, json=body) for headers, body in requests]
-    time.sleep(0.4)
-    return answers, bench.metrics.measure(StrataQuery("s"), Now(0, 0))
+    return answers, bench.settled()
 
 
 def test_declared_attributes_make_slices(bench):
@@ -243,7 +255,7 @@ def test_half_of_stable_is_a_control(bench):
     bench.put(stable)
     _, strata = strata_after(bench, [({}, {})] * 60)
     half = sum(stratum.control.routed for stratum in strata)
-    assert 10 < half < 50
+    assert 10 < half < 50, "by chance outside of it less than once in a million"
 
 
 def test_predicted_classes_are_counted(bench):
@@ -268,8 +280,7 @@ def test_a_label_reaches_the_judge_at_the_arm_that_answered(bench):
     (first, second), _ = strata_after(bench, [({"x-request-id": "mine"}, {}), ({}, {})])
     assert feedback(bench, {"request_id": "mine", "score": 0.75, "model_version": "1"}).json()["evidence"]
     assert feedback(bench, {"request_id": second.headers["x-request-id"], "correct": True}).status_code == 200
-    time.sleep(0.4)
-    strata = bench.metrics.measure(StrataQuery("s"), Now(0, 0))
+    strata = bench.settled()
     assert sum((Counter(s.stable.scores) for s in strata), Counter()) == Counter({750: 1, 1000: 1})
     assert first.headers["x-request-id"] == "mine"
 
@@ -307,10 +318,9 @@ def test_a_stream_that_outlasts_the_deadline_is_a_slow_answer(bench):
     """It flows on, and evidence does not wait for it."""
     stable, _ = bench.upstream("1")
     bench.put(stable)
-    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/drip", trust_env=False, timeout=10) as answer:
+    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/drip", trust_env=False, timeout=HANG_S) as answer:
         pieces = answer.iter_raw()
         next(pieces)
-        time.sleep(2.2)
         counted = bench.counted()
         assert sum(1 for _ in pieces) > 0
     assert (counted["stable routed"], counted["stable errors"]) == (1, 0)
@@ -320,9 +330,8 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_is_nobodys_error(bench):
     """It has seen enough."""
     stable, _ = bench.upstream("1")
     bench.put(stable)
-    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/drip", trust_env=False) as answer:
+    with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/drip", trust_env=False, timeout=HANG_S) as answer:
         next(answer.iter_raw())
-    time.sleep(0.5)
     counted = bench.counted()
     assert (counted["stable routed"], counted["stable errors"]) == (1, 0)
 
@@ -351,7 +360,7 @@ def test_a_lease_that_nobody_renews_goes_home(bench):
     (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
     bench.put(stable, canary, 100.0, 1.0)
     assert bench.send(1) == Counter({"200 2": 1})
-    time.sleep(1.5)
+    until(lambda: bench.router.read("s").canary is None)
     split = bench.router.read("s")
     assert (split.canary, split.reason, split.generation) == (None, "lease_expired", (1, bench.generation[1] + 1))
     assert bench.send(5) == Counter({"200 1": 5})
@@ -363,7 +372,7 @@ def test_traffic_does_not_go_home_to_a_dead_arm(bench):
     bench.put(stable, canary, 100.0, 1.0)
     process.kill()
     process.wait()
-    time.sleep(1.6)
+    bench.settled(time.monotonic() + 1.5)
     assert bench.send(5) == Counter({"200 2": 5})
 
 
@@ -432,7 +441,7 @@ def test_a_gateway_is_small(bench):
 def test_sigterm_ends_it_cleanly(bench):
     """Exit 0."""
     os.kill(bench.gateway.pid, signal.SIGTERM)
-    assert bench.gateway.wait(15) == 0
+    assert bench.gateway.wait(HANG_S) == 0
 
 
 def test_requests_are_recorded_and_outlive_the_gateway(bench):
@@ -448,13 +457,12 @@ def test_requests_are_recorded_and_outlive_the_gateway(bench):
     bench.gateway = bench.start_gateway()
     for n in range(4, 8):
         httpx.post(url, json={"n": n, "user": "ada"}, trust_env=False)
-    kept = []
-    for _ in range(100):
-        kept = [json.loads(r.body) for r in recorded_requests(bench.record, recorded_numbers(bench.record)).values()]
-        if kept and kept[-1]["n"] == 7:
-            break
-        time.sleep(0.05)
-    assert kept == [{"n": n, "user": "redacted"} for n in range(3, 8)]
+
+    def kept() -> list[dict[str, object]]:
+        return [json.loads(r.body) for r in recorded_requests(bench.record, recorded_numbers(bench.record)).values()]
+
+    until(lambda: kept() and kept()[-1]["n"] == 7)
+    assert kept() == [{"n": n, "user": "redacted"} for n in range(3, 8)]
     assert stat.S_IMODE(bench.record.stat().st_mode) == 0o600
 
 

@@ -101,9 +101,21 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def good_s():
+    """What three good answers cost on this machine, at best."""
+
+    def once():
+        began = time.process_time()
+        ask(*[("POST", "/v2/models/m/infer", tensor("a"))] * 3)
+        return time.process_time() - began
+
+    return min(once() for _ in range(5))
+
+
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-def test_a_bad_body_is_a_quick_4xx_and_the_server_lives(body):
-    """An error with a stable code, in little time, and then a good answer."""
+def test_a_bad_body_is_a_quick_4xx_and_the_server_lives(body, good_s):
+    """An error with a stable code, for the price of some hundred good answers at most, and then a good answer."""
     began = time.process_time()
     bad, worse, good = ask(
         ("POST", "/v2/models/m/infer", body),
@@ -113,7 +125,7 @@ def test_a_bad_body_is_a_quick_4xx_and_the_server_lives(body):
     assert {bad[0], worse[0]} <= {400, 413, 422}
     assert json.loads(bad[2])["error"]["code"].startswith("E_")
     assert good[0] == 200
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 300 * good_s
 
 
 @pytest.mark.parametrize(("text", "code"), [("nan", "E_OUTPUT"), ("boom", "E_INFERENCE")])
