@@ -14,6 +14,9 @@ from pathlib import Path
 from tests.ports import free_port
 from tests.waiting import HANG_S
 
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Else it starts eight more processes, which nothing here uses."""
+
 
 @dataclass
 class MlflowServer:
@@ -37,7 +40,7 @@ class MlflowServer:
         command = [sys.executable, "-m", "mlflow", *arguments]
         with (self.folder / "server.log").open("a") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, env=dict(os.environ), start_new_session=True
+                command, stdout=log, stderr=log, cwd=self.folder, env=os.environ | WITHOUT_JOBS, start_new_session=True
             )
         until = time.monotonic() + HANG_S
         while not self.listens():
