@@ -1,6 +1,9 @@
 # Each target does its own set-up and is safe to repeat.
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# What starts real servers, proxies and containers mostly waits for them: two workers share it (tests/ordering.py).
+SLOW := integration or e2e or postgres or docker
+WORKERS ?= 2
 UV := $(VENV)/bin/uv
 # uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -18,11 +21,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(VENV)/bin/shipway demo
 
+# Both parts always run, so that a red test of the first hides none of the second; either one's failure is the whole's.
 test: setup
-	$(PY) -m pytest
+	@plain=0; slow=0; \
+	$(PY) -m pytest --durations=20 -m "not ($(SLOW))" || plain=$$?; \
+	$(PY) -m pytest --durations=20 -m "$(SLOW)" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder || slow=$$?; \
+	test $$plain -eq 0 && exit $$slow || exit $$plain
 
 test-unit: setup
-	$(PY) -m pytest -m "not integration and not e2e"
+	$(PY) -m pytest -m "not ($(SLOW))"
 
 # Every fault at every effect of every story, and 10,000 random schedules of faults.
 fuzz: setup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,11 +16,15 @@ from hypothesis import settings
 from sqlalchemy import Engine
 
 from pipelines.adapters.sql_engine import open_engine
+from tests.base_image import BaseImage, cache_folder
 from tests.docker_engine import CannotRun
 from tests.docker_engine import Engine as DockerEngine
 from tests.docker_engine import missing as docker_missing
 from tests.docker_engine import running as docker_running
+from tests.ordering import arrange, needs_docker
 from tests.postgres import Server, program, serving
+from tests.prefect_server import PrefectServer
+from tests.prefect_server import serving as serving_prefect
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -37,6 +42,33 @@ os.environ.update(QUIET)
 # A busy machine is no property of the code: no example fails for the time that it took.
 settings.register_profile("shipway", deadline=None)
 settings.load_profile("shipway")
+
+
+def pytest_configure() -> None:
+    """A session that is told to end stops what it started, as after Ctrl-C. Workers of xdist are told by theirs."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 143))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before xdist reads the groups: only its workers have them."""
+    if config.getoption("loadgroup", default=False):
+        arrange(items)
+
+
+BASE_IMAGE = BaseImage(cache_folder())
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The base image comes over the network: it begins now, and is there when the first container is."""
+    if needs_docker(session.items) and not session.config.option.collectonly and not docker_missing():
+        BASE_IMAGE.begin()
+
+
+def pytest_sessionfinish() -> None:
+    """What was begun and not needed ends."""
+    BASE_IMAGE.stop()
 
 
 def is_local(address: Any) -> bool:
@@ -126,6 +158,13 @@ def docker_engine() -> Iterator[DockerEngine]:
         except CannotRun as error:
             pytest.skip(str(error))
         yield own
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """One for all releases whose tests are not about Prefect's own."""
+    with serving_prefect() as server:
+        yield server
 
 
 @pytest.fixture

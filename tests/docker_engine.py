@@ -7,18 +7,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.adapters.docker_engine import engine, image_id
 from pipelines.errors import DependencyDown
-from tests.waiting import HANG_S
+from tests.base_image import BaseImage, CannotMake, cache_folder
+from tests.waiting import HANG_S, until
 
 BASE_IMAGE = "shipway-test-base:bookworm"
-PACKAGES = "python3,python3-venv,ca-certificates"
 
 
 def missing() -> str:
@@ -51,12 +50,9 @@ class Engine:
         command = ["dockerd", *lasting, f"--pidfile={self.folder / 'pid'}", f"--host={self.host}", *folders]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        deadline_s = time.monotonic() + HANG_S
-        while not _answers():
-            if self.process.poll() is not None:
-                raise CannotRun(f"no Docker Engine can run here: {(self.folder / 'log').read_text()[-300:]}")
-            assert time.monotonic() < deadline_s, "the engine did not answer"
-            time.sleep(0.1)
+        until(lambda: _answers() or self.process.poll() is not None)
+        if not _answers():
+            raise CannotRun(f"no Docker Engine can run here: {(self.folder / 'log').read_text()[-300:]}")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; its containers go on."""
@@ -92,8 +88,9 @@ def running() -> Iterator[Engine]:
 def _end(own: Engine) -> None:
     """Nothing of it stays behind."""
     if own.process is not None and own.process.poll() is None:
-        for container in engine().containers.list(all=True):
-            container.remove(force=True)
+        with suppress(DependencyDown):
+            for container in engine().containers.list(all=True):
+                container.remove(force=True)
         own.stop()
     for path in _mounts_below(own.folder):
         subprocess.run(["umount", "--lazy", path], check=False)
@@ -115,17 +112,13 @@ def _answers() -> bool:
 
 
 def _ensure_base() -> None:
-    """A small Debian with Python; there is no registry to pull from. Made once, and kept beside the temporary files."""
+    """The base image is there."""
     client = engine()
     if image_id(client, BASE_IMAGE):
         return
-    kept = Path(tempfile.gettempdir()) / "shipway-test-base-bookworm.tar"
-    if not kept.exists():
-        made = Path(tempfile.mkdtemp(prefix="shipway-base-")) / "base.tar"
-        command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-        if done.returncode != 0:
-            raise CannotRun(f"no base image can be made here: {done.stderr[-300:]}")
-        made.replace(kept)
+    try:
+        kept = BaseImage(cache_folder()).path()
+    except CannotMake as error:
+        raise CannotRun(str(error)) from error
     repository, tag = BASE_IMAGE.split(":")
     client.api.import_image(str(kept), repository=repository, tag=tag)

@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.ports import free_port
-from tests.waiting import HANG_S
+from tests.waiting import HANG_S, until
 
 WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Else it starts eight more processes, which nothing here uses."""
@@ -42,11 +42,11 @@ class MlflowServer:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, env=os.environ | WITHOUT_JOBS, start_new_session=True
             )
-        until = time.monotonic() + HANG_S
-        while not self.listens():
+        with ExitStack() as stack:
+            stack.callback(self.stop, signal.SIGKILL)
+            until(lambda: self.listens() or self.process.poll() is not None)
             assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
-            assert time.monotonic() < until, "mlflow server did not start"
-            time.sleep(0.2)
+            stack.pop_all()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it and its workers."""

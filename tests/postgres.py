@@ -50,8 +50,9 @@ class Server:
         self.control("-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        """End it now."""
-        self.control("-m", "immediate", "stop")
+        """End it now, also where it is only about to begin."""
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self.control("-m", "immediate", "stop")
 
     def run(self, statement: str) -> list[Any]:
         """Do something behind Shipway's back."""
@@ -74,8 +75,8 @@ def serving() -> Iterator[Server]:
     server = Server(folder, free_port())
     try:
         _run("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", SUPERUSER, "-E", "UTF8", "--no-sync")
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop()

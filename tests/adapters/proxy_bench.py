@@ -51,7 +51,11 @@ class ProxyBench:
     def __post_init__(self) -> None:
         self.router = GatewayRouter(lambda _: self.socket)
         self.metrics = GatewayMetrics(lambda _: self.socket)
-        self.keeper = self.start_keeper()
+        try:
+            self.keeper = self.start_keeper()
+        except BaseException:
+            self.end()
+            raise
 
     @property
     def socket(self) -> Path:

@@ -22,7 +22,7 @@ from pipelines.adapters.mlflow_assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.feedback import send_labels
 from pipelines.home import Home
-from pipelines.ports import Now, StrataQuery
+from tests.mlflow_database import lay_database
 from tests.mlflow_server import MlflowServer
 from tests.ports import free_port
 from tests.serving.test_gateway import Bench
@@ -63,7 +63,7 @@ def judged(tmp_path) -> Iterator[Judged]:
     """MLflow on SQLite."""
     import mlflow
 
-    yield Judged(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    yield Judged(lay_database(tmp_path / "mlflow.db"), tmp_path / "artifacts")
     mlflow.set_tracking_uri(None)
 
 
@@ -71,12 +71,12 @@ def judged(tmp_path) -> Iterator[Judged]:
 def bench(tmp_path) -> Iterator[Bench]:
     """A gateway whose stable answers as version 1."""
     made = Bench(tmp_path)
-    stable, _ = made.upstream("1")
-    made.put(stable)
-    yield made
-    for process in made.processes:
-        process.kill()
-        process.wait()
+    try:
+        stable, _ = made.upstream("1")
+        made.put(stable)
+        yield made
+    finally:
+        made.end()
 
 
 def ask(bench: Bench, request_id: str) -> httpx.Response:
@@ -86,9 +86,8 @@ def ask(bench: Bench, request_id: str) -> httpx.Response:
 
 def scores(bench: Bench) -> dict[int, int]:
     """What the judge gets to see of the labels."""
-    time.sleep(0.5)
     found: Counter[int] = Counter()
-    for stratum in bench.metrics.measure(StrataQuery("s"), Now(0, 0)):
+    for stratum in bench.settled():
         found.update(stratum.stable.scores)
     return dict(found)
 

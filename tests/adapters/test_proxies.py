@@ -120,8 +120,10 @@ def hanging_up() -> Iterator[str]:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Deaf) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize("kind", ["refused", "garbage"])

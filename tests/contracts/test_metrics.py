@@ -59,11 +59,11 @@ class TestGatewayMetrics(MetricsContract):
     def _fresh(self, tmp_path):
         bench = Bench(tmp_path)
         self.source = bench.metrics
-        until(lambda: len(self.source.measure(StrataQuery("s"), NOW)) >= 3)
-        yield
-        for process in bench.processes:
-            process.kill()
-            process.wait()
+        try:
+            until(lambda: len(self.source.measure(StrataQuery("s"), NOW)) >= 3)
+            yield
+        finally:
+            bench.end()
 
 
 @pytest.mark.integration

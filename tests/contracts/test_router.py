@@ -100,9 +100,7 @@ class TestGatewayRouter(RouterContract):
         bench = Bench(tmp_path)
         self.router = bench.router
         yield
-        for process in bench.processes:
-            process.kill()
-            process.wait()
+        bench.end()
 
     def wait(self, seconds: float) -> None:
         """Its clock is its own."""

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx
 import psutil
 import pytest
 
-from flows.wiring import tracking_uri, wire
+from flows.wiring import clock, tracking_uri, wire
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records import readable
 from pipelines.units import gateway_name
+from tests.mlflow_database import lay_database
+from tests.prefect_server import PrefectServer
 from tests.waiting import HANG_S
 
 SPEC = """\
@@ -72,12 +76,14 @@ class Client:
 
 @dataclass
 class World:
-    """A home with a service that serves version 1, and a spec."""
+    """A home with a service that serves version 1, and a spec. Prefect's server is `prefect_url`, or a run's own."""
 
     home: Home
     ports: Ports
     spec: Path
     next_version: int = 2
+    prefect_url: str = ""
+    begun: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def command(self, *arguments: str) -> list[str]:
         """A command line."""
@@ -92,9 +98,31 @@ class World:
     def start_release(self) -> subprocess.Popen[bytes]:
         """Begin to release the next version, in the background."""
         model = f"models:/tiny/{self.new_version()}"
-        log = (self.home.root / "release.out").open("ab")
-        command = self.command("release", str(self.spec), "--model", model)
-        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        with (self.home.root / "release.out").open("ab") as log:
+            return self.begin("release", str(self.spec), "--model", model, stdout=log, stderr=log)
+
+    def start_up(self) -> subprocess.Popen[bytes]:
+        """Begin `up`, as systemd would."""
+        return self.begin("up")
+
+    def begin(self, *arguments: str, **streams: IO[bytes]) -> subprocess.Popen[bytes]:
+        """A command in the background, which ends with this world."""
+        command = self.command(*arguments)
+        self.begun.append(subprocess.Popen(command, env=self.environment, start_new_session=True, **streams))
+        return self.begun[-1]
+
+    def end(self) -> None:
+        """Nothing of it stays behind, wherever a test has failed: `down` stops what `up` owns, if there is one."""
+        for process in self.begun:
+            if "up" not in process.args and process.poll() is None:
+                kill(process)
+        self.run("down")
+        for unit in self.ports.runtime.units("tiny"):
+            if pid := self.ports.runtime.status(unit.name).pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for process in self.begun:
+            process.wait(HANG_S)
 
     def new_version(self) -> int:
         """A version that was not released yet."""
@@ -107,7 +135,10 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Where commands find the home, and Prefect its own."""
-        return {**os.environ, "SHIPWAY_HOME": str(self.home.root), "PREFECT_HOME": str(self.home.root / "prefect")}
+        prefect = {"PREFECT_HOME": str(self.home.root / "prefect")}
+        if self.prefect_url:
+            prefect["PREFECT_API_URL"] = self.prefect_url
+        return {**os.environ, **prefect, "SHIPWAY_HOME": str(self.home.root)}
 
     @property
     def url(self) -> str:
@@ -117,6 +148,15 @@ class World:
     def newest(self):
         """The newest release, as recorded."""
         return next(readable(self.ports.ledger))
+
+    @contextmanager
+    def prefect_of_its_own(self) -> Iterator[None]:
+        """A release that is begun in this block starts a server of Prefect for itself."""
+        url, self.prefect_url = self.prefect_url, ""
+        try:
+            yield
+        finally:
+            self.prefect_url = url
 
     @contextmanager
     def spec_with(self, old: str, new: str) -> Iterator[None]:
@@ -137,6 +177,11 @@ class World:
                 pytest.fail(f"never: {what}; {self.newest().phase}: {self.newest().reason}")
             time.sleep(0.05)
 
+    def controller_pid(self) -> int:
+        """Who decides: the process that holds the service's lock, once there is one."""
+        self.wait("a controller", lambda: self.ports.lock.holder("tiny", clock()) is not None)
+        return int(self.ports.lock.holder("tiny", clock()).split(":")[-2])
+
     def wait_share(self, child: subprocess.Popen[bytes] | None = None) -> None:
         """Wait until users meet a canary whose share is confirmed."""
 
@@ -152,7 +197,7 @@ class World:
 
 
 @contextmanager
-def bootstrapped(root: Path, spec: str = SPEC) -> Iterator[World]:
+def bootstrapped(root: Path, prefect: PrefectServer, spec: str = SPEC) -> Iterator[World]:
     """A home whose version 1 serves, released through the command line."""
     from tests.pipelines.model_folders import make_classifier
 
@@ -164,7 +209,8 @@ def bootstrapped(root: Path, spec: str = SPEC) -> Iterator[World]:
     ]
     (root / "rows.csv").write_text("text,label\n" + "\n".join(rows * 5) + "\n")
     (root / "release.yaml").write_text(spec)
-    made = World(home, wire(home), root / "release.yaml")
+    lay_database(root / "mlflow.db")
+    made = World(home, wire(home), root / "release.yaml", prefect_url=prefect.url)
     folder = make_classifier(root / "models" / "1", seed=1)
     assert made.ports.registry.register("tiny", folder, {}).version == 1
     assert tracking_uri(home).endswith("mlflow.db") or "//127.0.0.1:" in tracking_uri(home)
@@ -174,7 +220,7 @@ def bootstrapped(root: Path, spec: str = SPEC) -> Iterator[World]:
         assert json.loads(done.stdout)["label"] == "unproven"
         yield made
     finally:
-        made.run("down")
+        made.end()
 
 
 @contextmanager
@@ -183,9 +229,11 @@ def calling(url: str) -> Iterator[Client]:
     sending = Client(url)
     thread = threading.Thread(target=sending.run, daemon=True)
     thread.start()
-    yield sending
-    sending.stopped.set()
-    thread.join()
+    try:
+        yield sending
+    finally:
+        sending.stopped.set()
+        thread.join()
 
 
 def looks_since(release, at_s: float) -> int:
@@ -198,8 +246,8 @@ def phases(release) -> list[str]:
     return [str(event.data["phase"]) for event in release.of_kind("entered")]
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to a process that this test started, and its helpers."""
+def kill(process: subprocess.Popen[bytes] | psutil.Process) -> None:
+    """SIGKILL to a process of this test's world, and its helpers."""
     for child in psutil.Process(process.pid).children(recursive=True):
         child.kill()
     process.kill()

@@ -12,25 +12,27 @@ from flows.wiring import wire
 from pipelines.home import Home
 from tests.flows.mlflow_scoring import scoring_server
 from tests.flows.real_world import SPEC, World, calling
+from tests.mlflow_database import lay_database
 from tests.pipelines.model_folders import make_classifier
 from tests.pipelines.test_adoption import endpoint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_an_adopted_endpoint_is_stable_until_a_release_is_better(tmp_path):
+def test_an_adopted_endpoint_is_stable_until_a_release_is_better(tmp_path, prefect_server):
     """Adopt, release into it under load, go back: nobody's request is lost, and the endpoint runs on after `down`."""
     home = Home.open(tmp_path / "home")
     rows = [f"{text},{label}" for text in ("good", "bad", "fine") for label in ("negative", "neutral", "positive")]
     (home.root / "rows.csv").write_text("text,label\n" + "\n".join(rows * 5) + "\n")
     (home.root / "release.yaml").write_text(SPEC.replace("bootstrap: true\n", "").replace("dynamic-int8", "none"))
-    world = World(home, wire(home), home.root / "release.yaml")
+    world = World(home, wire(home), home.root / "release.yaml", prefect_url=prefect_server.url)
+    lay_database(home.root / "mlflow.db")
     world.ports.registry.register("tiny", make_classifier(home.root / "models" / "1", seed=1), {})
     with endpoint("oip") as (url, process):
         try:
             _adopt_release_and_go_back(world, url)
         finally:
-            world.run("down")
+            world.end()
         assert process.poll() is None
         assert httpx.get(f"{url}/v2/health/ready", trust_env=False).status_code == 200
 
@@ -53,7 +55,7 @@ def test_mlflow_models_serve_is_adopted(tmp_path):
             wrong = httpx.post(f"{world.url}/invocations", json={"rows": 1}, trust_env=False)
             assert (wrong.status_code, "error_code" in wrong.json()) == (400, True)
         finally:
-            world.run("down")
+            world.end()
         assert process.poll() is None
         assert httpx.get(f"{url}/ping", trust_env=False).status_code == 200
 
@@ -74,7 +76,7 @@ def test_an_endpoint_over_tls_is_adopted(tmp_path):
             answer = httpx.post(f"{world.url}/invocations", json={"inputs": [1]}, trust_env=False)
             assert (answer.status_code, answer.json()) == (200, {"predictions": []})
         finally:
-            world.run("down")
+            world.end()
 
 
 def _adopt_release_and_go_back(world: World, url: str) -> None:

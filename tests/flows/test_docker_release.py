@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import psutil
@@ -28,9 +27,9 @@ PACKAGE = f"package: {{target: docker, base_image: '{BASE_IMAGE}', memory_mb: 70
 
 
 @pytest.fixture(scope="module")
-def world(docker_engine, tmp_path_factory) -> Iterator[World]:
+def world(docker_engine, tmp_path_factory, prefect_server) -> Iterator[World]:
     """Version 1 serves from a container."""
-    with bootstrapped(tmp_path_factory.mktemp("home"), SPEC + PACKAGE) as made:
+    with bootstrapped(tmp_path_factory.mktemp("home"), prefect_server, SPEC + PACKAGE) as made:
         yield made
     assert containers(made) == {}
 
@@ -70,7 +69,7 @@ def test_there_are_never_two_canaries(world, client):
     canary = canary_container(world)
     psutil.Process(int(find_up(world.home)["pid"])).kill()
     kill(controller)
-    restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+    restarted = world.start_up()
     try:
         world.wait_ended()
     finally:

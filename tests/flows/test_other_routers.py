@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import psutil
 import pytest
 
@@ -17,11 +15,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=["haproxy", "envoy"])
-def world(request, tmp_path_factory):
+def world(request, tmp_path_factory, prefect_server):
     """Version 1 serves behind a real proxy."""
     need(request.param)
     spec = SPEC.replace("compress: dynamic-int8", f"serve: {{router: {request.param}}}")
-    with bootstrapped(tmp_path_factory.mktemp("home"), spec) as made:
+    with bootstrapped(tmp_path_factory.mktemp("home"), prefect_server, spec) as made:
         made.program = request.param
         yield made
 
@@ -48,7 +46,7 @@ def test_traffic_goes_home_when_nobody_is_left_who_renews(world):
         kill(controller)
         world.wait("home by the end of the lease", lambda: world.ports.router.read("tiny").canary is None)
         assert world.ports.router.read("tiny").reason == "lease_expired"
-        restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+        restarted = world.start_up()
         try:
             world.wait_ended()
         finally:

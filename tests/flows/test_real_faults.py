@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,11 +39,13 @@ def mlflow_server(tmp_path_factory) -> Iterator[MlflowServer]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, mlflow_server) -> Iterator[World]:
+def world(tmp_path_factory, mlflow_server, prefect_server) -> Iterator[World]:
     """Version 1 serves; models are registered in a server of MLflow, and answers must come within 2 s."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
-        with bootstrapped(tmp_path_factory.mktemp("home"), f"{SPEC}serve: {{timeout_s: {TIMEOUT_S}s}}\n") as made:
+        with bootstrapped(
+            tmp_path_factory.mktemp("home"), prefect_server, f"{SPEC}serve: {{timeout_s: {TIMEOUT_S}s}}\n"
+        ) as made:
             yield made
 
 
@@ -94,8 +95,8 @@ def test_a_registry_that_dies_in_the_canary_delays_the_alias_only(world, client,
     assert was != champion(world) == world.ports.services.load("tiny").stable.version
 
 
-def test_going_home_needs_no_registry(world, client, mlflow_server):
-    """It is dead, the canary dies too: home at once."""
+def test_going_home_needs_no_registry_and_costs_nobody_a_request(world, client, mlflow_server):
+    """It is dead, the canary is killed under load, too: home at once, and stable answers what the canary did not."""
     controller = world.start_release()
     world.wait_share(controller)
     mlflow_server.stop(signal.SIGKILL)
@@ -103,7 +104,8 @@ def test_going_home_needs_no_registry(world, client, mlflow_server):
         digest = world.newest().sealed.bundle_digest
         os.kill(world.ports.runtime.status(server_name("tiny", digest, 0)).pid, signal.SIGKILL)
         assert controller.wait(HANG_S) == 4
-        assert (world.ports.router.read("tiny").canary, client.failed) == (None, 0)
+        assert (world.newest().outcome, world.ports.router.read("tiny").canary) == ("rolled_back", None)
+        assert (client.answered > 0, client.failed) == (True, 0)
     finally:
         mlflow_server.start()
 
@@ -186,7 +188,7 @@ def test_a_reboot_in_the_canary(world):
             os.kill(status.pid, signal.SIGKILL)
         for seen in world.home.folder("run").glob("*.json"):
             seen.write_text(seen.read_text().replace(boot_id(), "before"))
-        restarted = subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)
+        restarted = world.start_up()
         world.wait("the gateway", lambda: world.ports.runtime.status(gateway_name("tiny")).state == "ready")
         with calling(world.url) as client:
             world.wait_ended()

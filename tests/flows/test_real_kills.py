@@ -14,7 +14,6 @@ from contextlib import suppress
 import pytest
 
 from flows.up_file import find_up
-from flows.wiring import clock
 from pipelines.errors import DependencyDown
 from pipelines.units import gateway_name, server_name
 from tests.flows.real_observer import WITH_USERS, RealObserver, observed
@@ -82,10 +81,10 @@ ENTERED_ONCE = {"evaluated", "compressed", "built"}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Iterator[World]:
+def world(tmp_path_factory, prefect_server) -> Iterator[World]:
     """Version 1 serves. A canary that lasts long enough to be killed in it twice."""
     spec = SPEC.replace("hold_s: 3", "hold_s: 5").replace("bake_s: 3", "bake_s: 5")
-    with bootstrapped(tmp_path_factory.mktemp("home"), spec) as made:
+    with bootstrapped(tmp_path_factory.mktemp("home"), prefect_server, spec) as made:
         yield made
 
 
@@ -150,7 +149,7 @@ def hit(world: World, who: str) -> list[subprocess.Popen[bytes]]:
     if who not in {"up", "both"}:
         return []
     world.wait("up is gone", lambda: find_up(world.home) is None)
-    return [subprocess.Popen(world.command("up"), env=world.environment, start_new_session=True)]
+    return [world.start_up()]
 
 
 def victims(world: World, who: str) -> list[int]:
@@ -165,8 +164,7 @@ def victims(world: World, who: str) -> list[int]:
     world.wait("up", lambda: find_up(world.home) is not None)
     found = {"up": int(find_up(world.home)["pid"])} if who in {"up", "both"} else {}
     if who in {"controller", "both"}:
-        world.wait("a controller", lambda: world.ports.lock.holder("tiny", clock()) is not None)
-        found["controller"] = int(world.ports.lock.holder("tiny", clock()).split(":")[-2])
+        found["controller"] = world.controller_pid()
     return list(found.values())
 
 

@@ -26,9 +26,9 @@ UNKNOWN_WORD = "zebra"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Iterator[World]:
+def world(tmp_path_factory, prefect_server) -> Iterator[World]:
     """Version 1 serves and records; nobody has asked anything yet."""
-    with bootstrapped(tmp_path_factory.mktemp("home"), REPLAYING) as made:
+    with bootstrapped(tmp_path_factory.mktemp("home"), prefect_server, REPLAYING) as made:
         yield made
 
 
@@ -52,9 +52,11 @@ def a_trickle(world: World) -> Iterator[list[int]]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    yield answers
-    stopped.set()
-    thread.join()
+    try:
+        yield answers
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def bad_version(world: World) -> int:

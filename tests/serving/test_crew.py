@@ -27,13 +27,13 @@ PATIENT = {"trust_env": False, "timeout": HANG_S}
 def bench(tmp_path) -> Iterator[Bench]:
     """A gateway with two workers."""
     made = Bench(tmp_path, workers=2)
-    until(lambda: len(workers_of(made)) == 2)
-    yield made
-    workers = workers_of(made)
-    for process in made.processes:
-        process.kill()
-        process.wait()
-    psutil.wait_procs(workers, HANG_S)
+    try:
+        until(lambda: len(workers_of(made)) == 2)
+        yield made
+    finally:
+        workers = workers_of(made)
+        made.end()
+        psutil.wait_procs(workers, HANG_S)
 
 
 def workers_of(bench: Bench) -> list[psutil.Process]:

@@ -46,7 +46,17 @@ class Bench:
     def __post_init__(self) -> None:
         self.router = GatewayRouter(lambda _: self.socket)
         self.metrics = GatewayMetrics(lambda _: self.socket)
-        self.gateway = self.start_gateway()
+        try:
+            self.gateway = self.start_gateway()
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Stop what was started."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
 
     @property
     def socket(self) -> Path:
@@ -139,9 +149,7 @@ def bench(tmp_path) -> Iterator[Bench]:
     """A gateway; everything it needed is ended afterwards."""
     made = Bench(tmp_path)
     yield made
-    for process in made.processes:
-        process.kill()
-        process.wait()
+    made.end()
 
 
 def test_nobody_is_served_before_somebody_says_what_is_stable(bench):
@@ -475,6 +483,4 @@ def test_a_record_that_cannot_be_kept_stops_no_request(tmp_path):
         bench.put(stable)
         assert bench.send(5, "/v2/models/s/infer") == Counter({"200 1": 5})
     finally:
-        for process in bench.processes:
-            process.kill()
-            process.wait()
+        bench.end()
