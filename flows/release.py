@@ -33,7 +33,8 @@ log = logging.getLogger("shipway.prefect")
 _AS_JSON = {"result_serializer": "json"}
 """Prefect's default serializer is pickle, which the control plane never loads."""
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PREFECTS = (HTTPError, PrefectException)
 """What a task raises where Prefect's API does not answer it."""
