@@ -182,10 +182,10 @@ class World:
         self.each_second(self)
         self.up_round()
 
-    def live_on(self, limit_s: float = 3000.0) -> bool:
-        """Live until everything is over and has settled; False where it never is."""
+    def live_on(self, limit_s: float = 3000.0, *, debts: bool = True) -> bool:
+        """Live until everything is over and has settled, debts to the registry too; False where it never is."""
         began_s = self.mono_s
-        while self._is_busy():
+        while self._is_busy() or (debts and self._owes()):
             if self.mono_s - began_s > limit_s:
                 return False
             self.live(1.0)
@@ -199,8 +199,11 @@ class World:
 
     def _is_busy(self) -> bool:
         is_held = self.raw.lock.holder(SERVICE, self.now()) is not None
+        return is_held or bool(self.raw.ledger.summaries(unfinished=True))
+
+    def _owes(self) -> bool:
         service = self.raw.services.records.get(SERVICE)
-        return is_held or bool(self.raw.ledger.summaries(unfinished=True)) or bool(service and service.owed)
+        return bool(service and service.owed)
 
     def _traffic(self) -> None:
         split = self.split
