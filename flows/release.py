@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 from httpx import HTTPError
 from prefect import Task, flow, tags, task
@@ -33,9 +33,6 @@ log = logging.getLogger("shipway.prefect")
 _AS_JSON = {"result_serializer": "json"}
 """Prefect's default serializer is pickle, which the control plane never loads."""
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _PREFECTS = (HTTPError, PrefectException)
 """What a task raises where Prefect's API does not answer it."""
 
@@ -55,8 +52,6 @@ class Desk:
     abort: Callable[[Release], Release] = lambda release: release
     """Ends a release that a person has stopped before any user met it."""
     driving: Driving | None = None
-    found: dict[str, Findings] = field(default_factory=dict)
-    """What steps have found in this process: a step that Prefect is lost in is not run twice."""
     prefect: str = "not met"
     """`met` once the flow has begun, `lost` when the release goes on without it."""
 
@@ -67,19 +62,15 @@ _desks: dict[str, Desk] = {}
 @task(name="step", task_run_name="{step}", persist_result=True, cache_policy=INPUTS + TASK_SOURCE, **_AS_JSON)
 def lasting_step(step: str, release_id: str, digest: str) -> Mapping[str, Any]:  # noqa: ARG001  part of the cache key
     """A step whose findings outlive the process."""
-    return _found(step, _desks[release_id])
+    desk = _desks[release_id]
+    return STEP_OF[step].run(desk.shop, desk.release)
 
 
 @task(name="step", task_run_name="{step}")
 def live_step(step: str, release_id: str) -> Mapping[str, Any]:
     """A step about running processes: asked again after an interruption."""
-    return _found(step, _desks[release_id])
-
-
-def _found(step: str, desk: Desk) -> Findings:
-    if step not in desk.found:
-        desk.found[step] = STEP_OF[step].run(desk.shop, desk.release)
-    return desk.found[step]
+    desk = _desks[release_id]
+    return STEP_OF[step].run(desk.shop, desk.release)
 
 
 @task(name="canary")
@@ -170,7 +161,7 @@ def _is_run_by_prefect(desk: Desk) -> bool:
             raise
         desk.release = last_of(desk.driving, desk.release)
         # Not the error's text, which may hold the address, and with it a password.
-        log.warning("Prefect was lost, and release %s goes on without: %s", desk.release.id, type(error).__name__)
+        log.warning("release %s goes on without Prefect: %s", desk.release.id, type(error).__name__)
         log.debug("Prefect was lost", exc_info=error)
     return desk.release.is_ended
 
@@ -196,7 +187,7 @@ def _run(step: Step, desk: Desk) -> Findings:
     return _seen(lasting_step, desk)(step.name, desk.release.id, digest)
 
 
-def _seen(act: Task[P, R], desk: Desk) -> Callable[P, R]:
+def _seen(act: Any, desk: Desk) -> Callable[..., Any]:
     """A task as Prefect runs it, or what it does where Prefect is lost."""
     return act if desk.prefect == "met" else act.fn
 

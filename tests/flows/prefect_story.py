@@ -22,6 +22,7 @@ from flows.prefect_choice import use_homes_prefect
 from flows.up_file import find_up
 from pipelines.home import Home
 from pipelines.release import Phase, Release
+from tests.flows.test_tether import wait_gone
 
 OUTCOMES = (Phase.PROMOTED, Phase.REJECTED, Phase.ROLLED_BACK, Phase.HELD, Phase.ABORTED)
 
@@ -92,11 +93,11 @@ def kills(home: Home, who: str) -> dict[str, Any]:
     """The step in which Prefect's server dies, alone or with `up`, which nobody starts again."""
     up = int(str((find_up(home) or {})["pid"]))
 
-    victims = servers_of(up) if who == "server" else [psutil.Process(up)]
+    (server,) = servers_of(up)
 
     def hit() -> None:
-        for victim in victims:
-            victim.kill()
+        (server if who == "server" else psutil.Process(up)).kill()
+        wait_gone(server.pid)
 
     return one_step(hit)
 
@@ -118,7 +119,8 @@ def main() -> None:
     if what == "hangs":
         return hangs()
     assert use_homes_prefect(home) == ""
-    print(json.dumps(ends() if what == "ends" else kills(home, *rest)))  # noqa: T201
+    told = {"ends": ends, "kills": lambda: kills(home, *rest), "alone": lambda: one_step(lambda: None)}[what]()
+    print(json.dumps(told))  # noqa: T201
     return None
 
 

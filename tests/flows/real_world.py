@@ -151,7 +151,7 @@ class World:
 
     @contextmanager
     def prefect_of_its_own(self) -> Iterator[None]:
-        """A release that is begun in this block starts a server of Prefect for itself."""
+        """A release that is begun in this block has no server of Prefect but its home's."""
         url, self.prefect_url = self.prefect_url, ""
         try:
             yield

@@ -168,11 +168,11 @@ def test_a_release_that_is_stopped_takes_its_traffic_home_first(world, client, s
 
 
 def test_a_release_outlives_the_server_of_prefect(world, client):
-    """Prefect's own server is killed in the canary: the release looks on, and ends as it would have."""
+    """Its server, which `up` has for the home, is killed in the canary: the release ends as it would have."""
     with world.prefect_of_its_own():
         controller = world.start_release()
     world.wait_share(controller)
-    children = psutil.Process(controller.pid).children(recursive=True)
+    children = psutil.Process(int(find_up(world.home)["pid"])).children(recursive=True)
     (server,) = [c for c in children if "prefect.server.api.server:create_app" in c.cmdline()]
     server.kill()
     assert controller.wait(HANG_S) == 0

@@ -194,6 +194,13 @@ class Real:
         pid = self.up.pid
         return until(lambda: (find_up(self.home) or {}).get("pid") == pid and pid)
 
+    def server(self) -> psutil.Process:
+        """The one server that `up` has, once it answers."""
+        assert self.up is not None
+        until(lambda: said(self.home))
+        (found,) = servers_of(self.up.pid)
+        return found
+
     def tell(self, *words: str) -> Any:
         """Run a story to its end."""
         command = [sys.executable, "-m", "tests.flows.prefect_story", *words]
@@ -217,6 +224,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
             patch.delenv(name, raising=False)
         made = Real(tmp_path_factory.mktemp("real"))
     made.start_up()
+    ask(made.home)
     yield made
     if made.up is not None:
         made.up.terminate()
@@ -232,7 +240,7 @@ def test_an_automation_finds_every_end(real):
         {"name": f"tiny-{phase}", "type": kind, "message": f"because of {phase}"}
         for phase, kind in zip(OUTCOMES, types, strict=True)
     ]
-    assert len(servers_of(real.up.pid)) == 1
+    assert real.server().is_running()
     url = said(real.home)
     assert httpx.post(f"{url}/flow_runs/filter", json={}, trust_env=False).status_code == 401
     assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
@@ -241,12 +249,20 @@ def test_an_automation_finds_every_end(real):
 @pytest.mark.integration
 def test_a_release_outlives_its_server(real):
     """Killed in the middle of a step: `up` starts it again, and the flow goes on where it was."""
-    (before,) = servers_of(real.up.pid)
+    before = real.server()
     told, _ = real.tell("kills", "server")
     assert told == {"outcome": "rejected", "prefect": "met", "runs": 1}
-    until(lambda: said(real.home))
-    (after,) = servers_of(real.up.pid)
-    assert before.pid != after.pid
+    assert real.server().pid != before.pid
+
+
+@pytest.mark.integration
+def test_a_release_needs_no_prefect(real, monkeypatch):
+    """Lost between the check and the flow: the same story is told without it, and that is said."""
+    monkeypatch.setitem(real.environment, "PREFECT_API_URL", "http://me:geheim@127.0.0.1:1/api")
+    monkeypatch.setitem(real.environment, "PREFECT_CLIENT_MAX_RETRIES", "0")
+    told, errors = real.tell("alone")
+    assert told == {"outcome": "rejected", "prefect": "lost", "runs": 1}
+    assert ("without Prefect" in errors, "geheim" in errors) == (True, False)
 
 
 @pytest.mark.integration
@@ -255,18 +271,17 @@ def test_a_second_up_is_refused_and_starts_no_second_server(real):
     command = [sys.executable, "-m", "flows.cli", "up"]
     done = subprocess.run(command, env=real.environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "E_UP_RUNS" in done.stderr) == (8, True)
-    assert len(servers_of(real.up.pid)) == 1
+    assert real.server().is_running()
 
 
 @pytest.mark.integration
 def test_a_kill_of_up_leaves_no_server_and_the_next_up_has_it_again(real):
-    """The release goes on without Prefect and says so; the server comes back at the same address."""
-    url = until(lambda: said(real.home))
-    (server,) = servers_of(real.up.pid)
+    """The release ends as it would have, and says what is missing; the server comes back at the same address."""
+    server, url = real.server(), said(real.home)
     told, errors = real.tell("kills", "up")
     assert real.up.wait(60) == -9
-    assert told == {"outcome": "rejected", "prefect": "lost", "runs": 1}
-    assert "goes on without" in errors
+    assert told == {"outcome": "rejected", "prefect": "met", "runs": 1}
+    assert "without Prefect" in errors
     assert wait_gone(server.pid)
     real.start_up()
     assert until(lambda: said(real.home)) == url
@@ -275,7 +290,7 @@ def test_a_kill_of_up_leaves_no_server_and_the_next_up_has_it_again(real):
 @pytest.mark.integration
 def test_a_stop_of_up_stops_its_server(real):
     """`shipway down`, or SIGTERM."""
-    (server,) = servers_of(real.up.pid)
+    server = real.server()
     real.up.terminate()
     assert real.up.wait(60) == 0
     assert wait_gone(server.pid)
