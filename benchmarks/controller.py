@@ -178,7 +178,7 @@ def compare(before: Path, releases: int) -> dict[str, list[dict[str, Any]]]:
         }
         for n in range(releases):
             for name, (home, environment) in homes.items():
-                command = [sys.executable, __file__, "--one", f"models:/tiny/{n + 2}"]
+                command = [sys.executable, "-P", __file__, "--one", f"models:/tiny/{n + 2}"]
                 done = subprocess.run(command, env=environment, cwd=home, stdout=subprocess.PIPE, check=True)
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))
     return found

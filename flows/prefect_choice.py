@@ -85,4 +85,4 @@ def _wait(home: Home, asked_s: float, is_stopped: Callable[[], bool]) -> tuple[s
         if up["prefect_error"] and up_file(home).stat().st_mtime > asked_s:  # it may try again for this release
             return "", str(up["prefect_error"])
         time.sleep(POLL_S)
-    return "", "it did not answer in time"
+    return "", "it did not answer in time" if not is_stopped() else "the release is to stop"

@@ -174,7 +174,7 @@ def test_a_server_that_cannot_start_is_not_waited_for(home):
 def test_a_person_who_stops_the_release_does_not_wait_for_prefect(home):
     """Ctrl-C while the server starts."""
     write_up_file(home, 1)
-    assert use_homes_prefect(home, lambda: True) == "it did not answer in time"
+    assert use_homes_prefect(home, lambda: True) == "the release is to stop"
 
 
 def test_the_word_for_the_server_is_private_and_stays(home):
