@@ -2,11 +2,12 @@
 
     python -m benchmarks.faults [--json] [--trials 200] [--requests 50000]
 
-`kill_points` are the effects of the in-memory releases of `tests/faults/stories.py`, each killed before and after every one; `violations` of the
-invariants and releases that are `stuck` must be 0. `registry_answers` are ways home in each phase, each of a registry's
-seven answers 20 times: users at the bad version a second later and jammed services must be 0. `rollback_ms` is from the controller's decision to the last answer
-that a client got from the convicted version; `harm_s` is from the first failed answer to the last. `lost` are calls
-without an answer, over split changes, kills of the canary and restarts of the gateway.
+`kill_points` are the effects of the in-memory releases of `tests/faults/stories.py`, each killed before and after every
+one; `violations` of the invariants and releases that are `stuck` must be 0. `registry_answers` are ways home in each
+phase, each of a registry's seven answers 20 times: users at the bad version a second later and jammed services must be 0.
+`rollback_ms` is from the controller's decision to the last answer that a client got from the convicted version; `harm_s`
+is from the first failed answer to the last. `lost` are calls without an answer, over split changes, kills of the canary
+and restarts of the gateway.
 """
 
 from __future__ import annotations

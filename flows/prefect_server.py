@@ -1,13 +1,11 @@
-"""Who starts Prefect's servers, and who ends them?
+"""Which server of Prefect's does `up` keep for its home?
 
-`up` owns one for its home, from the first release on that asks for it. Where a run has to start its own, that one gets
-a session of its own too: a terminal sends its Ctrl-C to every process of the foreground group, and a release that is
-taking its traffic home would wait for its server in vain. All of them end with the process that started them.
+One, from the first release on that asks for it, on loopback and at a port that stays. It is started again when it dies,
+to an end, and ends with `up`, of whatever that dies.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import secrets
@@ -16,12 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 from flows.tether import leash, tethered
 from flows.up_file import say_in_up_file
@@ -38,7 +34,7 @@ LONGEST_PAUSE_S = 60.0
 END_S = 8.0
 BACKLOG = 128
 
-_APP = "prefect.server.api.server:create_app"
+APP = "prefect.server.api.server:create_app"
 _NOT_THE_SERVERS = {
     "PREFECT_API_AUTH_STRING",
     "PREFECT_API_KEY",
@@ -56,33 +52,6 @@ _UNUSED = (
     "SCHEDULER",
 )
 """Services for deployments and workers, of which a home has none. Automations need the others."""
-
-
-def end_with_this_process() -> None:
-    """From now on a server that Prefect starts for this process alone hears no Ctrl-C, and ends with the process."""
-    if os.environ.get("PREFECT_API_URL"):
-        return  # Prefect will start none, and importing its server costs a second
-    from prefect.server.api.server import SubprocessASGIServer
-
-    start = SubprocessASGIServer._run_uvicorn_command  # noqa: SLF001  Prefect offers no setting for it
-    if not hasattr(start, "__wrapped__"):
-        SubprocessASGIServer._run_uvicorn_command = _tied(start)  # noqa: SLF001
-
-
-def _tied(start: Callable[..., Any]) -> Callable[..., Any]:
-    popen = subprocess.Popen
-
-    def tied_popen(args: Sequence[str], **kwargs: Any) -> Any:
-        if _APP not in args:  # another thread's
-            return popen(args, **kwargs)
-        return popen(tethered(args), stdin=leash(), start_new_session=True, **kwargs)
-
-    @functools.wraps(start)
-    def started(*args: Any, **kwargs: Any) -> Any:
-        with mock.patch.object(subprocess, "Popen", tied_popen):
-            return start(*args, **kwargs)
-
-    return started
 
 
 def request_file(home: Home) -> Path:
@@ -104,7 +73,7 @@ def auth_string(home: Home) -> str:
 def server_command(door: int) -> list[str]:
     """Prefect's API behind a socket that listens already."""
     options = ("--fd", str(door), "--log-level", "error", "--lifespan", "on", "--timeout-graceful-shutdown", "4")
-    return [sys.executable, "-m", "uvicorn", "--factory", _APP, *options]
+    return [sys.executable, "-m", "uvicorn", "--factory", APP, *options]
 
 
 class HomeServer:

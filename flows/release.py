@@ -21,7 +21,7 @@ from prefect.states import State
 from flows.driving import Driving, last_of
 from flows.evidence_page import publish_looks, publish_step
 from flows.holding import Held, exposed_ttl_s
-from flows.prefect_server import end_with_this_process
+from flows.passing_prefect import end_with_this_process
 from flows.prefect_states import state_of, tag_outcome, tags_of
 from pipelines.ending import promote
 from pipelines.release import EXPOSED, Phase, Release

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.going_back import order_home
-from flows.prefect_server import end_with_this_process
+from flows.passing_prefect import end_with_this_process
 from flows.wiring import home_path, wire
 from pipelines.home import Home
 

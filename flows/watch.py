@@ -10,7 +10,7 @@ from prefect import flow, task
 
 from flows.holders import holder
 from flows.holding import hold
-from flows.prefect_server import end_with_this_process
+from flows.passing_prefect import end_with_this_process
 from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown

@@ -139,10 +139,8 @@ def resume(
     from flows.cli.operate import order
     from flows.holders import holder, living_holder
     from flows.holding import hold
-    from flows.prefect_choice import refuse_silent_prefect
     from flows.up import start_up
     from flows.wiring import clock
-    from flows.working import is_exposed
 
     home, ports = open_ports()
     found = ports.ledger.load(release_id)
@@ -150,8 +148,6 @@ def resume(
         return _finish(found, as_json)
     if living_holder(ports, found.service, clock()) is not None and not work:
         return order(ports, found, "resume", reason, as_json=as_json)
-    if not is_exposed(found):
-        refuse_silent_prefect()
     stop = _stop_on_signals()
     with hold(ports, found.service, holder("resume")) as held:
         start_up(home)
