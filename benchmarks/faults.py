@@ -4,9 +4,9 @@
 
 `kill_points` are the effects of the in-memory releases of `tests/faults/stories.py`, each killed before and after every
 one; `violations` of the invariants and releases that are `stuck` must be 0. `registry_answers` are ways home in each
-phase, each of a registry's seven answers 20 times: users at the bad version a second later and jammed services must be 0.
-`rollback_ms` is from the controller's decision to the last answer that a client got from the convicted version; `harm_s`
-is from the first failed answer to the last. `lost` are calls without an answer, over split changes, kills of the canary
+phase, each of seven answers 20 times: users at the bad version a second later and jammed services must be 0.
+`rollback_ms` is from the decision to the last answer that a client got from the convicted version; `harm_s`
+is from the first failed answer to the last. `lost` are calls without an answer, over split changes, kills of canaries
 and restarts of the gateway.
 """
 

@@ -163,9 +163,9 @@ def relabel(
         new = next((d for d in (service.candidate, service.previous) if d is not None and d.digest == digest), None)
         if new is None and digest is not None:
             return service  # another controller ended this release meanwhile
-        quarantined = {**service.quarantined, **({old.artifact_digest: taken_away} if old and taken_away else {})}
+        quarantined = {**service.quarantined, **({old.identity: taken_away} if old and taken_away else {})}
         if new is not None:
-            quarantined.pop(new.artifact_digest, None)
+            quarantined.pop(new.identity, None)
         return service.changed(
             stable=replace(new, since_s=now_s, keep_until_s=None) if new else None,
             previous=replace(old, keep_until_s=now_s + service.retain_s) if old else None,

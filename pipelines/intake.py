@@ -67,7 +67,7 @@ def take_in(
     service = find_service(services, spec.service)
     check_router(spec)
     version = registry.resolve(spec.model)
-    _refuse_live_variant(service, version)
+    _refuse_live_version(service, version)
     _refuse_others_alias(services, spec, version.name)
     _check_bootstrap(spec, service)
     folder, layout, left_behind = _private_copy(registry, version, work)
@@ -125,10 +125,18 @@ def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:
         refuse_taken_port(spec.serve.port, "serve.port")
 
 
-def _refuse_live_variant(service: Service | None, version: RegisteredVersion) -> None:
-    """The compressed variant that serves is asked for. By its digest: a model that was made again counts from 1."""
+def _refuse_live_version(service: Service | None, version: RegisteredVersion) -> None:
+    """What is asked for serves already, or its compressed variant is asked for: known before a byte is read.
+
+    By its registration, not by its number alone: a model that was deleted and made again counts from 1.
+    """
     stable = service.stable if service else None
-    if stable is not None and version.tags.get(BUNDLE_TAG) == stable.digest:
+    if stable is None:
+        return
+    made = {stable.source_version: stable.source_made, stable.version: stable.made}
+    is_numbered = stable.model == version.name and version.version in made
+    is_same = not stable.artifact_digest or (made.get(version.version) == version.made != "")
+    if version.tags.get(BUNDLE_TAG) == stable.digest or (is_numbered and is_same):
         raise AlreadyLive(f"{version.name} version {version.version} is already live")
 
 

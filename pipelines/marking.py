@@ -91,7 +91,7 @@ def returned_alias_debts(release: Release) -> tuple[Debt, ...]:
 def _serving(candidate: Candidate) -> tuple[int, str]:
     """The version that holds the bytes that serve, and its registration."""
     if candidate.serving_version is None or candidate.serving_version == candidate.version:
-        return candidate.version, candidate.made
+        return candidate.version, candidate.made or candidate.serving_made
     return candidate.serving_version, candidate.serving_made
 
 

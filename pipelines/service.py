@@ -42,6 +42,11 @@ class Deployment:
     alias: str = "champion"
     """The alias that names it in the registry while it is stable."""
 
+    @property
+    def identity(self) -> str:
+        """What a quarantine knows it by, whatever it was compressed to."""
+        return self.artifact_digest or self.digest
+
 
 @dataclass(frozen=True)
 class Service:

@@ -36,7 +36,7 @@ def check_target(service: Service, force: str = "") -> tuple[Deployment, Deploym
             field="SERVICE",
             hint="release the version that you want instead",
         )
-    taken = service.quarantined.get(previous.artifact_digest, "") if previous.artifact_digest else ""
+    taken = service.quarantined.get(previous.identity, "")
     if taken and not force:
         raise BadInput(
             f"{named(previous)} was taken away ({taken}); {named(stable)} serves now, and nothing was changed",

@@ -358,6 +358,25 @@ def test_row_31_what_is_live_already_is_no_error(world):
         world.ask()
 
 
+def test_row_31_a_model_that_was_made_again_is_another_one(world):
+    """It counts from 1: the number is that of what serves, and the files are not."""
+    world.deploy(stable=Deployment("sha256:b", "/b", "m", 1, "r0", artifact_digest="sha256:a", made="long ago"))
+    with pytest.raises(BadInput, match="bundle"):  # not "already live": the champion's own bytes are looked at
+        world.ask()
+
+
+def test_an_alias_has_one_owner(world):
+    """Two services of one model under one alias would take each other's promotions back."""
+    world.deploy()
+    service = world.services.load("s")
+    other = replace(service.stable, alias="champion-eu")
+    world.services.save(Service("eu", stable=other))
+    world.says("service: s", "service: us\nregistry: {alias: champion-eu}")
+    with pytest.raises(BadInput, match="belongs to the service eu") as caught:
+        world.ask()
+    assert (caught.value.code, caught.value.field) == ("E_ALIAS_OWNED", "registry.alias")
+
+
 def test_row_32_with_a_reason_they_may_be_released_again(world):
     """`--force REASON`."""
     quarantined(world)
