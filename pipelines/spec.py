@@ -276,7 +276,10 @@ class ReleaseSpec(Part):
 
     def digest(self) -> str:
         """What identifies this spec: changes with every value that is not a default, except `on_busy`."""
-        return "sha256:" + hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        facts = self.as_dict()
+        if self.registry == RegistrySpec():
+            del facts["registry"]  # a release that an older Shipway began is found again
+        return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
