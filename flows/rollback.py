@@ -13,8 +13,8 @@ end_with_this_process()
 
 
 @flow(name="rollback")
-def rollback(service: str, reason: str) -> str:
-    """Put a service's previous version back; returns the id of the release that did it."""
+def rollback(service: str, reason: str, force: str = "") -> str:
+    """Put a service's previous version back; returns the id of the order. `force` brings back what was taken away."""
     home = Home.open(home_path())
     ports = wire(home)
-    return order_home(home, ports, ports.services.load(service), reason).id
+    return order_home(home, ports, ports.services.load(service), reason, force).id

@@ -22,7 +22,8 @@ import pytest
 from flows.wiring import clock, tracking_uri, wire
 from pipelines.home import Home
 from pipelines.ports import Ports
-from pipelines.records import readable
+from pipelines.records import readable, unfinished
+from pipelines.release import Release
 from pipelines.units import gateway_name
 from tests.mlflow_database import lay_database
 from tests.prefect_server import PrefectServer
@@ -190,6 +191,20 @@ class World:
             return self.ports.router.read("tiny").canary_pct > 0 and self.newest().confirmed_pct > 0
 
         self.wait("a share for the canary", exposed)
+
+    def wait_share_of(self, service: str, child: subprocess.Popen[bytes]) -> Release:
+        """The release of another service, once users may meet its canary."""
+
+        def exposed() -> bool:
+            assert child.poll() is None, (self.home.root / "release.out").read_text()[-2000:]
+            return any(release.confirmed_pct > 0 for release in unfinished(self.ports.ledger, service))
+
+        self.wait(f"a share for the canary of {service}", exposed)
+        return unfinished(self.ports.ledger, service)[0]
+
+    def champion(self, alias: str) -> int:
+        """The version that an alias names."""
+        return self.ports.registry.resolve(f"models:/tiny@{alias}").version
 
     def wait_ended(self) -> None:
         """Wait until the newest release has ended."""

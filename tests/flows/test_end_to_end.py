@@ -213,16 +213,20 @@ def test_a_service_goes_back_after_promotion(world, client):
     assert world.ports.router.read("tiny").stable.digest == before.previous.digest
     assert client.failed == 0
     assert world.ports.registry.resolve("models:/tiny@champion").version == before.previous.version
+    assert json.loads(done.stdout)["serves"] == f"tiny v{before.previous.version}"
+    again = world.run("rollback", "tiny", "--json")
+    assert (again.returncode, json.loads(again.stdout)["error"]["code"]) == (2, "E_TAKEN_AWAY")
+    assert world.ports.router.read("tiny").stable.digest == before.previous.digest
 
 
 def test_prefect_flows_watch_and_go_back(world):
-    """One round of `watch` finds nothing to do; `rollback` as a flow puts the parked version back."""
+    """One round of `watch` finds nothing to do; `rollback` as a flow, with a reason, brings back what was taken away."""
     before = world.ports.services.load("tiny")
     flows = (
         "from flows.wiring import home_path, quiet_environment\nfrom pipelines.home import Home\n"
         "quiet_environment(Home.open(home_path()))\n"
         "from flows.watch import watch\nfrom flows.rollback import rollback\n"
-        "print(watch(), rollback('tiny', 'by a flow'))"
+        "print(watch(), rollback('tiny', '', 'by a flow'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", flows], env=world.environment, capture_output=True, text=True, check=False
@@ -243,3 +247,34 @@ def test_the_api_shows_what_serves(world):
     assert httpx.get(f"{url}/api/releases/{newest.id}", trust_env=False).json()["outcome"] == newest.outcome
     assert httpx.get(f"{url}/api/releases/none", trust_env=False).status_code == 404
     assert "shipway_releases" in httpx.get(f"{url}/metrics", trust_env=False).text
+
+
+EU = ("service: tiny\n", "service: eu\nregistry: {alias: champion-eu}\n")
+
+
+def test_two_services_of_one_model(world):
+    """Releases and ways home of one do not touch the alias, the traffic or the end of the other."""
+    with world.spec_with(*EU):
+        done = world.run("release", str(world.spec), "--model", "models:/tiny/1", "--json")
+        assert json.loads(done.stdout)["label"] == "unproven", done.stderr
+        began = {"eu": world.champion("champion-eu"), "tiny": world.champion("champion")}
+        controller = world.start_release()
+    eu = world.wait_share_of("eu", controller)
+    with world.spec_with("service: tiny\n", "service: third\n"):
+        done = world.run("plan", str(world.spec), "--json")
+        assert json.loads(done.stdout)["error"]["code"] == "E_ALIAS_OWNED"
+    tiny = world.ports.services.load("tiny")
+    done = world.run("rollback", "tiny", "--force", "in the middle of the other's canary", "--json")
+    assert (done.returncode, json.loads(done.stdout)["alias"]) == (0, "set"), done.stderr
+    assert world.champion("champion") == tiny.previous.version != began["tiny"]
+    assert world.run("promote", eu.id, "--reason", "test").returncode == 0
+    assert controller.wait(HANG_S) == 0
+    promoted = world.ports.services.load("eu").stable
+    assert world.champion("champion-eu") == promoted.version != began["eu"]
+    done = world.run("rollback", "eu", "--json")
+    assert (done.returncode, json.loads(done.stdout)["alias"]) == (0, "set"), done.stderr
+    assert (world.champion("champion-eu"), world.champion("champion")) == (began["eu"], tiny.previous.version)
+    tags = dict(world.ports.registry.resolve(f"models:/tiny/{promoted.version}").tags)
+    assert (tags["validation_status"], tags["shipway.verdict.eu"]) == ("rejected", "rolled_back")
+    assert world.run("remove", "eu", "--force", "test", "--json").returncode == 0
+    assert world.ports.services.names() == ("tiny",)
