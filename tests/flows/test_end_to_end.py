@@ -220,7 +220,7 @@ def test_a_service_goes_back_after_promotion(world, client):
 
 
 def test_prefect_flows_watch_and_go_back(world):
-    """One round of `watch` finds nothing to do; `rollback` as a flow, with a reason, brings back what was taken away."""
+    """One round of `watch` finds nothing to do; `rollback` as a flow brings back what was taken away."""
     before = world.ports.services.load("tiny")
     flows = (
         "from flows.wiring import home_path, quiet_environment\nfrom pipelines.home import Home\n"
