@@ -218,11 +218,12 @@ class Crew(SplitKeeper):
             hand.kill()
             return
         async with self.changing:
-            if await self._give(hand, self._told, self.store.lease_left_s(monotonic())):
-                self._hands[hand.number] = hand
-                self._merging.joins(hand.number)
-            else:
+            # Before it confirms: an interval that ends meanwhile ends for it, too, and is awaited from it.
+            self._hands[hand.number] = hand
+            self._merging.joins(hand.number)
+            if not await self._give(hand, self._told, self.store.lease_left_s(monotonic())):
                 hand.kill()
+                self._lose(hand)
 
     async def _started(self, door: socket.socket) -> tuple[Hand, asyncio.StreamReader]:
         ours, theirs = socket.socketpair()
