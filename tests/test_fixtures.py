@@ -87,7 +87,10 @@ def test_a_session_that_is_told_to_end_takes_its_fixtures_down(tmp_path):
         "def test_one(child):\n    time.sleep(600)\n"
     )
     command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path)]
-    session = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=TESTS.parent, start_new_session=True)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    session = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=TESTS.parent, env=alone, start_new_session=True
+    )
     try:
         words = (line.split()[-1:] for line in session.stdout)
         pid = next(int(last[0]) for last in words if last and last[0].isdigit())

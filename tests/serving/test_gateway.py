@@ -366,7 +366,7 @@ def test_a_question_for_no_interval_is_refused(bench):
 def test_a_lease_that_nobody_renews_goes_home(bench):
     """By the gateway's own clock."""
     (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
-    bench.put(stable, canary, 100.0, 1.0)
+    bench.put(stable, canary, 100.0, 3.0)
     assert bench.send(1) == Counter({"200 2": 1})
     until(lambda: bench.router.read("s").canary is None)
     split = bench.router.read("s")
