@@ -48,24 +48,26 @@ def _take_home(ports: Ports, release: Release, token: Token) -> None:
 
 
 def _finish_way_home(ports: Ports, release: Release, token: Token) -> Release:
-    """The order stands, whoever says it again; an abort ends one that has not moved traffic yet."""
+    """The order stands, whoever says it again, and traffic is first; an abort ends one that has not moved any yet."""
     waiting = ports.inbox.pending(release.id)
-    said = release
+    stable = ports.router.read(release.service).stable
+    has_moved = stable is not None and stable.digest == release.sealed.bundle_digest
+    off = next((command for command in waiting if command.verb == "abort"), None)
+    if off is not None and not has_moved:
+        ended = abandon(ports, release, off.said, clock())
+    else:
+        ended = carry_on(ports, release, token, clock())
+    said = ended
     for command in waiting:
         said = record_command(said, command, clock())
-    if said.version > release.version:
-        ports.ledger.save(said, release.version)
-    stable = ports.router.read(release.service).stable
-    is_there = stable is not None and stable.digest == release.sealed.bundle_digest
-    ordered_off = any(command.verb == "abort" for command in waiting) and not is_there
-    ended = abandon(ports, said, "abort by a person", clock()) if ordered_off else carry_on(ports, said, token, clock())
+    ports.ledger.save(said, ended.version)
     for command in waiting:
         ports.inbox.done(command.id)
-    return ended
+    return said
 
 
 def _end(ports: Ports, release: Release, token: Token, command: Command) -> Release:
-    why = f"{command.verb} by {command.actor}"
+    why = command.said
     if release.phase is Phase.PROMOTING:
         return take_back(ports, release, token, why, clock())
     end = Phase.ABORTED if command.verb == "abort" else possible_end(release, Phase.ROLLED_BACK)

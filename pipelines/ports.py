@@ -260,6 +260,11 @@ class Command:
     reason: str = ""
     about: str = ""
 
+    @property
+    def said(self) -> str:
+        """What was said, by whom and why, in one sentence."""
+        return f"{self.verb} by {self.actor}" + (f": {self.reason}" if self.reason else "")
+
 
 class Inbox(Protocol):
     """Commands that wait for a controller."""

@@ -154,7 +154,7 @@ def _a_persons_word(seen: Situation) -> Decision | None:
     command = seen.command
     if command is None:
         return None
-    said = f"{command.verb} by {command.actor}" + (f": {command.reason}" if command.reason else "")
+    said = command.said
     match command.verb:
         case "abort":
             return RollBack(said, Phase.ABORTED)

@@ -15,6 +15,7 @@ from pipelines.release import Phase
 from pipelines.service import Deployment
 from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
+from pipelines.way_home import ordered
 from tests.pipelines.test_tick import NEW, OLD, World
 
 
@@ -37,7 +38,7 @@ def kill_stable(world: World) -> None:
 def test_it_is_obeyed_at_once(world):
     """Home, recorded with who and why, and answered."""
     ended = obey_now(world.ports, world.release)
-    assert (ended.phase, ended.reason, world.share) == (Phase.ABORTED, "abort by ada", 0)
+    assert (ended.phase, ended.reason, world.share) == (Phase.ABORTED, "abort by ada: enough", 0)
     assert world.ports.ledger.load("r1").phase is Phase.ABORTED
     assert world.ports.inbox.pending("r1") == ()
 
@@ -143,3 +144,26 @@ def test_a_way_back_whose_controller_died_is_finished_by_another(world, monkeypa
         ended = take_over(release, ports, held)
     assert (ended.phase, ended.label) == (Phase.PROMOTED, "way home")
     assert ports.router.read("s").stable.digest == ports.services.load("s").stable.digest == NEW
+
+
+def going_back(world: World) -> str:
+    """A way home whose controller died before it moved any traffic; its id."""
+    ports = world.ports
+    service = ports.services.load("s")
+    service = ports.services.save(service.changed(previous=Deployment(NEW, "/b", "m", 2, "r1"), candidate=None))
+    del ports.ledger.chains["r1"]
+    ports.lock.release(world.token)
+    ports.ledger.create(ordered(service, "s-back-1", "ada", "it is slow", world.now()))
+    return "s-back-1"
+
+
+@pytest.mark.parametrize(("verb", "end", "serves"), [("rollback", "promoted", NEW), ("abort", "aborted", OLD)])
+def test_a_word_about_a_way_home(verb, end, serves):
+    """Said again it is carried out, never undone; an abort ends it where no traffic has moved."""
+    world = World()
+    name = going_back(world)
+    world.ports.inbox.send(Command("c", name, verb, "bob", "again"))
+    ended = obey_now(world.ports, world.ports.ledger.load(name))
+    assert (ended.phase, world.ports.router.read("s").stable.digest) == (end, serves)
+    assert [e.data["actor"] for e in world.ports.ledger.load(name).of_kind("commanded")] == ["bob"]
+    assert world.ports.inbox.pending(name) == ()
