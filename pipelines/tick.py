@@ -27,6 +27,9 @@ from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
 from pipelines.way_home import carry_on
 from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
 
+TROUBLE_S = 900.0
+"""A controller that could not finish a look for so long ends; its users are home long since."""
+
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
 
@@ -67,13 +70,18 @@ def drive(
     """Look again and again until the release is ended or enters a phase in `leave`.
 
     A dependency that is down is asked again at the next look (nobody renews the lease meanwhile, so the gateway goes
-    home by itself if this lasts). StaleWriter ends the controller: somebody else holds the service now.
+    home by itself if this lasts), and not for ever: DependencyDown in the end. StaleWriter ends the controller:
+    somebody else holds the service now.
     """
     ctl, watch = _on_steady_time(ctl, release), replay(ctl.plan, release)
+    heard_s = ctl.clock().mono_s
     while not (release.is_ended or release.phase in leave):
         try:
             release, watch = look(ctl, release, watch)
+            heard_s = ctl.clock().mono_s
         except DependencyDown as error:
+            if ctl.clock().mono_s - heard_s > TROUBLE_S:
+                raise
             release = _reread(ctl, release)
             watch = replay(ctl.plan, release).after_trouble(watch)
             ctl.ports.notifier.send(release, f"waiting: {error}")

@@ -24,7 +24,7 @@ from pipelines.release import Candidate, Phase, Release
 from pipelines.rollout import PATIENCE_S, RollBack
 from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
-from pipelines.tick import Controller, drive, look
+from pipelines.tick import TROUBLE_S, Controller, drive, look
 from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
 from pipelines.watching import Watch, replay
@@ -628,3 +628,22 @@ def test_a_first_release_that_is_taken_back_leaves_nobody_serving():
     ended = take_back(world.ports, first, world.token, "the alias moved", world.now())
     assert (ended.phase, world.ports.router.read("s").stable) == (Phase.ROLLED_BACK, None)
     assert world.ports.services.load("s").stable is None
+
+
+def test_a_controller_that_never_sees_the_router_ends(monkeypatch):
+    """A quarter of an hour without one whole look; the lease has ended long before."""
+    world = World()
+    world.look_until(Phase.CANARY)
+
+    def gone(_):
+        raise DependencyDown("the gateway does not answer", code="E_ROUTER")
+
+    monkeypatch.setattr(world.ports.router, "read", gone)
+    began_s = world.wall_s
+
+    def sleep(_: float) -> None:
+        world.wall_s += 10.0
+
+    with pytest.raises(DependencyDown, match="gateway"):
+        drive(world.controller(), world.release, sleep, leave=frozenset())
+    assert TROUBLE_S < world.wall_s - began_s < TROUBLE_S + 30
