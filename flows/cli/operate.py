@@ -102,7 +102,12 @@ def down(
 
 
 def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bool, about: str = "") -> None:
-    """Leave a command and wait until it is obeyed; without a living controller, act at once."""
+    """Leave a command, wait until it is obeyed, and say where the release is then."""
+    tell(obeyed(ports, release, verb, reason, about), as_json=as_json)
+
+
+def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = "") -> Release:
+    """The release after a command was obeyed, or when it ended first; without a living controller this one acts."""
     from flows.commands import obey_now
     from flows.holders import living_holder
     from flows.wiring import actor, clock
@@ -110,15 +115,16 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
     from pipelines.ports import Command
 
     if release.is_ended:
-        raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID")
+        hint = f"shipway rollback {release.service} takes its service back" if verb == "rollback" else None
+        raise BadInput(f"release {release.id} has ended: {release.phase}", code="E_ENDED", field="ID", hint=hint)
     command = Command(uuid.uuid4().hex, release.id, verb, actor(), reason, about)
     try:
         ports.inbox.send(command)
     except DependencyDown as error:
         raise _without_a_record(ports, release, verb, error) from error
     if living_holder(ports, release.service, clock()) is None and verb in {"abort", "rollback"}:
-        return tell(obey_now(ports, release), as_json=as_json)
-    return tell(_wait_obeyed(ports, command), as_json=as_json)
+        return obey_now(ports, release)
+    return _wait_obeyed(ports, command)
 
 
 def _without_a_record(ports: Ports, release: Release, verb: str, error: DependencyDown) -> DependencyDown:

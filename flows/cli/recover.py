@@ -40,18 +40,24 @@ def rollback(
 
     Traffic moves whatever the registry says. Exit 7 where the registry's alias could not follow: the answer says why.
     """
-    from flows.cli.operate import order
+    from flows.cli.operate import obeyed, tell
     from pipelines.errors import NotFound
     from pipelines.records import unfinished
 
     home, ports = open_ports()
     try:
         service = ports.services.load(target)
+        running = next(iter(unfinished(ports.ledger, target)), None)
     except NotFound:
-        return order(ports, ports.ledger.load(target), "rollback", reason, as_json=as_json)
-    running = next(iter(unfinished(ports.ledger, target)), None)
+        running = ports.ledger.load(target)
+        service = None
     if running is not None and not running.is_way_home:
-        return order(ports, running, "rollback", reason, as_json=as_json)
+        running = obeyed(ports, running, "rollback", reason)
+        if str(running.phase) != "promoted":
+            return tell(running, as_json=as_json)
+        # Its promotion was faster than this word, which means the service all the same.
+        service, running = ports.services.load(running.service), None
+    service = service or ports.services.load(running.service if running else target)
     return _tell_home(home, ports, _went_home(home, ports, service, running, reason, force), as_json=as_json)
 
 
