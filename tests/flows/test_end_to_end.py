@@ -249,32 +249,34 @@ def test_the_api_shows_what_serves(world):
     assert "shipway_releases" in httpx.get(f"{url}/metrics", trust_env=False).text
 
 
-EU = ("service: tiny\n", "service: eu\nregistry: {alias: champion-eu}\n")
+def spec_of(world: World, service: str, alias: str) -> str:
+    """Another service of the same model: the path of its spec."""
+    path = world.home.root / f"{service}.yaml"
+    registry = f"service: {service}\nregistry: {{alias: {alias}}}\n"
+    path.write_text(SPEC.replace("service: tiny\n", registry).replace("dynamic-int8", "none"))
+    return str(path)
 
 
 def test_two_services_of_one_model(world):
     """Releases and ways home of one do not touch the alias, the traffic or the end of the other."""
-    with world.spec_with(*EU):
-        done = world.run("release", str(world.spec), "--model", "models:/tiny/1", "--json")
-        assert json.loads(done.stdout)["label"] == "unproven", done.stderr
-        began = {"eu": world.champion("champion-eu"), "tiny": world.champion("champion")}
-        controller = world.start_release()
+    spec = spec_of(world, "eu", "champion-eu")
+    done = world.run("release", spec, "--model", "models:/tiny/1", "--json")
+    assert json.loads(done.stdout)["label"] == "unproven", done.stderr
+    done = world.run("plan", spec_of(world, "third", "champion-eu"), "--json")
+    assert json.loads(done.stdout)["error"]["code"] == "E_ALIAS_OWNED"
+    new, tiny = world.new_version(), world.ports.services.load("tiny")
+    controller = world.begin("release", spec, "--model", f"models:/tiny/{new}")
     eu = world.wait_share_of("eu", controller)
-    with world.spec_with("service: tiny\n", "service: third\n"):
-        done = world.run("plan", str(world.spec), "--json")
-        assert json.loads(done.stdout)["error"]["code"] == "E_ALIAS_OWNED"
-    tiny = world.ports.services.load("tiny")
     done = world.run("rollback", "tiny", "--force", "in the middle of the other's canary", "--json")
     assert (done.returncode, json.loads(done.stdout)["alias"]) == (0, "set"), done.stderr
-    assert world.champion("champion") == tiny.previous.version != began["tiny"]
+    assert world.champion("champion") == tiny.previous.version
     assert world.run("promote", eu.id, "--reason", "test").returncode == 0
     assert controller.wait(HANG_S) == 0
-    promoted = world.ports.services.load("eu").stable
-    assert world.champion("champion-eu") == promoted.version != began["eu"]
+    assert world.champion("champion-eu") == new
     done = world.run("rollback", "eu", "--json")
     assert (done.returncode, json.loads(done.stdout)["alias"]) == (0, "set"), done.stderr
-    assert (world.champion("champion-eu"), world.champion("champion")) == (began["eu"], tiny.previous.version)
-    tags = dict(world.ports.registry.resolve(f"models:/tiny/{promoted.version}").tags)
+    assert (world.champion("champion-eu"), world.champion("champion")) == (1, tiny.previous.version)
+    tags = dict(world.ports.registry.resolve(f"models:/tiny/{new}").tags)
     assert (tags["validation_status"], tags["shipway.verdict.eu"]) == ("rejected", "rolled_back")
     assert world.run("remove", "eu", "--force", "test", "--json").returncode == 0
     assert world.ports.services.names() == ("tiny",)
