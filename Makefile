@@ -25,7 +25,7 @@ demo: setup
 test: setup
 	@plain=0; slow=0; \
 	$(PY) -m pytest --durations=20 -m "not ($(SLOW))" || plain=$$?; \
-	$(PY) -m pytest --durations=20 -m "$(SLOW)" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder || slow=$$?; \
+	$(PY) -m pytest --durations=20 -m "$(SLOW)" -n $(WORKERS) || slow=$$?; \
 	test $$plain -eq 0 && exit $$slow || exit $$plain
 
 test-unit: setup

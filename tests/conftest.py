@@ -21,7 +21,7 @@ from tests.docker_engine import CannotRun
 from tests.docker_engine import Engine as DockerEngine
 from tests.docker_engine import missing as docker_missing
 from tests.docker_engine import running as docker_running
-from tests.ordering import arrange, needs_docker
+from tests.ordering import arrange, needs_docker, scheduler
 from tests.postgres import Server, program, serving
 from tests.prefect_server import PrefectServer
 from tests.prefect_server import serving as serving_prefect
@@ -50,10 +50,15 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 143))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before xdist reads the groups: only its workers have them."""
-    if config.getoption("loadgroup", default=False):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Who gives the workers of xdist their tests."""
+    return scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Their order is that of xdist's workers only: alone, a session runs the files as they come."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
         arrange(items)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from tests import prefect_server
 from tests.base_image import NAME, BaseImage, CannotMake
 from tests.mlflow_server import MlflowServer
-from tests.ordering import FIRST, WEIGHTS_S, weight_s
+from tests.ordering import DOCKER, DOCKER_FILES, FIRST, WEIGHTS_S, group_of, weight_s
 from tests.ports import EACH, free_port, thousand_of
 from tests.serving.test_gateway import Bench
 
@@ -116,6 +117,13 @@ def test_each_worker_has_ports_of_its_own():
 
 def test_the_weights_are_of_files_that_are_there():
     """A file that was renamed keeps its place in the order; the linters come before all."""
-    stems = {path.stem.removeprefix("test_") for path in TESTS.rglob("test_*.py")} | {"docker"}
-    assert set(WEIGHTS_S) <= stems
+    texts = {path.stem.removeprefix("test_"): path.read_text() for path in TESTS.rglob("test_*.py")}
+    assert set(WEIGHTS_S) <= {*texts, DOCKER}
     assert max([*WEIGHTS_S, FIRST], key=weight_s) == FIRST
+    assert {stem for stem, text in texts.items() if re.search(r"@?pytest\.mark\.docker\b", text)} == DOCKER_FILES
+
+
+def test_a_file_belongs_to_one_worker():
+    """And all that needs the Docker Engine to another one, or the same."""
+    ids = ["tests/flows/test_adopt.py::test_a[x/y::z]", "tests/contracts/test_runtime.py::TestB::test_b", "test_c.py"]
+    assert [group_of(nodeid) for nodeid in ids] == ["adopt", DOCKER, "c"]
