@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flows.holding import Held, busy, hold
 from flows.wiring import actor, clock
-from pipelines.errors import Busy, Withdrawn
+from pipelines.errors import Busy, ShipwayError, Withdrawn
 from pipelines.forecast import refuse_undecidable
 from pipelines.home import Home
 from pipelines.intake import Intake, take_in
@@ -83,16 +83,28 @@ def check_turn(ports: Ports, service: str, own: Ticket | None) -> None:
     """
     found = next((t for t in ports.queue.tickets() if t.service == service), None)
     if own is not None and found is None:
-        raise Withdrawn(f"{own.id} was taken out of the queue of {service}", field="service")
+        raise _taken_out(ports, own)
     if own is not None and found is not None and found.id != own.id:
-        reason = f"{own.id} waits no more: {found.id} ({found.spec.get('model')}, by {found.actor}) is newer"
-        raise Busy(reason, code="E_REPLACED", field="service", hint=f"shipway status {found.id}")
+        raise _replaced(own, found.id, f" ({found.spec.get('model')}, by {found.actor})")
     if own is None and found is not None:
         raise Busy(
             f"release {found.id} of {service} ({found.spec.get('model')}, by {found.actor}) is queued, and begins next",
             field="service",
             hint=f"--on-busy queue to take its place, or shipway abort {found.id}",
         )
+
+
+def _taken_out(ports: Ports, own: Ticket) -> ShipwayError:
+    """A newer one took its place and has begun since, or a person took it out."""
+    for row in ports.ledger.summaries(service=own.service, limit=1):
+        if row.started_at_s > own.since_s:
+            return _replaced(own, row.id)
+    return Withdrawn(f"{own.id} was taken out of the queue of {own.service}", field="service")
+
+
+def _replaced(own: Ticket, newer: str, who: str = "") -> Busy:
+    reason = f"{own.id} waits no more: {newer}{who} is newer"
+    return Busy(reason, code="E_REPLACED", field="service", hint=f"shipway status {newer}")
 
 
 def new_id(service: str) -> str:

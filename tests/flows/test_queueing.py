@@ -10,7 +10,7 @@ import pytest
 from flows import queueing
 from flows.holders import holder
 from flows.holding import hold
-from flows.opening import opened
+from flows.opening import check_turn, opened
 from flows.queueing import begun, withdraw
 from flows.wiring import clock
 from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError, Withdrawn
@@ -271,3 +271,12 @@ def test_an_error_of_the_release_itself_is_no_error_of_its_ticket(room):
         raise BadInput("later")
     assert room.ports.notifier.sentences == []
     assert room.ports.ledger.summaries()[0].phase == Phase.OPEN
+
+
+def test_a_newer_one_that_has_begun_already_is_named(room):
+    """Its ticket is gone by then: that is no person's doing."""
+    older = room.ticket()
+    with room.open(room.line_up("models:/m/4", "queue")) as (release, _):
+        with pytest.raises(Busy, match=release.id) as caught:
+            check_turn(room.ports, older.service, older)
+        assert caught.value.code == "E_REPLACED"
