@@ -60,7 +60,8 @@ class Client:
 
     url: str
     answered: int = 0
-    failed: int = 0
+    failures: list[tuple[float, str]] = field(default_factory=list)
+    """When each was asked, and what came instead of an answer."""
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -68,12 +69,18 @@ class Client:
         body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a good film"]}]}
         with httpx.Client(trust_env=False, timeout=HANG_S) as client:
             while not self.stopped.wait(0.01):
+                asked_s = time.time()
                 try:
-                    fine = client.post(f"{self.url}/v2/models/tiny/infer", json=body).is_success
-                except httpx.HTTPError:
-                    fine = False
-                self.answered += fine
-                self.failed += not fine
+                    client.post(f"{self.url}/v2/models/tiny/infer", json=body).raise_for_status()
+                except httpx.HTTPError as error:
+                    self.failures.append((asked_s, str(error) or repr(error)))
+                else:
+                    self.answered += 1
+
+    @property
+    def failed(self) -> int:
+        """How many were not answered well."""
+        return len(self.failures)
 
 
 @dataclass
@@ -184,16 +191,19 @@ class World:
         self.wait("a controller", lambda: self.ports.lock.holder("tiny", clock()) is not None)
         return int(self.ports.lock.holder("tiny", clock()).split(":")[-2])
 
+    def share(self) -> float:
+        """What the gateway says; nothing while it is down, or gives way to one with other settings."""
+        try:
+            return self.ports.router.read("tiny").canary_pct
+        except DependencyDown:
+            return 0.0
+
     def wait_share(self, child: subprocess.Popen[bytes] | None = None) -> None:
         """Wait until users meet a canary whose share is confirmed."""
 
         def exposed() -> bool:
             assert child is None or child.poll() is None, (self.home.root / "release.out").read_text()[-2000:]
-            try:
-                split = self.ports.router.read("tiny")
-            except DependencyDown:  # a gateway with other settings takes the place of the one before
-                return False
-            return split.canary_pct > 0 and self.newest().confirmed_pct > 0
+            return self.share() > 0 and self.newest().confirmed_pct > 0
 
         self.wait("a share for the canary", exposed)
 

@@ -141,8 +141,9 @@ def test_a_release_that_is_killed_early_goes_on_and_home_when_nobody_is_left(wor
 
 def test_a_restart_of_up_interrupts_a_release_and_convicts_nobody(world, client):
     """`down` in the middle of a canary stops gateway and servers; after the next `up` the steps begin anew."""
-    controller = world.start_release()
-    world.wait_share(controller)
+    with world.spec_with("hold_s: 3", "hold_s: 10"):  # `down` may take that long to begin
+        controller = world.start_release()
+        world.wait_share(controller)
     world.run("down")
     restarted = world.start_up()
     try:
@@ -181,8 +182,9 @@ def test_a_release_outlives_the_server_of_prefect(world, client):
 
 def test_a_second_release_is_refused_and_named(world, client):
     """Exit 8 with the id of the release that holds the service; abort ends that one."""
-    controller = world.start_release()
-    world.wait_share(controller)
+    with world.spec_with("hold_s: 3", "hold_s: 120"):  # it is still there when it is aborted
+        controller = world.start_release()
+        world.wait_share(controller)
     holding = world.newest().id
     done = world.run("release", str(world.spec), "--model", f"models:/tiny/{world.new_version()}")
     assert done.returncode == 8

@@ -14,7 +14,6 @@ from contextlib import suppress
 import pytest
 
 from flows.up_file import find_up
-from pipelines.errors import DependencyDown
 from pipelines.units import gateway_name, server_name
 from tests.flows.real_observer import WITH_USERS, RealObserver, observed
 from tests.flows.real_world import SPEC, World, bootstrapped, calling, phases
@@ -129,16 +128,8 @@ def reach(world: World, phase: str, observer: RealObserver) -> None:
         here = (world.newest().id, phase)
         world.wait(
             "users at the candidate",
-            lambda: here in observer.seen and share(world) > 0 and phases(world.newest())[-1] == phase,
+            lambda: here in observer.seen and world.share() > 0 and phases(world.newest())[-1] == phase,
         )
-
-
-def share(world: World) -> float:
-    """What the gateway says; nothing while it is down."""
-    try:
-        return world.ports.router.read("tiny").canary_pct
-    except DependencyDown:
-        return 0.0
 
 
 def hit(world: World, who: str) -> list[subprocess.Popen[bytes]]:
