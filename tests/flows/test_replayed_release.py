@@ -70,6 +70,11 @@ def bad_version(world: World) -> int:
     return world.ports.registry.register("tiny", folder, {}).version
 
 
+def recorded(world: World) -> int:
+    """How many requests are kept."""
+    return len(world.ports.replays.recorded("tiny"))
+
+
 def replayed(release) -> int:
     """How many pairs were judged."""
     return sum(event.data["counts"]["pairs"] for event in release.of_kind("replayed"))
@@ -89,8 +94,9 @@ def test_a_killed_replay_goes_on_and_the_good_version_is_promoted(world):
     """A kill -9 in the middle: `up` asks what is left, and a few live requests are enough for the rest."""
     with httpx.Client(trust_env=False, timeout=HANG_S) as client:
         texts = ["a good film", "a bad film", f"a {UNKNOWN_WORD} film"]
-        assert {ask(world, client, texts[n % 3]) for n in range(REQUESTS + 10)} == {200}
-    world.wait("the record", lambda: len(world.ports.replays.recorded("tiny")) >= REQUESTS)
+        for asked in range(0, REQUESTS, 30):  # a gateway that is asked faster than it writes drops some
+            assert {ask(world, client, texts[n % 3]) for n in range(30)} == {200}
+            world.wait("the record", lambda at_least=asked + 30: recorded(world) >= at_least)
     assert b"ada" not in world.home.record("tiny").read_bytes()
     with a_trickle(world) as answers:
         controller = world.start_release()
@@ -130,4 +136,4 @@ def test_no_replayed_request_was_recorded_or_counted(world):
         for arm in stratum["arms"].values()
     )
     assert routed < REQUESTS / 2
-    assert len(world.ports.replays.recorded("tiny")) < 2 * REQUESTS
+    assert recorded(world) < 2 * REQUESTS
