@@ -96,7 +96,9 @@ def _adopt_release_and_go_back(world: World, url: str) -> None:
         back = world.run("rollback", "tiny", "--reason", "test", "--json")
         assert back.returncode == 0, back.stderr
         assert world.ports.router.read("tiny").stable.urls == (url,)
-        forth = world.run("rollback", "tiny", "--reason", "test", "--json")
+        again = world.run("rollback", "tiny", "--json")
+        assert (again.returncode, json.loads(again.stdout)["error"]["code"]) == (2, "E_TAKEN_AWAY")
+        forth = world.run("rollback", "tiny", "--force", "test", "--json")
         assert forth.returncode == 0, forth.stderr
         assert world.ports.services.load("tiny").stable.version == 1
     assert (client.failed, client.answered > 100) == (0, True)
