@@ -103,8 +103,9 @@ def carry_on(ports: Ports, release: Release, token: Token, now: Now) -> Release:
             return abandon(ports, release, f"not carried out within {LASTS_S:g} s: {error}", now)
         raise
     alias, service = alias_debt(release), ports.services.load(release.service)
-    taken = next(d for d in (service.stable, service.previous) if d and d.digest == stable_before(release))
-    owed = (*((alias,) if alias else ()), *promotion_debts(release), *withdrawal_debts(release, taken))
+    taken = next((d for d in (service.stable, service.previous) if d and d.digest == stable_before(release)), None)
+    withdrawn = withdrawal_debts(release, taken) if taken else ()
+    owed = (*((alias,) if alias else ()), *promotion_debts(release), *withdrawn)
     relabel(ports, release, digest, now.wall_s, owed, taken_away=_taken_away(release))
     told = tell_alone(ports, release.service, (alias,) if alias else (), now)
     return conclude_promoted(ports, release, told, now)
