@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from flows.holders import holder
@@ -16,18 +17,20 @@ from flows.holding import Held, exposed_ttl_s, hold
 from flows.up import start_up
 from flows.wiring import actor, clock
 from pipelines.bundle import verify_bundle
+from pipelines.ending import update_service
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Ports
-from pipelines.records import unfinished
+from pipelines.records import readable, unfinished
 from pipelines.release import Release
 from pipelines.service import Deployment, Service
 from pipelines.units import arm_of
-from pipelines.way_home import carry_on, check_target, ordered
+from pipelines.way_home import carry_on, check_target, ordered, refuse_again
 
 LOCK_S = 60.0
-LOCK_TRIES = 100
-"""Who reconciles a service, or goes back himself, holds its lock for a moment only: ten seconds are asked for it."""
+LOCK_TRIES = 600
+"""Who reconciles a service, or goes back himself, holds its lock for a moment only, or for as long as a
+registry hangs that is asked for an alias: a minute."""
 
 ASK_AGAIN_S = 0.1
 CARRIED_OUT_S = 90.0
@@ -36,15 +39,25 @@ CARRIED_OUT_S = 90.0
 def order_home(home: Home, ports: Ports, service: Service, reason: str, force: str = "") -> Release:
     """Go back now; where nobody runs what should answer, `up` is started, and it goes on with the order.
 
-    Everything that forbids it is said before anything moves: E_NO_TARGET, E_TAKEN_AWAY, a damaged bundle.
+    What forbids it is said before anything moves: E_HOME_ALREADY, E_NO_TARGET, E_TAKEN_AWAY, a damaged bundle.
     """
+    refuse_again(next(readable(ports.ledger, service.name), None), service, clock(), force)
     _, previous = check_target(service, force)
     check_bytes(previous, force)
     try:
         return back_to_previous(ports, service, reason, force)
     except DependencyDown:
+        update_service(ports, service.name, _awake)
         start_up(home)
         return _carried_out(ports, service, reason, force)
+
+
+def _awake(service: Service) -> Service:
+    """The service whose parked version is to run again, though its time was over."""
+    if service.previous is None:
+        return service
+    until_s = max(service.previous.keep_until_s or 0.0, clock().wall_s + service.retain_s)
+    return service.changed(previous=replace(service.previous, keep_until_s=until_s))
 
 
 def back_to_previous(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.commands import home_unrecorded, obey_now
 from flows.holders import holder, living_holder
 from flows.holding import hold
 from flows.wiring import actor, clock
 from pipelines.ending import resume_promotion, update_service
-from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken
+from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound
 from pipelines.home import Home
 from pipelines.paying import pay_debts
 from pipelines.ports import Command, Ports
+from pipelines.records import newest_first
 from pipelines.release import Phase, Release
+from pipelines.service import Service
+from pipelines.serving.split import TrafficSplit
 from pipelines.units import dead_reason
 from pipelines.way_home import named
 
@@ -70,19 +74,32 @@ def _set_aside(ports: Ports, release_id: str, broken: LedgerBroken, force: str) 
 
     Whatever share its canary has goes home by the gateway alone, and its lease would end there anyway.
     """
-    row = next(r for r in ports.ledger.summaries(broken=True) if r.id == release_id)
+    row = next(r for r in newest_first(ports.ledger) if r.id == release_id)
     _shut_out(ports, row.service, force)
     with hold(ports, row.service, holder("resolve")):
         if not row.is_ended:
-            with suppress(DependencyDown):
-                home_unrecorded(ports, row.service)
+            with suppress(DependencyDown, NotFound):
+                split = home_unrecorded(ports, row.service)
+                update_service(ports, row.service, lambda s: _as_routed(s, split))
         ports.ledger.set_aside(release_id, f"set aside by {actor()}: {force or 'resolved'}; {broken.reason}")
     return f"{release_id} cannot be read ({broken.reason}); it is set aside, and holds nothing up any more"
 
 
+def _as_routed(service: Service, split: TrafficSplit) -> Service:
+    """The service as its router shows it: the broken release may have been promoted just before."""
+    candidate, serves = service.candidate, split.stable.digest if split.stable else None
+    if candidate is None or candidate.digest != serves:
+        return service.changed(candidate=None)
+    return service.changed(stable=replace(candidate, keep_until_s=None), previous=service.stable, candidate=None)
+
+
+ROUND_S = 1.0
+"""A round of `up` that began before still wants the units; the next one does not."""
+
+
 @dataclass(frozen=True)
 class Removed:
-    """What was stopped with a service, and what the registry goes on saying."""
+    """What was stopped with a service, or will be by the next `up`, and what the registry goes on saying."""
 
     units: tuple[str, ...]
     alias: str
@@ -108,7 +125,12 @@ def remove_service(home: Home, ports: Ports, name: str, force: str) -> Removed:
     with hold(ports, name, holder("remove")) as held:
         for row in ports.ledger.summaries(unfinished=True, service=name):
             _end_with_service(ports, row.id, force)
-        taken = update_service(ports, name, lambda s: s.changed(wanted=False))
+        update_service(ports, name, lambda s: s.changed(wanted=False))
+        for ticket in ports.queue.tickets():
+            if ticket.service == name:
+                ports.queue.take(ticket.id)
+        time.sleep(ROUND_S)
+        taken = ports.services.load(name)
         units = tuple(unit.name for unit in ports.runtime.units(name))
         for unit in units:
             ports.runtime.remove(unit)

@@ -153,9 +153,12 @@ def relabel(
     """The service record after `digest` became stable: the old stable is parked for its `retain_s`.
 
     Where a person took the old one away, it is quarantined for the reason `taken_away`; what is stable is not.
+    StaleWriter where another controller has ended this release meanwhile, and the service may have gone on since.
     """
 
     def relabelled(service: Service) -> Service:
+        if ports.ledger.load(release.id).is_ended:
+            raise StaleWriter(f"release {release.id} has been ended by another", code="E_FENCED")
         owed = with_debts((d for d in service.owed if d.release_id != release.id), debts)
         old = service.stable
         if (old.digest if old else None) == digest:

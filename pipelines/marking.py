@@ -25,13 +25,14 @@ def alias_of(release: Release) -> str:
 def alias_debt(release: Release) -> Debt | None:
     """The alias that should name what serves now, from where the release found it, or from what served before.
 
-    None back at an adopted endpoint, which is in no registry.
+    An alias that is gone, with its version for instance, is nobody else's. None back at an adopted endpoint, which no
+    registry knows.
     """
     candidate = release.sealed
     if not candidate.model:
         return None
     serving, made = _serving(candidate)
-    expected = (champion_version(release), served_before(release))
+    expected = (champion_version(release), served_before(release), None)
     return Debt(release.id, candidate.model, serving, made, alias_of(release), tuple(dict.fromkeys(expected)))
 
 

@@ -105,14 +105,16 @@ def _write(registry: Registry, debt: Debt) -> None:
 
 
 def _move(registry: Registry, debt: Debt, expected: tuple[int | None, ...], made: Mapping[int, str] | None) -> None:
-    """From any of the places where the alias may be. AliasMoved where it is at none of them."""
-    *others, last = expected
-    for at in others:
+    """From any of the places where the alias may be. AliasMoved, as from the first of them, where it is at none."""
+    moved: AliasMoved | None = None
+    for at in expected:
         try:
             return registry.mark(debt.model, aliases={debt.alias: debt.version}, expected={debt.alias: at}, made=made)
-        except AliasMoved:
-            continue
-    return registry.mark(debt.model, aliases={debt.alias: debt.version}, expected={debt.alias: last}, made=made)
+        except AliasMoved as error:
+            moved = moved or error
+    if moved is not None:
+        raise moved
+    return None
 
 
 def answer_of(error: ShipwayError) -> Answer:

@@ -191,7 +191,9 @@ def _proven_harm(seen: Situation) -> Decision | None:
 
 
 def _the_deadline(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
-    """Not knowing has an end, and the spec says which."""
+    """Not knowing has an end, and the spec says which. Before a first step that waits for a person it has another."""
+    if release.confirmed_pct == 0 and release.asked_since_s is not None:
+        return None
     began = next((e.at_s for e in release.of_kind("entered") if e.data["phase"] == Phase.CANARY), seen.now_s)
     ends_s = began + plan.deadline_s + (plan.ask_timeout_s if plan.on_inconclusive == "ask" else 0.0)
     can_promote = seen.verdict.promote and release.phase is Phase.BAKING and not _doubts(plan, release, seen)

@@ -24,11 +24,11 @@ from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
-from pipelines.way_home import carry_on
+from pipelines.way_home import abandon, carry_on
 from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
 
 TROUBLE_S = 900.0
-"""A controller that could not finish a look for so long ends; its users are home long since."""
+"""A controller that could not finish a look for so long ends; its users are home long since, or serve on."""
 
 UNREADY_LOOKS = 2
 """A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
@@ -81,7 +81,7 @@ def drive(
             heard_s = ctl.clock().mono_s
         except DependencyDown as error:
             if ctl.clock().mono_s - heard_s > TROUBLE_S:
-                raise
+                return _given_up(ctl, release, error)
             release = _reread(ctl, release)
             watch = replay(ctl.plan, release).after_trouble(watch)
             ctl.ports.notifier.send(release, f"waiting: {error}")
@@ -89,6 +89,13 @@ def drive(
         if not (release.is_ended or release.phase in leave):
             sleep(0.0 if is_replaying(ctl.plan, release) else ctl.plan.look_s)
     return release
+
+
+def _given_up(ctl: Controller, release: Release, error: DependencyDown) -> Release:
+    """A way home whose parked version never got ready is over, and what serves goes on; the rest is left as it is."""
+    if not release.is_way_home:
+        raise error
+    return abandon(ctl.ports, release, f"not carried out within {TROUBLE_S:g} s: {error}", ctl.clock())
 
 
 def _on_steady_time(ctl: Controller, release: Release) -> Controller:

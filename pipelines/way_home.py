@@ -10,17 +10,17 @@ from __future__ import annotations
 import time
 
 from pipelines.ending import conclude_promoted, relabel, stable_before
-from pipelines.errors import BadInput, DependencyDown
+from pipelines.errors import BadInput
 from pipelines.marking import alias_debt, promotion_debts, withdrawal_debts
 from pipelines.outbox import tell_alone
 from pipelines.ports import Now, Ports, Token
 from pipelines.release import Candidate, Phase, Release
 from pipelines.service import Deployment, Service
-from pipelines.traffic import make_stable
+from pipelines.traffic import make_stable, shut_out_others
 
 LABEL = "way home"
-LASTS_S = 600.0
-"""An order whose parked version did not get ready for so long ends, and what serves goes on serving."""
+JUST_NOW_S = 600.0
+_TAKEN_HOME = frozenset({Phase.ROLLED_BACK, Phase.ABORTED})
 
 
 def check_target(service: Service, force: str = "") -> tuple[Deployment, Deployment]:
@@ -45,6 +45,27 @@ def check_target(service: Service, force: str = "") -> tuple[Deployment, Deploym
             hint=f'shipway rollback {service.name} --force "the reason to bring it back"',
         )
     return stable, previous
+
+
+def refuse_again(newest: Release | None, service: Service, now: Now, force: str = "") -> None:
+    """A person took a canary home just now: the same word again would take away what everybody went home to.
+
+    BadInput E_HOME_ALREADY, for `JUST_NOW_S`, unless `force` gives a reason.
+    """
+    if newest is None or newest.is_way_home or force or service.stable is None:
+        return
+    word = newest.last("commanded")
+    ended_s = newest.ended_at_s or 0.0
+    was_met = bool(newest.of_kind("exposed"))
+    if newest.phase not in _TAKEN_HOME or not was_met or word is None or now.wall_s - ended_s > JUST_NOW_S:
+        return
+    ago = f"{now.wall_s - ended_s:.0f} s ago"
+    raise BadInput(
+        f"{newest.id} was taken home {ago} ({newest.reason}); {named(service.stable)} serves now",
+        code="E_HOME_ALREADY",
+        field="SERVICE",
+        hint=f'shipway rollback {service.name} --force "the reason to go back further"',
+    )
 
 
 def named(deployment: Deployment) -> str:
@@ -96,12 +117,9 @@ def carry_on(ports: Ports, release: Release, token: Token, now: Now) -> Release:
     Safe to kill at any point, and to repeat. DependencyDown where the parked version cannot serve yet.
     """
     digest = release.sealed.bundle_digest
-    try:
+    stable = shut_out_others(ports, release.service, token).stable
+    if stable is None or stable.digest != digest:
         make_stable(ports, release.service, digest, token, f"{release.id}: way home")
-    except DependencyDown as error:
-        if now.wall_s - release.phase_since_s > LASTS_S:
-            return abandon(ports, release, f"not carried out within {LASTS_S:g} s: {error}", now)
-        raise
     alias, service = alias_debt(release), ports.services.load(release.service)
     taken = next((d for d in (service.stable, service.previous) if d and d.digest == stable_before(release)), None)
     withdrawn = withdrawal_debts(release, taken) if taken else ()

@@ -121,6 +121,7 @@ def remove(
 ) -> None:
     """Stop a service and forget it; its releases stay in the record. One that serves is only removed with --force."""
     from flows.resolving import remove_service
+    from flows.up_file import find_up
 
     home, ports = open_ports()
     removed = remove_service(home, ports, service, force)
@@ -128,6 +129,7 @@ def remove(
     if as_json:
         print_json(facts)
         return
-    typer.echo(f"{service} is removed: {len(removed.units)} processes are stopped")
+    when = "are stopped" if find_up(home) else "end with the next shipway up"
+    typer.echo(f"{service} is removed: {len(removed.units)} processes {when}")
     if removed.alias:
         typer.echo(f"  the registry still says {removed.alias}")

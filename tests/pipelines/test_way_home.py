@@ -9,10 +9,13 @@ import pytest
 
 from flows.going_back import back_to_previous
 from pipelines.adapters.memory_registry import ANSWERS
-from pipelines.errors import BadInput, DependencyDown
+from pipelines.ending import relabel
+from pipelines.errors import BadInput, DependencyDown, StaleWriter
 from pipelines.release import Phase, Release
-from pipelines.way_home import LASTS_S, carry_on, check_target, ordered
-from tests.faults.stories import Story
+from pipelines.tick import Controller, drive
+from pipelines.traffic import make_stable
+from pipelines.way_home import JUST_NOW_S, carry_on, check_target, ordered, refuse_again
+from tests.faults.stories import Story, once_exposed
 from tests.faults.world import OLD, SERVICE, World, begin
 
 WHO = ("ada", "it is slow")
@@ -146,10 +149,59 @@ def test_an_order_that_cannot_be_carried_out_ends(world):
     world.raw.runtime.fail(world.unit(OLD), "exit 9")
     order = ordered(world.raw.services.load(SERVICE), "s-back-1", *WHO, world.now())
     world.raw.ledger.create(order)
-    token = world.raw.lock.acquire(SERVICE, "up", 60.0, world.now())
+    token = world.raw.lock.acquire(SERVICE, "up", 1e6, world.now())
     with pytest.raises(DependencyDown):
         carry_on(world.raw, order, token, world.now())
-    late = replace(world.now(), wall_s=world.wall_s + LASTS_S + 1)
-    ended = carry_on(world.raw, order, token, late)
+    controller = Controller(world.raw, world.spec.rollout, token, world.now)
+    ended = drive(controller, order, lambda _: world.live(30.0), leave=frozenset())
     assert (ended.phase, "no replica" in ended.reason) == (Phase.ABORTED, True)
     assert world.split.stable.digest == world.raw.services.load(SERVICE).stable.digest != OLD
+
+
+def test_an_order_whose_traffic_has_moved_is_finished(world):
+    """Its controller died after the router, and the parked version restarts just now: the record follows."""
+    order = ordered(world.raw.services.load(SERVICE), "s-back-1", *WHO, world.now())
+    world.raw.ledger.create(order)
+    token = world.raw.lock.acquire(SERVICE, "dies", 1e6, world.now())
+    make_stable(world.raw, SERVICE, OLD, token, "way home")
+    world.raw.runtime.fail(world.unit(OLD), "starting")
+    ended = carry_on(world.raw, order, token, world.now())
+    assert (ended.phase, world.raw.services.load(SERVICE).stable.digest) == (Phase.PROMOTED, OLD)
+
+
+def test_a_controller_that_wakes_late_changes_no_record(world):
+    """It was paused after the router; its release was ended and taken back since."""
+    release = world.release
+    go_back(world)
+    before = world.raw.services.load(SERVICE)
+    with pytest.raises(StaleWriter):
+        relabel(world.raw, release, release.sealed.bundle_digest, world.wall_s)
+    assert world.raw.services.load(SERVICE) == before
+
+
+def test_an_alias_that_went_with_its_version_is_nobody_elses(tmp_path):
+    """The champion was deleted in the registry during the canary: the good candidate is promoted all the same."""
+    made = Story("promoted", Phase.PROMOTED, once_exposed(lambda w: w.raw.registry.remove("m", 2))).world(
+        begin(tmp_path)
+    )
+    with made.patched():
+        made.run("release", made.open_release)
+    assert (made.release.phase, made.release.alias, made.alias) == (Phase.PROMOTED, "set", 3)
+
+
+@pytest.mark.parametrize(("later_s", "is_refused"), [(60.0, True), (JUST_NOW_S + 1, False)])
+def test_the_same_word_again_goes_no_further_back(world, later_s, is_refused):
+    """A person has just taken a canary home; a repeated job would take away the good version."""
+    service = world.raw.services.load(SERVICE)
+    home = world._opened().record(2.0, "commanded", verb="abort", actor="ada", reason="")
+    refuse_again(home.enter(Phase.ABORTED, world.wall_s), service, world.now())  # no user had met that one
+    home = home.record(1.0, "exposed", pct=20.0)
+    home = home.enter(Phase.ABORTED, world.wall_s, why="abort by ada")
+    later = replace(world.now(), wall_s=world.wall_s + later_s)
+    refuse_again(home, service, later, force="really")
+    if is_refused:
+        with pytest.raises(BadInput, match="m v3 serves now") as caught:
+            refuse_again(home, service, later)
+        assert caught.value.code == "E_HOME_ALREADY"
+    else:
+        refuse_again(home, service, later)
