@@ -240,11 +240,12 @@ def _a_replay(plan: RolloutSpec, release: Release, seen: Situation) -> Decision 
 def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decision | None:
     """A release that has no share yet, or lost it without anybody's decision, starts at the first step."""
     why, approved = "the first users", release.approved
-    if release.confirmed_pct > 0:
-        if not has_lost_its_share(release, seen.observed_pct):
-            return None
-        why = f"interrupted: the router shows {seen.observed_pct:g} %, {release.confirmed_pct:g} % was confirmed"
+    if has_lost_its_share(release, seen.observed_pct):
+        had = f"{release.confirmed_pct:g} % was confirmed" if release.confirmed_pct else "its share was never confirmed"
+        why = f"interrupted: the router shows {seen.observed_pct:g} %, {had}"
         approved = frozenset()  # what was approved was approved for the exposure that is over
+    elif release.confirmed_pct > 0:
+        return None
     if _is_unanswered(plan, release, seen):
         undone = "its server was not ready" if 0 in approved else "nobody approved step 1"
         return RollBack(f"{undone} within {plan.ask_timeout_s:g} s", Phase.HELD)
@@ -256,8 +257,13 @@ def _a_beginning(plan: RolloutSpec, release: Release, seen: Situation) -> Decisi
 
 
 def has_lost_its_share(release: Release, observed_pct: float) -> bool:
-    """Whether the router shows less than was confirmed, though nobody decided it: the release was interrupted."""
-    return release.confirmed_pct > 0 and observed_pct < release.confirmed_pct - SHARE_TOLERANCE
+    """Whether the router shows less than was confirmed, though nobody decided it: the release was interrupted.
+
+    So was one whose approved share was intended, and that users may have met before its controller could confirm it.
+    """
+    if release.confirmed_pct == 0:
+        return bool(release.approved) and release.intended_pct > 0 and observed_pct == 0
+    return observed_pct < release.confirmed_pct - SHARE_TOLERANCE
 
 
 def _is_unanswered(plan: RolloutSpec, release: Release, seen: Situation) -> bool:

@@ -54,7 +54,7 @@ def refuse_again(newest: Release | None, service: Service, now: Now, force: str 
     """
     if newest is None or newest.is_way_home or force or service.stable is None:
         return
-    word = newest.last("commanded")
+    word = next((e for e in newest.of_kind("commanded") if e.data["verb"] == "rollback"), None)
     ended_s = newest.ended_at_s or 0.0
     was_met = bool(newest.of_kind("exposed"))
     if newest.phase not in _TAKEN_HOME or not was_met or word is None or now.wall_s - ended_s > JUST_NOW_S:

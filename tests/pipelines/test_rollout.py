@@ -381,6 +381,20 @@ def test_what_was_approved_before_an_interruption_is_not_approved_after_it(why, 
     assert decide(MARKED, approved, seen(**facts)).asks == Asked("step", 0)
 
 
+def test_an_approved_share_that_was_never_confirmed_is_asked_for_again():
+    """Its controller died between the router and the record, and the lease ended: users may have met it."""
+    met = replace(release_in(Phase.QUALIFIED, confirmed=0.0), approved=frozenset({0}), intended_pct=10.0)
+    assert decide(MARKED, met, seen(observed_pct=0.0)).asks == Asked("step", 0)
+    unmarked = replace(release_in(Phase.QUALIFIED, confirmed=0.0), intended_pct=10.0)
+    assert decide(PLAN, unmarked, seen(observed_pct=0.0)).step == 0
+
+
+def test_the_deadline_does_not_count_while_a_first_step_waits_again():
+    """People have `ask_timeout_s` for it, as the first time, and nobody is convicted for their silence."""
+    waits = replace(release_in(Phase.CANARY, confirmed=0.0), asks=Asked("step", 0), asked_since_s=99_000.0)
+    assert isinstance(decide(MARKED, waits, seen(observed_pct=0.0, now_s=99_010.0)), Hold)
+
+
 def test_an_approved_step_is_no_approved_drift():
     """And the other way round."""
     shifted = seen(now_s=1010.0, verdict=Verdict(shifted="'good' twice as often"))

@@ -193,10 +193,10 @@ def test_an_alias_that_went_with_its_version_is_nobody_elses(tmp_path):
 def test_the_same_word_again_goes_no_further_back(world, later_s, is_refused):
     """A person has just taken a canary home; a repeated job would take away the good version."""
     service = world.raw.services.load(SERVICE)
-    home = world._opened().record(2.0, "commanded", verb="abort", actor="ada", reason="")
+    home = world._opened().record(2.0, "commanded", verb="rollback", actor="ada", reason="")
     refuse_again(home.enter(Phase.ABORTED, world.wall_s), service, world.now())  # no user had met that one
     home = home.record(1.0, "exposed", pct=20.0)
-    home = home.enter(Phase.ABORTED, world.wall_s, why="abort by ada")
+    home = home.enter(Phase.ABORTED, world.wall_s, why="rollback by ada")
     later = replace(world.now(), wall_s=world.wall_s + later_s)
     refuse_again(home, service, later, force="really")
     if is_refused:
