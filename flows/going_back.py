@@ -109,13 +109,11 @@ def _carried_out(ports: Ports, service: Service, reason: str, force: str) -> Rel
             order = newest_order(ports, service.name)
             if order is None:
                 return back_to_previous(ports, service, reason, force)
-            ended = wait_ended(ports, order, deadline_s)
+            return wait_ended(ports, order, deadline_s)
         except DependencyDown:
             if clock().mono_s > deadline_s:
                 raise
             time.sleep(ASK_AGAIN_S)
-            continue
-        return ended
 
 
 def newest_order(ports: Ports, service: str) -> Release | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.debt import Debt
 from pipelines.errors import DependencyDown, NotFound, StaleWriter
-from pipelines.marking import alias_debt, alias_of, promotion_debts, returned_alias_debts, verdict_debts
+from pipelines.marking import alias_debts, alias_of, promotion_debts, returned_alias_debts, verdict_debts
 from pipelines.outbox import Answer, Told, after_telling, left_untold, tell_alone, with_debts
 from pipelines.ports import Now, Ports, Token
 from pipelines.release import Phase, Release
@@ -94,10 +94,10 @@ def end_at_home(ports: Ports, release: Release, decision: RollBack, look: dict[s
 
 
 def _after_the_router(ports: Ports, release: Release, token: Token, now: Now) -> Release:
-    alias = alias_debt(release)
-    owed = (*((alias,) if alias else ()), *promotion_debts(release))
+    alias = alias_debts(release)
+    owed = (*alias, *promotion_debts(release))
     relabel(ports, release, release.sealed.bundle_digest, now.wall_s, owed)
-    told = tell_alone(ports, release.service, (alias,) if alias else (), now)
+    told = tell_alone(ports, release.service, alias, now)
     if any(t.answer is Answer.MOVED for t in told):
         return take_back(ports, release, token, told[0].why, now)
     try:

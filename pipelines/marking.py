@@ -22,18 +22,18 @@ def alias_of(release: Release) -> str:
     return str(release.spec.get("registry", {}).get("alias", DEFAULT_ALIAS))
 
 
-def alias_debt(release: Release) -> Debt | None:
+def alias_debts(release: Release) -> tuple[Debt, ...]:
     """The alias that should name what serves now, from where the release found it, or from what served before.
 
-    An alias that is gone, with its version for instance, is nobody else's. None back at an adopted endpoint, which no
-    registry knows.
+    An alias that is gone, with its version for instance, is nobody else's. Nothing back at an adopted endpoint, which
+    no registry knows.
     """
     candidate = release.sealed
     if not candidate.model:
-        return None
+        return ()
     serving, made = _serving(candidate)
     expected = (champion_version(release), served_before(release), None)
-    return Debt(release.id, candidate.model, serving, made, alias_of(release), tuple(dict.fromkeys(expected)))
+    return (Debt(release.id, candidate.model, serving, made, alias_of(release), tuple(dict.fromkeys(expected))),)
 
 
 def champion_version(release: Release) -> int | None:

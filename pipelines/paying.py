@@ -11,7 +11,7 @@ from contextlib import suppress
 from pipelines.debt import Debt
 from pipelines.ending import update_service
 from pipelines.errors import ShipwayError, StaleWriter
-from pipelines.marking import alias_debt, alias_of, promotion_debts, returned_alias_debts, verdict_debts
+from pipelines.marking import alias_debts, alias_of, promotion_debts, returned_alias_debts, verdict_debts
 from pipelines.outbox import Answer, Told, after_telling, left_untold, tell_alone
 from pipelines.ports import Now, Ports
 from pipelines.release import Phase, Release
@@ -55,8 +55,7 @@ def _is_meant(release: Release, debt: Debt) -> bool:
 def _called_for(release: Release) -> tuple[Debt, ...]:
     if release.phase is not Phase.PROMOTED:
         return (*returned_alias_debts(release), *verdict_debts(release, release.phase))
-    alias = alias_debt(release)
-    return (*((alias,) if alias else ()), *promotion_debts(release))
+    return (*alias_debts(release), *promotion_debts(release))
 
 
 def _record(ports: Ports, release: Release, told: Sequence[Told], now: Now) -> None:

@@ -11,7 +11,7 @@ import time
 
 from pipelines.ending import conclude_promoted, relabel, stable_before
 from pipelines.errors import BadInput
-from pipelines.marking import alias_debt, promotion_debts, withdrawal_debts
+from pipelines.marking import alias_debts, promotion_debts, withdrawal_debts
 from pipelines.outbox import tell_alone
 from pipelines.ports import Now, Ports, Token
 from pipelines.release import Candidate, Phase, Release
@@ -120,12 +120,12 @@ def carry_on(ports: Ports, release: Release, token: Token, now: Now) -> Release:
     stable = shut_out_others(ports, release.service, token).stable
     if stable is None or stable.digest != digest:
         make_stable(ports, release.service, digest, token, f"{release.id}: way home")
-    alias, service = alias_debt(release), ports.services.load(release.service)
+    alias, service = alias_debts(release), ports.services.load(release.service)
     taken = next((d for d in (service.stable, service.previous) if d and d.digest == stable_before(release)), None)
     withdrawn = withdrawal_debts(release, taken) if taken else ()
-    owed = (*((alias,) if alias else ()), *promotion_debts(release), *withdrawn)
+    owed = (*alias, *promotion_debts(release), *withdrawn)
     relabel(ports, release, digest, now.wall_s, owed, taken_away=_taken_away(release))
-    told = tell_alone(ports, release.service, (alias,) if alias else (), now)
+    told = tell_alone(ports, release.service, alias, now)
     return conclude_promoted(ports, release, told, now)
 
 
