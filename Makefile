@@ -24,12 +24,12 @@ demo: setup
 # Both parts always run, so that a red test of the first hides none of the second; either one's failure is the whole's.
 test: setup
 	@plain=0; slow=0; \
-	$(PY) -m pytest --durations=20 -m "not ($(SLOW))" -n $(WORKERS) || plain=$$?; \
-	$(PY) -m pytest --durations=20 -m "$(SLOW)" -n $(WORKERS) || slow=$$?; \
+	$(PY) -m pytest --durations=20 -m "not ($(SLOW))" -n $(WORKERS) --dist worksteal || plain=$$?; \
+	$(PY) -m pytest --durations=20 -m "$(SLOW)" -n $(WORKERS) --dist loadfile || slow=$$?; \
 	test $$plain -eq 0 && exit $$slow || exit $$plain
 
 test-unit: setup
-	$(PY) -m pytest -m "not ($(SLOW))" -n $(WORKERS)
+	$(PY) -m pytest -m "not ($(SLOW))" -n $(WORKERS) --dist worksteal
 
 # Every fault at every effect of every story, and 10,000 random schedules of faults.
 fuzz: setup

@@ -7,10 +7,11 @@ about traffic: an alias that somebody else moved undoes a promotion, and nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from pipelines.debt import Debt
 from pipelines.errors import AliasMoved, BadInput, Busy, Forbidden, NotFound, ShipwayError
@@ -23,6 +24,9 @@ REGISTRY_LOCK, LOCK_NAME = "@registry", 118
 
 TELLING_S = 60.0
 """Longer than a registry may take that hangs: whoever is killed while he tells it holds the others up for so long."""
+
+BRIEFLY_S = 3.0
+"""So long whoever holds a service's lock waits for one answer: a registry that hangs must not hold up a way home."""
 
 GIVE_UP_S = 86_400.0
 """A registry that could not be told for a day needs a person: `shipway resolve` tells it again, or lets it be."""
@@ -52,12 +56,17 @@ class Told:
 
 
 def tell_alone(
-    ports: Ports, service: str, debts: Iterable[Debt], now: Now, before: tuple[Told, ...] = ()
+    ports: Ports,
+    service: str,
+    debts: Iterable[Debt],
+    now: Now,
+    before: tuple[Told, ...] = (),
+    patience_s: float | None = BRIEFLY_S,
 ) -> tuple[Told, ...]:
     """Tell the registry what a service owes it, while nobody else does for this service.
 
     This lock is not the service's: a registry that hangs holds up no release and no way home. Where somebody tells it
-    something now, everything stays owed.
+    something now, everything stays owed. Who holds no lock has time, and gives it all that it needs: None.
     """
     fresh = tuple(debts)
     if not fresh:
@@ -70,46 +79,54 @@ def tell_alone(
         why = "another one tells the registry now" if isinstance(error, Busy) else error.reason
         return (*before, *(Told(_tried(debt, why, now.wall_s), Answer.OWED, why) for debt in fresh))
     try:
-        return tell(ports.registry, fresh, now.wall_s, before)
+        return tell(ports.registry, fresh, now.wall_s, before, patience_s)
     finally:
         with suppress(ShipwayError):
             ports.lock.release(token)
 
 
-def tell(registry: Registry, debts: Iterable[Debt], now_s: float, before: tuple[Told, ...] = ()) -> tuple[Told, ...]:
+def tell(
+    registry: Registry,
+    debts: Iterable[Debt],
+    now_s: float,
+    before: tuple[Told, ...] = (),
+    patience_s: float | None = None,
+) -> tuple[Told, ...]:
     """Tell the registry all of it. One that could not be told `before`, or a first debt, is not asked any more."""
-    told = list(before)
+    told, mark = list(before), partial(registry.mark, patience_s=patience_s)
     for debt in debts:
         silent = next((t for t in told if t.answer is Answer.OWED), None)
-        answer, why = (Answer.OWED, silent.why) if silent else _asked(registry, debt)
+        answer, why = (Answer.OWED, silent.why) if silent else _asked(mark, debt)
         told.append(final(Told(_tried(debt, why, now_s), answer, why), now_s))
     return tuple(told)
 
 
-def _asked(registry: Registry, debt: Debt) -> tuple[Answer, str]:
+def _asked(mark: Callable[..., None], debt: Debt) -> tuple[Answer, str]:
     try:
-        _write(registry, debt)
+        _write(mark, debt)
     except ShipwayError as error:
         return answer_of(error), error.reason
     return Answer.SET, ""
 
 
-def _write(registry: Registry, debt: Debt) -> None:
+def _write(mark: Callable[..., None], debt: Debt) -> None:
     made = {debt.version: debt.made} if debt.made else None
     if not debt.alias:
-        registry.mark(debt.model, tags={debt.version: debt.tags}, made=made)
+        mark(debt.model, tags={debt.version: debt.tags}, made=made)
     elif debt.expected is None:
-        registry.mark(debt.model, aliases={debt.alias: debt.version}, made=made)
+        mark(debt.model, aliases={debt.alias: debt.version}, made=made)
     else:
-        _move(registry, debt, debt.expected, made)
+        _move(mark, debt, debt.expected, made)
 
 
-def _move(registry: Registry, debt: Debt, expected: tuple[int | None, ...], made: Mapping[int, str] | None) -> None:
+def _move(
+    mark: Callable[..., None], debt: Debt, expected: tuple[int | None, ...], made: Mapping[int, str] | None
+) -> None:
     """From any of the places where the alias may be. AliasMoved, as from the first of them, where it is at none."""
     moved: AliasMoved | None = None
     for at in expected:
         try:
-            return registry.mark(debt.model, aliases={debt.alias: debt.version}, expected={debt.alias: at}, made=made)
+            return mark(debt.model, aliases={debt.alias: debt.version}, expected={debt.alias: at}, made=made)
         except AliasMoved as error:
             moved = moved or error
     if moved is not None:

@@ -30,7 +30,7 @@ def pay_debts(ports: Ports, service: Service, now: Now, *, at_once: bool = False
     if not ripe:
         return ()
     forgotten = tuple(Told(debt, Answer.GONE) for debt in ripe if debt not in meant)
-    told = tell_alone(ports, service.name, meant, now)
+    told = tell_alone(ports, service.name, meant, now, patience_s=None)
     update_service(ports, service.name, lambda s: s.changed(owed=after_telling(s.owed, (*told, *forgotten))))
     for release_id in dict.fromkeys(t.debt.release_id for t in told):
         with suppress(StaleWriter):  # its controller adds to its record just now

@@ -79,10 +79,12 @@ class Registry(Protocol):
         expected: Mapping[str, int | None] | None = None,
         tags: Mapping[int, Mapping[str, str]] | None = None,
         made: Mapping[int, str] | None = None,
+        patience_s: float | None = None,
     ) -> None:
         """Set tags by version, then aliases, read back. AliasMoved where `expected` is not so.
 
-        A version whose registration is not the one that `made` says (where it says one) is NotFound.
+        A version whose registration is not the one that `made` says (where it says one) is NotFound. A registry that
+        leaves one question unanswered for `patience_s` is down; None: for as long as it is asked anything else.
         """
         ...
 

@@ -52,13 +52,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Who gives the workers of xdist their tests."""
-    return scheduler(config, log)
+    """Who gives the workers of xdist their tests, where they are asked to get whole files."""
+    return scheduler(config, log) if config.option.dist == "loadfile" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Their order is that of xdist's workers only: alone, a session runs the files as they come."""
-    if os.environ.get("PYTEST_XDIST_WORKER"):
+    if os.environ.get("PYTEST_XDIST_WORKER") and config.option.dist == "loadfile":
         arrange(items)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipelines.adapters.mlflow_schema import database_file, kept_before_migration
@@ -35,6 +38,23 @@ def open_client(uri: str) -> Any:
     file.parent.mkdir(parents=True, exist_ok=True)
     with kept_before_migration(file):
         return _client(uri)
+
+
+@contextmanager
+def asked_briefly(patience_s: float | None) -> Iterator[None]:
+    """A tracking server that is asked in here has so long for an answer, once; None: as long as always.
+
+    MLflow reads both from the environment at each request. What a user has set wins.
+    """
+    brief = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(math.ceil(patience_s or 0))}
+    for key in list(brief):
+        if patience_s is None or os.environ.get(key, ENVIRONMENT[key]) != ENVIRONMENT[key]:
+            del brief[key]
+    os.environ.update(brief)
+    try:
+        yield
+    finally:
+        os.environ.update({key: ENVIRONMENT[key] for key in brief})
 
 
 def _client(uri: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.alias_moves import alias_moved, check_expected
-from pipelines.adapters.mlflow_client import open_client
+from pipelines.adapters.mlflow_client import asked_briefly, open_client
 from pipelines.adapters.mlflow_errors import is_absent, is_race, is_there_already, mapped
 from pipelines.adapters.mlflow_schema import SQLITE
 from pipelines.adapters.model_uri import (
@@ -90,13 +90,14 @@ class MlflowRegistry:
         expected: Mapping[str, int | None] | None = None,
         tags: Mapping[int, Mapping[str, str]] | None = None,
         made: Mapping[int, str] | None = None,
+        patience_s: float | None = None,
     ) -> None:
         """Set tags by version, then aliases, by read-check-write with a read-back. AliasMoved where not as expected.
 
         NotFound where a version is gone, or where `made` says another registration of its number.
         """
         wanted = {check_alias(alias): number for alias, number in (aliases or {}).items()}
-        with mapped(f"mark {name}", self._uri):
+        with mapped(f"mark {name}", self._uri), asked_briefly(patience_s):
             for number in (*(tags or {}), *wanted.values()):
                 self._known(name, number, (made or {}).get(number, ""))
             for number, more in (tags or {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.adapters.mlflow_client import ENVIRONMENT
 from pipelines.adapters.mlflow_errors import mapped
 from pipelines.adapters.mlflow_registry import MlflowRegistry
 from pipelines.bundle import artifact_digest
@@ -135,6 +137,20 @@ def test_a_server_that_is_down_is_told_within_seconds(tmp_path, monkeypatch):
         assert caught.value.code == "E_REGISTRY"
         assert "secret@" not in str(caught.value)
     assert len(asked) == 2 * 2
+
+
+def test_a_server_that_hangs_is_asked_once_by_whoever_holds_a_lock():
+    """One question, the patience that was given for it, and afterwards the patience of always."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        registry = MlflowRegistry(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DependencyDown) as caught:
+            registry.mark("tiny", aliases={"champion": 1}, patience_s=1.0)
+        silent.setblocking(False)
+        silent.accept()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert caught.value.code == "E_REGISTRY"
+    assert {key: os.environ[key] for key in ENVIRONMENT} == ENVIRONMENT
 
 
 def test_a_bad_uri_is_refused_before_mlflow_is_asked():

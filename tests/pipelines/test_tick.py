@@ -47,7 +47,7 @@ class Aliases:
     names: dict[str, int] = field(default_factory=lambda: {"champion": 1})
     down: bool = False
 
-    def mark(self, name, *, aliases=None, expected=None, tags=None, made=None):
+    def mark(self, name, *, aliases=None, expected=None, tags=None, made=None, patience_s=None):
         """Compare and set."""
         if self.down:
             raise DependencyDown("the registry is down", code="E_REGISTRY")
