@@ -1,7 +1,7 @@
 """What does one more stratum add to what is known of a canary?
 
-`absorb` takes one after the other; how much evidence there is of what is said by `evals/standing.py`, and what that
-proves by `evals/judgement.py`.
+`absorb` takes one after the other. How much evidence there is of what is said by `evals/standing.py`,
+and what that proves by `evals/judgement.py`.
 """
 
 from __future__ import annotations

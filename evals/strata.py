@@ -33,7 +33,8 @@ class ArmCounts:
     requests with one value of a declared attribute (`attribute=value`), which have no slices of their own. `timings`
     counts streamed answers by what is timed in them (`first_token`, and the mean time `between_tokens`). `users` counts
     users instead of requests where they stay at an arm: each once in a step of the plan, in the interval in which his
-    outcome was closed. `values` counts what was predicted where that is a number, by `evals.counting.step_of_value`.
+    outcome was closed. `values` counts what was predicted where that is a number, by steps
+    (`evals.counting.step_of_value`).
     """
 
     routed: int = 0

@@ -1,7 +1,8 @@
 """Can this plan decide before its deadline, at the traffic that the service has?
 
-Each gate's need is asked of the judge's own processes (`evals/needs.py`) at the timetable's shares; a step lasts until
-it has seen `min_step_requests`. `shipway simulate` plays all gates together, and the steps as they are earned.
+Each gate's need is asked of the judge's own processes (`evals/needs.py`) at the timetable's shares.
+A step lasts until it has seen `min_step_requests`. `shipway simulate` plays all gates together, and the steps as they
+are earned.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tests.ordering import DOCKER, DOCKER_FILES, FIRST, WEIGHTS_S, group_of, wei
 from tests.ports import EACH, free_port, thousand_of
 from tests.serving.test_gateway import Bench
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[0]
 ALIVE = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 

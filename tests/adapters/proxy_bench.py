@@ -23,9 +23,10 @@ from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
 from pipelines.serving.split import Arm, TrafficSplit
 from tests.ports import free_port
+from tests.serving import upstream
 from tests.waiting import HANG_S, until
 
-UPSTREAM = Path(__file__).parent.parent / "serving" / "upstream.py"
+UPSTREAM = Path(upstream.__file__)
 PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
 TIMEOUT_S = 2.0
 

@@ -35,8 +35,9 @@ from pipelines.supervise import Supervisor
 from pipelines.unit_process import child_environment, how_it_ended, unit_command
 from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
 from tests.ports import free_port
+from tests.serving import upstream
 
-UPSTREAM = Path(__file__).parents[1] / "serving" / "upstream.py"
+UPSTREAM = Path(upstream.__file__)
 UNIT = Unit("s-0", "server", "s", digest="sha256:1")
 
 

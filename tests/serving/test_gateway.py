@@ -26,11 +26,12 @@ from pipelines.ports import Now, StrataQuery
 from pipelines.serving.recorder import recorded_numbers, recorded_requests
 from pipelines.serving.split import Arm, TrafficSplit
 from tests.ports import free_port
+from tests.serving import upstream
 from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration
 
-UPSTREAM = Path(__file__).parent / "upstream.py"
+UPSTREAM = Path(upstream.__file__)
 
 
 @dataclass
