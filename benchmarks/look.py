@@ -21,7 +21,7 @@ from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
 from evals.sequential import arm_of
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 
 SLICES, QUANTILES, REQUESTS, WARM_UP = 50, tuple(np.linspace(0.05, 0.99, 19).round(3)), 1000, 12
 

@@ -20,8 +20,8 @@ from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
+from evals.signals.strata import ArmCounts, Stratum
 from evals.simulation import INTERVAL_S
-from evals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None, has_slices=True)
 SLICES, SMALL, ERRORS, WORSE = 50, 0.03, 0.005, 0.2

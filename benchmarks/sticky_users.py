@@ -29,8 +29,8 @@ from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
+from evals.signals.strata import ArmCounts, Stratum
 from evals.simulated_users import INTERVAL_S, Counts, Crowd, UserInterval, play_users
-from evals.strata import ArmCounts, Stratum
 
 BY_REQUEST = CanaryPlan(latency_tolerance=None)
 BY_USER = CanaryPlan(latency_tolerance=None, unit="user", periods=4)

@@ -15,7 +15,7 @@ from evals.canary import absorb
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
 from evals.sequential import arm_of
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from flows.evidence_picture import write_picture
 from pipelines.evidence_series import evidence_series
 from pipelines.release import Candidate, Phase, Release

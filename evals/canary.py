@@ -12,15 +12,15 @@ import numpy as np
 
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import ERRORS, CanaryState
-from evals.counting import MOST_SLICES
-from evals.drift import Drift
 from evals.guards import absorb_guards
-from evals.latency import LatencyState
 from evals.processes import Bank, Ints
 from evals.processes import absorb as absorb_counts
-from evals.scores import MeanScore
+from evals.signals.counting import MOST_SLICES
+from evals.signals.drift import Drift
+from evals.signals.latency import LatencyState
+from evals.signals.scores import MeanScore
+from evals.signals.strata import ArmCounts, Stratum
 from evals.standing import ended_period, harmless_logs
-from evals.strata import ArmCounts, Stratum
 
 WORSE_SCORES = MeanScore()
 

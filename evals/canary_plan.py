@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evals.gate import Gate
-from evals.latency import LatencyTest
 from evals.processes import NonInferiority
+from evals.signals.latency import LatencyTest
 
 ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3}
 """The share of a metric that is not judged is handed to the others."""

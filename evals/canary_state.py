@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.canary_plan import EXCESS
-from evals.drift import DriftState
 from evals.guards import Guards
-from evals.latency import LatencyState
 from evals.pace import Pace
 from evals.processes import Bank, NonInferiority, OddsRatio
-from evals.replay import ReplayState
-from evals.scores import ScoreState
-from evals.strata import ArmCounts, threshold_ms
+from evals.signals.drift import DriftState
+from evals.signals.latency import LatencyState
+from evals.signals.replay import ReplayState
+from evals.signals.scores import ScoreState
+from evals.signals.strata import ArmCounts, threshold_ms
 
 ERRORS = OddsRatio()
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.latency import EXCEEDANCE, slower_than
 from evals.processes import Bank, Ints, OddsRatio, Values, absorb, log_mean
-from evals.strata import ArmCounts, Stratum
+from evals.signals.latency import EXCEEDANCE, slower_than
+from evals.signals.strata import ArmCounts, Stratum
 
 ERRORS_APART = OddsRatio()
 LABELS_APART = OddsRatio(ratios=(1.0, 1.25, 1.6, 2.5, 5.0), prior=(0.2,) * 5)

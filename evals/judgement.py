@@ -17,9 +17,9 @@ import numpy as np
 
 from evals.canary_plan import EXCESS, STREAM_TIMINGS, CanaryPlan
 from evals.canary_state import CanaryState
-from evals.counting import MOST_SLICES
 from evals.processes import log_mean
 from evals.saying import Charge, doubts, said_of, shown, what_is_missing
+from evals.signals.counting import MOST_SLICES
 from evals.standing import CONTROL, NONINFERIOR, excess, harmless_logs, in_slice, standing
 
 IN_SLICES = 0.5

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import ERRORS
-from evals.counting import GRID, MOST_SLICES
-from evals.graded import TAIL
 from evals.judgement import IN_SLICES
-from evals.latency import EXCEEDANCE, HARMLESS, LatencyTest, quantile_weights
 from evals.processes import Bank, Bets, Ints, NonInferiority, Values, absorb
-from evals.scores import MeanScore, ScoreState
-from evals.strata import GRID_RATIO
+from evals.signals.counting import GRID, MOST_SLICES
+from evals.signals.graded import TAIL
+from evals.signals.latency import EXCEEDANCE, HARMLESS, LatencyTest, quantile_weights
+from evals.signals.scores import MeanScore, ScoreState
+from evals.signals.strata import GRID_RATIO
 from evals.usual import Usual
 
 RELEASES, SCORED_RELEASES = 40, 12

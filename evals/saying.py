@@ -10,7 +10,7 @@ import numpy as np
 
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
-from evals.latency import LatencyState, LatencyTest
+from evals.signals.latency import LatencyState, LatencyTest
 from evals.standing import in_slice
 
 Need = Mapping[str, float | None]

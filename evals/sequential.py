@@ -15,8 +15,8 @@ from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import CanaryVerdict, judge_canary
-from evals.scores import histogram_of
-from evals.strata import GRID_RATIO, ArmCounts, Stratum
+from evals.signals.scores import histogram_of
+from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
 
 
 class RawArm(Protocol):

@@ -17,8 +17,8 @@ import numpy as np
 
 from evals.canary_plan import EXCESS, CanaryPlan
 from evals.canary_state import CanaryState
-from evals.latency import quantile_weights
 from evals.processes import log_mean, log_sum
+from evals.signals.latency import quantile_weights
 
 FIRST_PERIODS = 0.9
 """The weight that the plan's own steps share; what is left is for those that interruptions add."""

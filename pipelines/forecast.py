@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from evals.needs import Need, Pace, needs
-from evals.replay import pairs_to_promote
+from evals.signals.replay import pairs_to_promote
 from evals.usual import Usual
 from pipelines.errors import BadInput
 from pipelines.rollout import share_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from evals.usual import Usual, usual_of
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports, StrataQuery

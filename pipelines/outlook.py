@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from evals.gate import Gate
-from evals.replay import pairs_to_promote
+from evals.signals.replay import pairs_to_promote
 from evals.usual import Usual
 from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.ledger_port import Records
 from pipelines.queue_port import NoQueue, Queue
 from pipelines.release import Release

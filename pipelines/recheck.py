@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from evals.judgement import judge_canary
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.errors import LedgerBroken
 from pipelines.release import Release
 from pipelines.spec import ReleaseSpec

@@ -14,8 +14,8 @@ import numpy as np
 
 from evals.judgement import CanaryVerdict, judge_canary
 from evals.sequential import arm_of
+from evals.signals.strata import ArmCounts, Stratum
 from evals.simulation import Arm, Interval, Traffic, World, error_rates
-from evals.strata import ArmCounts, Stratum
 from pipelines.release import Phase, Release
 from pipelines.rollout import Advance, Promote, RollBack, Situation, decide
 from pipelines.spec import RolloutSpec

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from evals.replay import Pair
+from evals.signals.replay import Pair
 from pipelines.serving.split import Arm
 
 

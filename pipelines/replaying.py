@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from evals.replay import ReplayState
+from evals.signals.replay import ReplayState
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Now, Ports
 from pipelines.release import Phase, Release

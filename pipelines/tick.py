@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from evals.judgement import CanaryVerdict, judge_canary
-from evals.shadowing import ShadowState
-from evals.strata import Stratum
+from evals.signals.shadowing import ShadowState
+from evals.signals.strata import Stratum
 from pipelines.ending import end_at_home, promote, resume_promotion
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Now, Ports, StrataQuery, Token

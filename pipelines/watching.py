@@ -13,9 +13,9 @@ from typing import Any
 from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
-from evals.replay import ReplayState
-from evals.shadowing import ShadowState
-from evals.strata import Stratum
+from evals.signals.replay import ReplayState
+from evals.signals.shadowing import ShadowState
+from evals.signals.strata import Stratum
 from pipelines.release import Release
 from pipelines.spec import RolloutSpec
 

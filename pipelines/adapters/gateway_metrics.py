@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.adapters.gateway_socket import ask_gateway
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery

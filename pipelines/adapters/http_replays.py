@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from evals.replay import Pair
+from evals.signals.replay import Pair
 from pipelines.errors import DependencyDown
 from pipelines.replay_port import ReplayQuery
 from pipelines.serving.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests

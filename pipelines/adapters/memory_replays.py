@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from evals.replay import Pair
+from evals.signals.replay import Pair
 from pipelines.replay_port import ReplayQuery
 
 SAME = Pair(1.0, 1.0, agrees=True, is_class=True)

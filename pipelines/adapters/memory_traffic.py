@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.errors import StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.serving.split import TrafficSplit

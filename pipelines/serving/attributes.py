@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from evals.counting import MOST_SLICES
+from evals.signals.counting import MOST_SLICES
 
 IN_BODY = "body."
 LONGEST = 64

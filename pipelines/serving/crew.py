@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.serving.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.keeping import TICK_S, SplitKeeper

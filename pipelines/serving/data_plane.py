@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.serving.assignment import Assignment, Rule
 from pipelines.serving.attributes import Attributes
 from pipelines.serving.chance import draws

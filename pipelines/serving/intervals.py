@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil, log
 
-from evals.counting import step_of_value
-from evals.strata import GRID_RATIO, ArmCounts, Cohort, Shadowed, Stratum
+from evals.signals.counting import step_of_value
+from evals.signals.strata import GRID_RATIO, ArmCounts, Cohort, Shadowed, Stratum
 from pipelines.serving.split import TrafficSplit
 
 KEPT = 3600

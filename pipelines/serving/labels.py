@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.counting import GRID
-from evals.strata import Cohort
+from evals.signals.counting import GRID
+from evals.signals.strata import Cohort
 from pipelines.serving.intervals import Interval, Intervals, Ticket
 
 LONGEST_ID = 200

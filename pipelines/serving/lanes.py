@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from pipelines.serving.split import TrafficSplit
 
 LANES = 4

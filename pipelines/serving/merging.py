@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from evals.strata import ArmCounts, Shadowed, Stratum
+from evals.signals.strata import ArmCounts, Shadowed, Stratum
 from pipelines.serving.intervals import KEPT, places_of
 from pipelines.serving.split import TrafficSplit
 

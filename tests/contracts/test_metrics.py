@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from pipelines.adapters.memory_traffic import MemoryMetrics
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery

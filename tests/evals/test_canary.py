@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import ERRORS, CanaryState
-from evals.graded import TAIL
 from evals.judgement import judge_canary
-from evals.latency import EXCEEDANCE, LatencyState, histogram
 from evals.processes import Bank
-from evals.scores import histogram_of
-from evals.strata import ArmCounts, Stratum, threshold_ms
+from evals.signals.graded import TAIL
+from evals.signals.latency import EXCEEDANCE, LatencyState, histogram
+from evals.signals.scores import histogram_of
+from evals.signals.strata import ArmCounts, Stratum, threshold_ms
 
 PLAN = CanaryPlan()
 ERRORS_ONLY = CanaryPlan(latency_tolerance=None)

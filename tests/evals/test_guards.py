@@ -15,7 +15,7 @@ from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.guards import RoutedShare, without
 from evals.judgement import judge_canary
-from evals.strata import ArmCounts, Cohort, Stratum
+from evals.signals.strata import ArmCounts, Cohort, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None)
 WITH_QUALITY = CanaryPlan(latency_tolerance=None, quality_margin=0.02)

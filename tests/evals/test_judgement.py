@@ -19,8 +19,8 @@ from evals.gate import Gate
 from evals.judgement import judge_canary
 from evals.processes import Bank, OddsRatio
 from evals.processes import absorb as absorb_counts
+from evals.signals.strata import ArmCounts, Stratum
 from evals.standing import standing
-from evals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None)
 

@@ -9,7 +9,7 @@ from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
 from evals.pace import Pace
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None)
 

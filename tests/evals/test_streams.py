@@ -11,8 +11,8 @@ from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
-from evals.latency import LatencyTest
-from evals.strata import ArmCounts, Stratum
+from evals.signals.latency import LatencyTest
+from evals.signals.strata import ArmCounts, Stratum
 
 TEST = LatencyTest((0.5, 0.9, 0.99), 0.05, 0.15)
 PLAN = CanaryPlan(latency_tolerance=None, streams={"first_token": TEST, "between_tokens": TEST})

@@ -15,8 +15,8 @@ from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
 from evals.judgement import judge_canary
+from evals.signals.strata import ArmCounts, Stratum
 from evals.standing import standing
-from evals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None, unit="user", periods=3)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evals.sequential import arm_of
+from evals.signals.strata import ArmCounts, Stratum
 from evals.simulation import EQUAL, Arm, Traffic
-from evals.strata import ArmCounts, Stratum
 from evals.usual import Usual, usual_of
 
 NOBODY = ArmCounts()

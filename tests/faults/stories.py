@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.replay import Pair
+from evals.signals.replay import Pair
 from pipelines.adapters.memory_registry import MemoryRegistry
 from pipelines.adapters.memory_replays import SAME, MemoryReplays
 from pipelines.release import Phase

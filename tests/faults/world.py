@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from flows.commands import obey_now
 from flows.going_back import back_to_previous
 from flows.holding import exposed_ttl_s

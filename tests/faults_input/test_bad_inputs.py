@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from flows.going_back import back_to_previous
 from flows.opening import opened
 from flows.wiring import wire

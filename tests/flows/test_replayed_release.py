@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from evals.replay import pairs_to_promote
+from evals.signals.replay import pairs_to_promote
 from pipelines.records import readable
 from tests.flows.real_world import SPEC, World, bootstrapped, kill, phases
 from tests.waiting import HANG_S

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from evals.usual import Usual
 from pipelines.adapters.memory import (
     MemoryInbox,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from evals.replay import Pair
+from evals.signals.replay import Pair
 from pipelines.adapters.memory_replays import SAME, MemoryReplays
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.ports import Command, UnitStatus

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from evals.strata import ArmCounts, Shadowed, Stratum
+from evals.signals.strata import ArmCounts, Shadowed, Stratum
 from pipelines.adapters.memory import (
     MemoryInbox,
     MemoryLedger,

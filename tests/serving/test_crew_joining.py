@@ -10,7 +10,7 @@ from time import monotonic
 import orjson
 import pytest
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from pipelines.serving.crew import Crew, Hand
 from pipelines.serving.gateway_options import options_of, serving_of
 from pipelines.serving.worker import MEMORY_BYTES

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.errors import DependencyDown, StaleWriter

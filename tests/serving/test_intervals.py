@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.strata import Stratum, threshold_ms
+from evals.signals.strata import Stratum, threshold_ms
 from pipelines.serving.intervals import Intervals, step_of
 from pipelines.serving.split import Arm, TrafficSplit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evals.strata import Cohort
+from evals.signals.strata import Cohort
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.labels import LabelRefused, Labels, label_of
 from pipelines.serving.split import Arm, TrafficSplit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.merging import Merging, merged
 from pipelines.serving.split import Arm, TrafficSplit

@@ -34,7 +34,7 @@ class ArmCounts:
     counts streamed answers by what is timed in them (`first_token`, and the mean time `between_tokens`). `users` counts
     users instead of requests where they stay at an arm: each once in a step of the plan, in the interval in which his
     outcome was closed. `values` counts what was predicted where that is a number, by steps
-    (`evals.counting.step_of_value`).
+    (`evals.signals.counting.step_of_value`).
     """
 
     routed: int = 0

@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evals import graded
-from evals.graded import TAIL, GradedOdds
 from evals.processes import Bank, OddsRatio, absorb
+from evals.signals import graded
+from evals.signals.graded import TAIL, GradedOdds
 
 ONE = GradedOdds(ratios=((2.0, 7.0),), prior=(1.0,))
 

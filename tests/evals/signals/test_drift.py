@@ -9,10 +9,10 @@ import numpy as np
 from evals.canary import absorb
 from evals.canary_plan import CanaryPlan
 from evals.canary_state import CanaryState
-from evals.counting import step_of_value
-from evals.drift import MOST_CLASSES, OTHER, Drift, DriftState
 from evals.judgement import judge_canary
-from evals.strata import ArmCounts, Stratum
+from evals.signals.counting import step_of_value
+from evals.signals.drift import MOST_CLASSES, OTHER, Drift, DriftState
+from evals.signals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None, drift_ratio=1.5)
 

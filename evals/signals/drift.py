@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from evals.processes import Bank, Ints, OddsRatio, absorb, log_mean
-from evals.strata import Stratum
-from evals.window import Window
+from evals.signals.strata import Stratum
+from evals.signals.window import Window
 
 MOST_CLASSES, OTHER = 9, "other classes"
 TENTHS = 10

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.strata import ArmCounts, Stratum
+from evals.signals.strata import ArmCounts, Stratum
 from pipelines.spec import RolloutSpec
 from pipelines.watching import Watch
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.scores import GRID, MeanScore, ScoreState, histogram_of
+from evals.signals.scores import GRID, MeanScore, ScoreState, histogram_of
 
 WORSE = MeanScore()
 HARMLESS = MeanScore(0.05, worse=False)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evals.counting import GRID
 from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
+from evals.signals.counting import GRID
 
 Histogram = Mapping[int, int]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.strata import Stratum
+from evals.signals.strata import Stratum
 
 WINDOW_S, CHUNK_S = 300.0, 30.0
 MIN_SEEN = 50

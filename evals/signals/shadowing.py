@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from evals.metrics import wilson
-from evals.strata import Shadowed
+from evals.signals.strata import Shadowed
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evals.shadowing import ShadowState
-from evals.strata import ArmCounts, Shadowed, Stratum
+from evals.signals.shadowing import ShadowState
+from evals.signals.strata import ArmCounts, Shadowed, Stratum
 
 SEEN = Shadowed(ArmCounts(10, 2, 1), same=6, other=1, failed=2, skipped=3)
 

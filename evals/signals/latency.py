@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.graded import TAIL
 from evals.processes import Bank, OddsRatio, Values, absorb, log_mean
-from evals.strata import GRID_RATIO, ArmCounts, Stratum
-from evals.window import Window
+from evals.signals.graded import TAIL
+from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
+from evals.signals.window import Window
 
 EXCEEDANCE = OddsRatio(ratios=(1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0), prior=(0.1, *[0.15] * 6))
 

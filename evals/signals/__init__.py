@@ -1,0 +1,1 @@
+"""What does one signal of live traffic say: errors, latency, scores, predictions?"""
