@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.many_releases import first_alarms
-from evals.canary_plan import CanaryPlan
+from evals.canary.plan import CanaryPlan
 from evals.information import requests_to_tell
 from evals.intervals import clopper_pearson
 from evals.sequential import SequentialTest, default_test

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.judge import share_and_interval
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.strata import ArmCounts, Stratum
 from evals.simulated_users import INTERVAL_S, Counts, Crowd, UserInterval, play_users
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.canary import absorb
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.state import CanaryState
 from evals.sequential import arm_of
 from evals.signals.strata import Stratum
 from flows.evidence_picture import write_picture

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import ERRORS
-from evals.judgement import IN_SLICES
+from evals.canary.judgement import IN_SLICES
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import ERRORS
 from evals.processes import Bank, Bets, Ints, NonInferiority, Values, absorb
 from evals.signals.counting import GRID, MOST_SLICES
 from evals.signals.graded import TAIL

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import CanaryVerdict, judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import CanaryVerdict, judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.scores import histogram_of
 from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from evals.canary_plan import ALPHA_SHARES, EXCESS
+from evals.canary.plan import ALPHA_SHARES, EXCESS
 from evals.information import requests_to_tell
 from pipelines.spec import RolloutSpec
 
@@ -32,7 +32,7 @@ UNSEEN_LOOKS = 2
 
 
 class Counted(Protocol):
-    """What the judge has counted (`evals.judgement.CanaryVerdict`)."""
+    """What the judge has counted (`evals.canary.judgement.CanaryVerdict`)."""
 
     @property
     def excess_bound(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from evals.judgement import judge_canary
+from evals.canary.judgement import judge_canary
 from evals.signals.strata import Stratum
 from pipelines.errors import LedgerBroken
 from pipelines.release import Release

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from evals.judgement import CanaryVerdict, judge_canary
+from evals.canary.judgement import CanaryVerdict, judge_canary
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
 from evals.simulation import Arm, Interval, Traffic, World, error_rates

@@ -30,7 +30,7 @@ PATIENCE_S = 50.0
 
 
 class Judged(Counted, Protocol):
-    """What the canary judge says (`evals.canary.CanaryVerdict`)."""
+    """What the canary judge says (`evals.canary.absorb.CanaryVerdict`)."""
 
     @property
     def roll_back(self) -> bool:

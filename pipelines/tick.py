@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from evals.judgement import CanaryVerdict, judge_canary
+from evals.canary.judgement import CanaryVerdict, judge_canary
 from evals.signals.shadowing import ShadowState
 from evals.signals.strata import Stratum
 from pipelines.ending import end_at_home, promote, resume_promotion

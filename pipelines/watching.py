@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
+from evals.canary.absorb import absorb
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.replay import ReplayState
 from evals.signals.shadowing import ShadowState
 from evals.signals.strata import Stratum

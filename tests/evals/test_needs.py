@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.canary_plan import CanaryPlan
+from evals.canary.plan import CanaryPlan
 from evals.needs import Pace, Reached, needs
 from evals.simulation import EQUAL
 from evals.usual import Usual

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.pace import Pace
 from evals.signals.strata import ArmCounts, Stratum
 

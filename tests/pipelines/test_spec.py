@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary_plan import ALPHA_SHARES
+from evals.canary.plan import ALPHA_SHARES
 from pipelines.errors import BadInput
 from pipelines.spec import ReleaseSpec
 from pipelines.spec_file import parse_spec, read_spec

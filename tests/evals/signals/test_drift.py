@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.counting import step_of_value
 from evals.signals.drift import MOST_CLASSES, OTHER, Drift, DriftState
 from evals.signals.strata import ArmCounts, Stratum

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.replay import Pair, ReplayState, allowed_disagreement, pairs_to_promote, sign_log_e
 
 PLAN = CanaryPlan(has_replay=True, drift_ratio=2.0)

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.latency import LatencyTest
 from evals.signals.strata import ArmCounts, Stratum
 

@@ -10,11 +10,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.guards import RoutedShare, without
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.guards import RoutedShare, without
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import CanaryState
 from evals.signals.strata import ArmCounts, Cohort, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from evals.canary_plan import EXCESS, STREAM_TIMINGS, CanaryPlan
-from evals.canary_state import CanaryState
+from evals.canary.plan import EXCESS, STREAM_TIMINGS, CanaryPlan
+from evals.canary.sentences import Charge, doubts, said_of, shown, what_is_missing
+from evals.canary.standing import CONTROL, NONINFERIOR, excess, harmless_logs, in_slice, standing
+from evals.canary.state import CanaryState
 from evals.processes import log_mean
-from evals.saying import Charge, doubts, said_of, shown, what_is_missing
 from evals.signals.counting import MOST_SLICES
-from evals.standing import CONTROL, NONINFERIOR, excess, harmless_logs, in_slice, standing
 
 IN_SLICES = 0.5
 """The part of a metric's share of α that the slices have, where attributes are declared."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
+from evals.canary.plan import CanaryPlan
+from evals.canary.standing import in_slice
+from evals.canary.state import CanaryState
 from evals.signals.latency import LatencyState, LatencyTest
-from evals.standing import in_slice
 
 Need = Mapping[str, float | None]
 

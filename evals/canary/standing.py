@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from evals.canary_plan import EXCESS, CanaryPlan
-from evals.canary_state import CanaryState
+from evals.canary.plan import EXCESS, CanaryPlan
+from evals.canary.state import CanaryState
 from evals.processes import log_mean, log_sum
 from evals.signals.latency import quantile_weights
 

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import nchypergeom_fisher
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.standing import standing
+from evals.canary.state import CanaryState
 from evals.gate import Gate
-from evals.judgement import judge_canary
 from evals.processes import Bank, OddsRatio
 from evals.processes import absorb as absorb_counts
 from evals.signals.strata import ArmCounts, Stratum
-from evals.standing import standing
 
 PLAN = CanaryPlan(latency_tolerance=None)
 

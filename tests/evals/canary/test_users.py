@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.standing import standing
+from evals.canary.state import CanaryState
 from evals.signals.strata import ArmCounts, Stratum
-from evals.standing import standing
 
 PLAN = CanaryPlan(latency_tolerance=None, unit="user", periods=3)
 

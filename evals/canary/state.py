@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evals.canary_plan import EXCESS
-from evals.guards import Guards
+from evals.canary.guards import Guards
+from evals.canary.plan import EXCESS
 from evals.pace import Pace
 from evals.processes import Bank, NonInferiority, OddsRatio
 from evals.signals.drift import DriftState

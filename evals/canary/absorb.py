@@ -1,7 +1,7 @@
 """What does one more stratum add to what is known of a canary?
 
-`absorb` takes one after the other. How much evidence there is of what is said by `evals/standing.py`,
-and what that proves by `evals/judgement.py`.
+`absorb` takes one after the other. How much evidence there is of what is said by `evals/canary/standing.py`,
+and what that proves by `evals/canary/judgement.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import ERRORS, CanaryState
-from evals.guards import absorb_guards
+from evals.canary.guards import absorb_guards
+from evals.canary.plan import CanaryPlan
+from evals.canary.standing import ended_period, harmless_logs
+from evals.canary.state import ERRORS, CanaryState
 from evals.processes import Bank, Ints
 from evals.processes import absorb as absorb_counts
 from evals.signals.counting import MOST_SLICES
@@ -20,7 +21,6 @@ from evals.signals.drift import Drift
 from evals.signals.latency import LatencyState
 from evals.signals.scores import MeanScore
 from evals.signals.strata import ArmCounts, Stratum
-from evals.standing import ended_period, harmless_logs
 
 WORSE_SCORES = MeanScore()
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.canary import absorb
-from evals.canary_plan import CanaryPlan
-from evals.canary_state import ERRORS, CanaryState
-from evals.judgement import judge_canary
+from evals.canary.absorb import absorb
+from evals.canary.judgement import judge_canary
+from evals.canary.plan import CanaryPlan
+from evals.canary.state import ERRORS, CanaryState
 from evals.processes import Bank
 from evals.signals.graded import TAIL
 from evals.signals.latency import EXCEEDANCE, LatencyState, histogram

@@ -1,0 +1,1 @@
+"""What do all signals together say of a canary, look after look?"""
