@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from evals.canary.state import ERRORS
-from evals.processes import Bank, absorb
+from evals.maths.e_processes import Bank, absorb
 from evals.simulation import INTERVAL_S, Values, World, error_rates
 
 

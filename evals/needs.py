@@ -16,7 +16,7 @@ import numpy.typing as npt
 from evals.canary.judgement import IN_SLICES
 from evals.canary.plan import CanaryPlan
 from evals.canary.state import ERRORS
-from evals.processes import Bank, Bets, Ints, NonInferiority, Values, absorb
+from evals.maths.e_processes import Bank, Bets, Ints, NonInferiority, Values, absorb
 from evals.signals.counting import GRID, MOST_SLICES
 from evals.signals.graded import TAIL
 from evals.signals.latency import EXCEEDANCE, HARMLESS, LatencyTest, quantile_weights

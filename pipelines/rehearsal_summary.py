@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.intervals import clopper_pearson
+from evals.maths.rates import clopper_pearson
 from pipelines.rehearsal import Played
 from pipelines.release import Phase
 from pipelines.scenarios import Scenario

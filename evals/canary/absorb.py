@@ -14,8 +14,8 @@ from evals.canary.guards import absorb_guards
 from evals.canary.plan import CanaryPlan
 from evals.canary.standing import ended_period, harmless_logs
 from evals.canary.state import ERRORS, CanaryState
-from evals.processes import Bank, Ints
-from evals.processes import absorb as absorb_counts
+from evals.maths.e_processes import Bank, Ints
+from evals.maths.e_processes import absorb as absorb_counts
 from evals.signals.counting import MOST_SLICES
 from evals.signals.drift import Drift
 from evals.signals.latency import LatencyState

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.processes import Bank, Ints, OddsRatio, Values, absorb, log_mean
+from evals.maths.e_processes import Bank, Ints, OddsRatio, Values, absorb, log_mean
 from evals.signals.latency import EXCEEDANCE, slower_than
 from evals.signals.strata import ArmCounts, Stratum
 

@@ -19,7 +19,7 @@ from evals.canary.plan import EXCESS, STREAM_TIMINGS, CanaryPlan
 from evals.canary.sentences import Charge, doubts, said_of, shown, what_is_missing
 from evals.canary.standing import CONTROL, NONINFERIOR, excess, harmless_logs, in_slice, standing
 from evals.canary.state import CanaryState
-from evals.processes import log_mean
+from evals.maths.e_processes import log_mean
 from evals.signals.counting import MOST_SLICES
 
 IN_SLICES = 0.5

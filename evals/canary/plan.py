@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evals.gate import Gate
-from evals.processes import NonInferiority
+from evals.maths.e_processes import NonInferiority
 from evals.signals.latency import LatencyTest
 
 ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3}

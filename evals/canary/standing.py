@@ -17,7 +17,7 @@ import numpy as np
 
 from evals.canary.plan import EXCESS, CanaryPlan
 from evals.canary.state import CanaryState
-from evals.processes import log_mean, log_sum
+from evals.maths.e_processes import log_mean, log_sum
 from evals.signals.latency import quantile_weights
 
 FIRST_PERIODS = 0.9

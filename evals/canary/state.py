@@ -11,8 +11,8 @@ from typing import Any
 
 from evals.canary.guards import Guards
 from evals.canary.plan import EXCESS
-from evals.pace import Pace
-from evals.processes import Bank, NonInferiority, OddsRatio
+from evals.maths.e_processes import Bank, NonInferiority, OddsRatio
+from evals.maths.pace import Pace
 from evals.signals.drift import DriftState
 from evals.signals.latency import LatencyState
 from evals.signals.replay import ReplayState

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.processes import Bank, Ints, OddsRatio, absorb, log_mean
+from evals.maths.e_processes import Bank, Ints, OddsRatio, absorb, log_mean
 from evals.signals.strata import Stratum
 from evals.signals.window import Window
 

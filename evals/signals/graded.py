@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.processes import Ints, Values, log_choose, log_sum
+from evals.maths.e_processes import Ints, Values, log_choose, log_sum
 
 MOST_TERMS = 200_000
 """Outcomes that are summed over at one stratum; where there are more, the second threshold is not looked at."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.processes import Bank, OddsRatio, Values, absorb, log_mean
+from evals.maths.e_processes import Bank, OddsRatio, Values, absorb, log_mean
 from evals.signals.graded import TAIL
 from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
 from evals.signals.window import Window

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evals.processes import MIN_CANARY, MIN_STABLE, Values, mixed
+from evals.maths.e_processes import MIN_CANARY, MIN_STABLE, Values, mixed
 from evals.signals.counting import GRID
 
 Histogram = Mapping[int, int]

@@ -16,7 +16,7 @@ from evals.canary.absorb import absorb
 from evals.canary.judgement import judge_canary
 from evals.canary.plan import CanaryPlan
 from evals.canary.state import ERRORS, CanaryState
-from evals.processes import Bank
+from evals.maths.e_processes import Bank
 from evals.signals.graded import TAIL
 from evals.signals.latency import EXCEEDANCE, LatencyState, histogram
 from evals.signals.scores import histogram_of

@@ -18,8 +18,8 @@ from evals.canary.plan import CanaryPlan
 from evals.canary.standing import standing
 from evals.canary.state import CanaryState
 from evals.gate import Gate
-from evals.processes import Bank, OddsRatio
-from evals.processes import absorb as absorb_counts
+from evals.maths.e_processes import Bank, OddsRatio
+from evals.maths.e_processes import absorb as absorb_counts
 from evals.signals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None)

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from evals.processes import Bank, OddsRatio, absorb
+from evals.maths.e_processes import Bank, OddsRatio, absorb
 from evals.signals import graded
 from evals.signals.graded import TAIL, GradedOdds
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.information import requests_to_tell
-from evals.processes import Bank, NonInferiority, OddsRatio, absorb, log_mean
+from evals.maths.e_processes import Bank, NonInferiority, OddsRatio, absorb, log_mean
+from evals.maths.information import requests_to_tell
 
 ERRORS = OddsRatio()
 

@@ -8,7 +8,7 @@ from evals.canary.absorb import absorb
 from evals.canary.judgement import judge_canary
 from evals.canary.plan import CanaryPlan
 from evals.canary.state import CanaryState
-from evals.pace import Pace
+from evals.maths.pace import Pace
 from evals.signals.strata import ArmCounts, Stratum
 
 PLAN = CanaryPlan(latency_tolerance=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evals.intervals import clopper_pearson
+from evals.maths.rates import clopper_pearson
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Which mathematics stands behind the verdicts?"""
