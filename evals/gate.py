@@ -9,7 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 from evals.evidence import Comparison, Evidence, Measurement
-from evals.slices import column_of, is_too_few
+from evals.offline.slices import column_of, is_too_few
 
 
 class Outcome(StrEnum):

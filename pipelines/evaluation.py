@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.contract import ModelContract, judge_contract
 from evals.evidence import Evidence
 from evals.gate import Outcome, Verdict, judge
-from evals.suite import Answers, Suite, ask, measure
+from evals.offline.contract import ModelContract, judge_contract
+from evals.offline.suite import Answers, Suite, ask, measure
 from pipelines.bundle import verify_bundle
 from pipelines.dataset import Rows
 from pipelines.layout import read_layout

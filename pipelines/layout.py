@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import UnsafeArtifact
 
 if TYPE_CHECKING:
-    from evals.contract import ModelContract
+    from evals.offline.contract import ModelContract
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -83,7 +83,7 @@ def gather(layout: ModelLayout, into: Path) -> Path:
 
 def contract_of(layout: ModelLayout) -> ModelContract:
     """What do callers of this model rely on?"""
-    from evals.contract import ModelContract
+    from evals.offline.contract import ModelContract
 
     return ModelContract(layout.labels, layout.inputs, layout.output_dim, layout.max_length)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.gate import Outcome, Reason, Verdict
-from evals.suite import SuiteFailed
+from evals.offline.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
 from pipelines.dataset import Rows
 from pipelines.ending import deployment_of, tell_registry, update_service

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.maths.e_processes import log_mean
-from evals.metrics import wilson
+from evals.offline.metrics import wilson
 
 RATIOS = (1.25, 2.0, 5.0, 40.0)
 """How many times more often than stable alone the canary alone may be the bad one: what is bet on, to equal parts."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from evals.metrics import wilson
+from evals.offline.metrics import wilson
 from evals.signals.strata import Shadowed
 
 

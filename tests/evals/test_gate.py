@@ -9,8 +9,8 @@ import pytest
 
 from evals.evidence import Comparison, Evidence, Measurement
 from evals.gate import Gate, Outcome, Reason, Verdict, judge
-from evals.paired import mean_difference
-from evals.slices import too_few
+from evals.offline.paired import mean_difference
+from evals.offline.slices import too_few
 
 MARGIN = Gate("accuracy", margin=0.02)
 GUARD = Gate("accuracy", margin=0.05, slices="topic")

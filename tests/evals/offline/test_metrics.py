@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evals.metrics import QUALITY, accuracy, ece, f1_by_class, macro_f1, probabilities, wilson
+from evals.offline.metrics import QUALITY, accuracy, ece, f1_by_class, macro_f1, probabilities, wilson
 
 
 def one_hot(classes, k=3, confidence=1.0):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.metrics import QUALITY
+from evals.offline.metrics import QUALITY
 
 
 def load(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evals.slices import MIN_ROWS, column_of, is_too_few, slice_rows, too_few
+from evals.offline.slices import MIN_ROWS, column_of, is_too_few, slice_rows, too_few
 
 COLUMNS = {"topic": ("rail", "air", "rail"), "channel": ("web", "web", "app")}
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from evals.contract import ModelContract, judge_contract
 from evals.gate import Outcome
+from evals.offline.contract import ModelContract, judge_contract
 
 CHAMPION = ModelContract(("neg", "pos"), ("text",), 2, 128)
 

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from evals.hub_metrics import load
-from evals.metrics import QUALITY
+from evals.offline.hub_metrics import load
+from evals.offline.metrics import QUALITY
 
 
 @pytest.mark.integration
 def test_hub_metrics_are_the_same_arithmetic():
-    """`evaluate.Metric.compute`, in one call and in batches, gives the numbers of `evals.metrics`."""
+    """`evaluate.Metric.compute`, in one call and in batches, gives the numbers of `evals.offline.metrics`."""
     import evaluate
 
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evals.gate import Gate, Outcome, judge
-from evals.suite import Answers, Suite, SuiteFailed, ask, measure
+from evals.offline.suite import Answers, Suite, SuiteFailed, ask, measure
 
 LABELS = ("neg", "pos")
 METRICS = ("accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb")

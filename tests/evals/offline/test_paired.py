@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from evals.paired import bootstrap_difference, mean_difference
+from evals.offline.paired import bootstrap_difference, mean_difference
 
 Z = NormalDist().inv_cdf(0.975)
 

@@ -1,0 +1,1 @@
+"""How good is a model on rows whose answers are known?"""
