@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from evals.simulation import EQUAL, World
+from evals.planning.worlds import EQUAL, World
 from pipelines.rehearsal import rehearse
 from pipelines.rehearsal_summary import counted, spread
 from pipelines.release import Phase

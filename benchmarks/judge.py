@@ -28,8 +28,8 @@ from benchmarks.many_releases import first_alarms
 from evals.canary.plan import CanaryPlan
 from evals.maths.information import requests_to_tell
 from evals.maths.rates import clopper_pearson
+from evals.planning.worlds import EQUAL, INTERVAL_S, WORLDS, Traffic, World, play
 from evals.sequential import SequentialTest, default_test
-from evals.simulation import EQUAL, INTERVAL_S, WORLDS, Traffic, World, play
 
 ALPHA = 0.01
 TABLES = ("all_metrics", "alone", "errors_only", "rates")

@@ -8,7 +8,7 @@ import numpy as np
 
 from evals.canary.state import ERRORS
 from evals.maths.e_processes import Bank, absorb
-from evals.simulation import INTERVAL_S, Values, World, error_rates
+from evals.planning.worlds import INTERVAL_S, Values, World, error_rates
 
 
 def first_alarms(world: World, releases: int, seed: int, alpha: float = 0.01) -> Values:

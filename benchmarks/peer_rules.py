@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from evals.simulation import Arm, Interval, Values
+from evals.planning.worlds import Arm, Interval, Values
 
 CHECK_S = 60.0
 

@@ -23,8 +23,8 @@ from rich.table import Table
 from benchmarks.judge import share_and_interval
 from benchmarks.peer_rules import ArgoRollouts, Flagger, Kayenta, Rule, SageMaker
 from benchmarks.textbook_rules import Cusum, PeekingZ, PooledMsprt
+from evals.planning.worlds import WORLDS, World, play
 from evals.sequential import default_test, errors_test
-from evals.simulation import WORLDS, World, play
 
 Rules = dict[str, Callable[[float], Rule]]
 """By name: a rule for a release that lasts so many seconds."""

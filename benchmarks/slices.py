@@ -20,8 +20,8 @@ from evals.canary.absorb import absorb
 from evals.canary.judgement import judge_canary
 from evals.canary.plan import CanaryPlan
 from evals.canary.state import CanaryState
+from evals.planning.worlds import INTERVAL_S
 from evals.signals.strata import ArmCounts, Stratum
-from evals.simulation import INTERVAL_S
 
 PLAN = CanaryPlan(latency_tolerance=None, has_slices=True)
 SLICES, SMALL, ERRORS, WORSE = 50, 0.03, 0.005, 0.2

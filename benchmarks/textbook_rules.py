@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from evals.simulation import Interval
+from evals.planning.worlds import Interval
 
 ALPHA = 0.01
 Z_99 = 2.3263478740408408

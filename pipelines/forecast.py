@@ -1,6 +1,6 @@
 """Can this plan decide before its deadline, at the traffic that the service has?
 
-Each gate's need is asked of the judge's own processes (`evals/needs.py`) at the timetable's shares.
+Each gate's need is asked of the judge's own processes (`evals/planning/needs.py`) at the timetable's shares.
 A step lasts until it has seen `min_step_requests`. `shipway simulate` plays all gates together, and the steps as they
 are earned.
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.needs import Need, Pace, needs
+from evals.planning.needs import Need, Pace, needs
+from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
-from evals.usual import Usual
 from pipelines.errors import BadInput
 from pipelines.rollout import share_of
 from pipelines.spec import RolloutSpec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+from evals.planning.usual import Usual, usual_of
 from evals.signals.strata import Stratum
-from evals.usual import Usual, usual_of
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports, StrataQuery
 from pipelines.records import readable

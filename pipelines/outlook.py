@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from evals.gate import Gate
+from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
-from evals.usual import Usual
 from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
 from pipelines.rollout import share_of

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evals.canary.judgement import CanaryVerdict, judge_canary
+from evals.planning.worlds import Arm, Interval, Traffic, World, error_rates
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
-from evals.simulation import Arm, Interval, Traffic, World, error_rates
 from pipelines.release import Phase, Release
 from pipelines.rollout import Advance, Promote, RollBack, Situation, decide
 from pipelines.spec import RolloutSpec

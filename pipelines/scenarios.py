@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evals.simulation import EQUAL, Slice, World
+from evals.planning.worlds import EQUAL, Slice, World
 from pipelines.errors import BadInput
 from pipelines.spec import RolloutSpec
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from benchmarks.peer_rules import ArgoRollouts, Flagger, Kayenta, SageMaker, is_high
-from evals.simulation import Arm, Interval
+from evals.planning.worlds import Arm, Interval
 
 NOBODY = (0, 0)
 

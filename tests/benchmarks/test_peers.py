@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.peers import GOOD, PEERS, SHIPWAY, WORSE, endings, show, summary, tables
-from evals.simulation import EQUAL, WORLDS
+from evals.planning.worlds import EQUAL, WORLDS
 
 RULES = SHIPWAY | PEERS
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from benchmarks.textbook_rules import Z_99, Counts, Cusum, PeekingZ, PooledMsprt
-from evals.simulation import Arm, Interval
+from evals.planning.worlds import Arm, Interval
 
 RULES = (PeekingZ, Cusum, PooledMsprt)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.many_releases import first_alarms
+from evals.planning.worlds import EQUAL, Arm, Interval, play
 from evals.sequential import default_test, errors_test, stratum_of
-from evals.simulation import EQUAL, Arm, Interval, play
 
 
 def decided(world, seed, make=default_test):

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from evals.planning.usual import Usual
 from evals.signals.strata import ArmCounts, Stratum
-from evals.usual import Usual
 from pipelines.adapters.memory import (
     MemoryInbox,
     MemoryLedger,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.usual import Usual
+from evals.planning.usual import Usual
 from flows.cli.needs import plan_lines
 from pipelines.dataset import read_rows
 from pipelines.intake import Intake

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evals.simulation import EQUAL
+from evals.planning.worlds import EQUAL
 from pipelines.errors import BadInput
 from pipelines.rehearsal import Played, rehearse
 from pipelines.rehearsal_summary import counted, summary

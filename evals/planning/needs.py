@@ -17,12 +17,12 @@ from evals.canary.judgement import IN_SLICES
 from evals.canary.plan import CanaryPlan
 from evals.canary.state import ERRORS
 from evals.maths.e_processes import Bank, Bets, Ints, NonInferiority, Values, absorb
+from evals.planning.usual import Usual
 from evals.signals.counting import GRID, MOST_SLICES
 from evals.signals.graded import TAIL
 from evals.signals.latency import EXCEEDANCE, HARMLESS, LatencyTest, quantile_weights
 from evals.signals.scores import MeanScore, ScoreState
 from evals.signals.strata import GRID_RATIO
-from evals.usual import Usual
 
 RELEASES, SCORED_RELEASES = 40, 12
 """How many are played side by side."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evals.planning.usual import Usual, usual_of
+from evals.planning.worlds import EQUAL, Arm, Traffic
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
-from evals.simulation import EQUAL, Arm, Traffic
-from evals.usual import Usual, usual_of
 
 NOBODY = ArmCounts()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evals.canary.plan import CanaryPlan
-from evals.needs import Pace, Reached, needs
-from evals.simulation import EQUAL
-from evals.usual import Usual
+from evals.planning.needs import Pace, Reached, needs
+from evals.planning.usual import Usual
+from evals.planning.worlds import EQUAL
 from pipelines.rehearsal import rehearse
 from pipelines.spec import RolloutSpec, StepSpec
 from pipelines.spec_gates import RolloutGates

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.simulation import EQUAL, P90_MS, Slice, Traffic, play
+from evals.planning.worlds import EQUAL, P90_MS, Slice, Traffic, play
 
 SLICES = (Slice("country=a", 0.9), Slice("country=b", 0.1, canary_errors=0.5))
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from evals.planning.worlds import EQUAL, MEDIAN_MS, SCORE_SPREAD, SIGMA
 from evals.signals.latency import histogram
 from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
-from evals.simulation import EQUAL, MEDIAN_MS, SCORE_SPREAD, SIGMA
 
 ENOUGH = 1000
 """So many of a kind must have been seen before they stand for what is usual."""
