@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.judge import share_and_interval
+from benchmarks.simulated_users import INTERVAL_S, Counts, Crowd, UserInterval, play_users
 from evals.canary.absorb import absorb
 from evals.canary.judgement import judge_canary
 from evals.canary.plan import CanaryPlan
 from evals.canary.state import CanaryState
 from evals.signals.strata import ArmCounts, Stratum
-from evals.simulated_users import INTERVAL_S, Counts, Crowd, UserInterval, play_users
 
 BY_REQUEST = CanaryPlan(latency_tolerance=None)
 BY_USER = CanaryPlan(latency_tolerance=None, unit="user", periods=4)
