@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.planning.worlds import EQUAL, World
+from pipelines.records.release import Phase
 from pipelines.rehearsal import rehearse
 from pipelines.rehearsal_summary import counted, spread
-from pipelines.release import Phase
 from pipelines.spec import RolloutSpec
 from pipelines.spec_gates import RolloutGates
 

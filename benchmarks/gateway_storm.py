@@ -31,7 +31,7 @@ from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.doors import BACKLOG, lent
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.records.split import Arm, TrafficSplit
 
 CONNECTIONS = 32
 STRATA_EVERY = 200

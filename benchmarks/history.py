@@ -26,7 +26,7 @@ from benchmarks.spread import tell
 from flows.web.api import make_app
 from flows.wiring import clock, wire
 from pipelines.home import Home
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 
 LOOKS, SERVICES, SCRAPES = 10, 3, 5
 COMMANDS = {"list": ("list",), "list --json": ("list", "--json"), "status": ("status",)}

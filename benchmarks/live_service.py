@@ -19,8 +19,8 @@ from pipelines.bundle import seal
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home
 from pipelines.ports import Ports, Token
-from pipelines.release import Candidate, Phase, Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Candidate, Phase, Release
+from pipelines.records.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
 from pipelines.supervise import Supervisor
 from pipelines.traffic import make_stable

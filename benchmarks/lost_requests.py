@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.live_service import NAME, LiveService, calling, live_service, wait
 from pipelines.errors import DependencyDown
-from pipelines.release import Release
+from pipelines.records.release import Release
 from pipelines.traffic import send_home, set_share
 from pipelines.units import gateway_name
 

@@ -19,7 +19,7 @@ import psutil
 
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.errors import DependencyDown
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.records.split import Arm, TrafficSplit
 
 CANARY_PCT = 10.0
 """The gateway has a lease to keep and evidence to gather besides."""

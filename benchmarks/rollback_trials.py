@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.live_service import SPEC, Call, LiveService, calling, live_service
 from flows.wiring import clock
-from pipelines.release import Phase
+from pipelines.records.release import Phase
 from pipelines.rollout import RollBack
 from pipelines.tick import Controller, Look, look
 from pipelines.watching import Watch

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from pipelines.adapters.proxy_process import haproxy_program
-from pipelines.serving.split import Arm
+from pipelines.records.split import Arm
 from tests.adapters.proxy_bench import ProxyBench, free_port, until
 
 _COMMON = """

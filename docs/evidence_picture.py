@@ -17,8 +17,8 @@ from evals.canary.state import CanaryState
 from evals.sequential import arm_of
 from evals.signals.strata import Stratum
 from flows.evidence_picture import write_picture
-from pipelines.evidence_series import evidence_series
-from pipelines.release import Candidate, Phase, Release
+from pipelines.records.evidence_series import evidence_series
+from pipelines.records.release import Candidate, Phase, Release
 from pipelines.spec import ReleaseSpec
 from pipelines.watching import Watch, canary_plan, declaration
 

@@ -11,8 +11,8 @@ from pipelines.adoption import Endpoint
 from pipelines.errors import BadInput, DependencyDown, NotFound, ShipwayError
 from pipelines.listening import refuse_own_gateway, refuse_promised_port, refuse_taken_port
 from pipelines.ports import Ports
-from pipelines.records import read_services, unfinished_or_refuse
-from pipelines.service import Service
+from pipelines.records.reading import read_services, unfinished_or_refuse
+from pipelines.records.service import Service
 from pipelines.units import gateway_name
 
 SERVES_TIMEOUT_S = 60.0

@@ -9,9 +9,9 @@ from flows.working import abort_unseen, is_exposed
 from pipelines.ending import end_at_home, stable_before, take_back
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Ports, Token
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
+from pipelines.records.split import TrafficSplit
 from pipelines.rollout import RollBack, possible_end
-from pipelines.serving.split import TrafficSplit
 from pipelines.traffic import make_stable, send_home
 from pipelines.units import dead_reason
 from pipelines.way_home import abandon, carry_on

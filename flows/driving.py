@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.tick import Controller, drive
 
 

@@ -6,7 +6,7 @@ import logging
 import re
 from typing import Any
 
-from pipelines.release import Release
+from pipelines.records.release import Release
 from pipelines.steps import Findings, Step, because
 
 log = logging.getLogger("shipway.prefect")

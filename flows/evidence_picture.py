@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput
-from pipelines.evidence_series import BOUNDARY, EvidenceSeries, Line
+from pipelines.records.evidence_series import BOUNDARY, EvidenceSeries, Line
 
 FORMATS = (".svg", ".png")
 PANELS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.evidence_series import EvidenceSeries, Line
+from pipelines.records.evidence_series import EvidenceSeries, Line
 
 TITLES = {
     "harm": "harm (their weighted mean at 1 sends home)",

@@ -21,9 +21,9 @@ from pipelines.ending import update_service
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Ports
-from pipelines.records import readable, unfinished
-from pipelines.release import Release
-from pipelines.service import Deployment, Service
+from pipelines.records.reading import readable, unfinished
+from pipelines.records.release import Release
+from pipelines.records.service import Deployment, Service
 from pipelines.units import arm_of
 from pipelines.way_home import carry_on, check_target, ordered, refuse_again
 

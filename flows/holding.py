@@ -14,8 +14,8 @@ from flows.holders import living_holder
 from flows.wiring import clock
 from pipelines.errors import Busy, DependencyDown, ShipwayError, StaleWriter
 from pipelines.ports import Ports, Token
-from pipelines.records import unfinished
-from pipelines.release import Release
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Release
 
 SLOW_TTL_S = 60.0
 """While no user meets the candidate nothing is urgent, and a long computation may starve the renewing thread."""

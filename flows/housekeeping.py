@@ -15,8 +15,8 @@ from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter, di
 from pipelines.home import Home
 from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
-from pipelines.records import checked, read_services
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.reading import checked, read_services
+from pipelines.records.split import TrafficSplit
 
 
 def collect(home: Home, ports: Ports, *, dry_run: bool) -> Litter:

@@ -20,7 +20,7 @@ from pipelines.adapters.sql_services import SqlServices
 from pipelines.adapters.unit_files import names_in
 from pipelines.errors import BadInput, Busy, NotFound
 from pipelines.home import Home
-from pipelines.records import read_services, verified
+from pipelines.records.reading import read_services, verified
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pipelines.home import Home
 from pipelines.intake import Intake, take_in
 from pipelines.measured import measured
 from pipelines.ports import Ports
-from pipelines.queue_port import Ticket
-from pipelines.records import unfinished_or_refuse
-from pipelines.release import Release
+from pipelines.records.queue import Ticket
+from pipelines.records.reading import unfinished_or_refuse
+from pipelines.records.release import Release
 from pipelines.replaying import nothing_recorded
 from pipelines.spec import ReleaseSpec, RolloutSpec, ServeSpec
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 
 if TYPE_CHECKING:
     from prefect.states import State

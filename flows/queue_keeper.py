@@ -14,7 +14,7 @@ from flows.queueing import awaited, drop
 from pipelines.errors import NotFound, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Now, Ports
-from pipelines.queue_port import Ticket
+from pipelines.records.queue import Ticket
 
 log = logging.getLogger("shipway.queue")
 

@@ -28,9 +28,9 @@ from pipelines.errors import BadInput, Busy, ShipwayError, Withdrawn
 from pipelines.home import Home
 from pipelines.intake import AlreadyLive
 from pipelines.ports import Ports
-from pipelines.queue_port import Ticket
-from pipelines.records import unfinished
-from pipelines.release import Release
+from pipelines.records.queue import Ticket
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Release
 from pipelines.spec import ReleaseSpec
 
 POLL_S = 1.0

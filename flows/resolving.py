@@ -15,10 +15,10 @@ from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFo
 from pipelines.home import Home
 from pipelines.paying import pay_debts
 from pipelines.ports import Command, Ports
-from pipelines.records import newest_first
-from pipelines.release import Phase, Release
-from pipelines.service import Service
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.reading import newest_first
+from pipelines.records.release import Phase, Release
+from pipelines.records.service import Service
+from pipelines.records.split import TrafficSplit
 from pipelines.units import dead_reason
 from pipelines.way_home import named
 

@@ -15,9 +15,9 @@ from flows.wiring import clock
 from flows.working import abort_unseen
 from pipelines.errors import Busy
 from pipelines.ports import Command, Ports
-from pipelines.queue_port import Ticket
-from pipelines.records import unfinished
-from pipelines.release import Release
+from pipelines.records.queue import Ticket
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Release
 from pipelines.words import UNSEEN
 
 

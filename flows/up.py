@@ -35,9 +35,9 @@ from pipelines.log_rotation import rotate_all
 from pipelines.paying import pay_debts
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
-from pipelines.records import Inspection, broken_record, read_unfinished
-from pipelines.release import Release
-from pipelines.summary import Summary
+from pipelines.records.reading import Inspection, broken_record, read_unfinished
+from pipelines.records.release import Release
+from pipelines.records.summary import Summary
 from pipelines.supervise import Supervisor
 
 log = logging.getLogger("shipway.up")

@@ -18,7 +18,7 @@ from pipelines.home import Home
 from pipelines.paying import pay_debts
 from pipelines.ports import Ports
 from pipelines.reconcile import reconcile
-from pipelines.records import broken_record, read_unfinished
+from pipelines.records.reading import broken_record, read_unfinished
 
 end_with_this_process()
 

@@ -12,7 +12,7 @@ from flows.wiring import builder, clock
 from pipelines.ending import end_at_home
 from pipelines.home import Home
 from pipelines.ports import Command, Ports
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.rollout import RollBack
 from pipelines.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
 from pipelines.tick import Controller, Look, drive

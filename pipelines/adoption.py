@@ -19,8 +19,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pipelines.adapters.readiness import answer_of, is_endpoint_ready
 from pipelines.errors import BadInput, DependencyDown
-from pipelines.service import Deployment
-from pipelines.serving.split import ADOPTED
+from pipelines.records.service import Deployment
+from pipelines.records.split import ADOPTED
 from pipelines.serving.trust import trust
 from pipelines.spec_values import NAME
 

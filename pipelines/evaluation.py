@@ -20,7 +20,7 @@ from evals.offline.suite import Answers, Suite, ask, measure
 from pipelines.bundle import verify_bundle
 from pipelines.dataset import Rows
 from pipelines.layout import read_layout
-from pipelines.service import Deployment
+from pipelines.records.service import Deployment
 from pipelines.serving.backends import Backend, load_backend
 from pipelines.spec import ReleaseSpec
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.service import Deployment, Service
-from pipelines.summary import Summary
+from pipelines.records.service import Deployment, Service
+from pipelines.records.summary import Summary
 
 DEFAULT_RETAIN_S = 86_400.0
 

@@ -21,10 +21,10 @@ from pipelines.errors import BadInput, NotFound
 from pipelines.layout import ModelLayout, gather, read_layout
 from pipelines.listening import refuse_taken_port
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry, Services
-from pipelines.records import read_services
-from pipelines.release import Candidate
+from pipelines.records.reading import read_services
+from pipelines.records.release import Candidate
+from pipelines.records.service import Service
 from pipelines.router_check import check_router, check_spoken
-from pipelines.service import Service
 from pipelines.spec import ReleaseSpec
 from pipelines.supply.scan import scan
 

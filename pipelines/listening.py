@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from pipelines.errors import BadInput
-from pipelines.service import Service
+from pipelines.records.service import Service
 
 
 def refuse_taken_port(port: int, field: str) -> None:

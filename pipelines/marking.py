@@ -6,10 +6,10 @@ run one model, so each of them has an alias of its own (`registry: {alias: …}`
 
 from __future__ import annotations
 
-from pipelines.debt import Debt
 from pipelines.ports import BUNDLE_TAG
-from pipelines.release import Candidate, Phase, Release
-from pipelines.service import Deployment
+from pipelines.records.debt import Debt
+from pipelines.records.release import Candidate, Phase, Release
+from pipelines.records.service import Deployment
 
 DEFAULT_ALIAS = "champion"
 

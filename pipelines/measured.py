@@ -8,7 +8,7 @@ from evals.planning.usual import Usual, usual_of
 from evals.signals.strata import Stratum
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports, StrataQuery
-from pipelines.records import readable
+from pipelines.records.reading import readable
 
 MOST_RELEASES = 3
 """Older ones say little about today."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from pipelines.debt import Debt
 from pipelines.errors import AliasMoved, BadInput, Busy, Forbidden, NotFound, ShipwayError
 from pipelines.ports import Now, Ports, Registry
+from pipelines.records.debt import Debt
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 600.0

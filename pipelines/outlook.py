@@ -10,8 +10,8 @@ from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
 from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
+from pipelines.records.service import Deployment
 from pipelines.rollout import share_of
-from pipelines.service import Deployment
 from pipelines.spec import ReleaseSpec
 
 NOTHING_NEEDED: dict[str, Any] = {

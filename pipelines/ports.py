@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evals.signals.strata import Stratum
-from pipelines.ledger_port import Records
-from pipelines.queue_port import NoQueue, Queue
-from pipelines.release import Release
+from pipelines.records.ledger import Records
+from pipelines.records.queue import NoQueue, Queue
+from pipelines.records.release import Release
+from pipelines.records.service import Service
+from pipelines.records.split import TrafficSplit
 from pipelines.replay_port import NoReplays, Replays
-from pipelines.service import Service
 from pipelines.serving.recorder import Recording
 from pipelines.serving.shadow import Shadowing
-from pipelines.serving.split import TrafficSplit
 
 
 @dataclass(frozen=True)

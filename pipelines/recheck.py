@@ -7,7 +7,7 @@ import json
 from evals.canary.judgement import judge_canary
 from evals.signals.strata import Stratum
 from pipelines.errors import LedgerBroken
-from pipelines.release import Release
+from pipelines.records.release import Release
 from pipelines.spec import ReleaseSpec
 from pipelines.watching import Watch, canary_plan
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pipelines.ending import settle
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.ports import Now, Ports
-from pipelines.service import Service
+from pipelines.records.service import Service
 from pipelines.traffic import make_stable
 from pipelines.units import wanted_units
 

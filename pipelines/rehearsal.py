@@ -16,7 +16,7 @@ from evals.canary.judgement import CanaryVerdict, judge_canary
 from evals.planning.worlds import Arm, Interval, Traffic, World, error_rates
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.rollout import Advance, Promote, RollBack, Situation, decide
 from pipelines.spec import RolloutSpec
 from pipelines.watching import Watch, canary_plan, declaration

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from evals.maths.rates import clopper_pearson
+from pipelines.records.release import Phase
 from pipelines.rehearsal import Played
-from pipelines.release import Phase
 from pipelines.scenarios import Scenario
 
 OUTCOMES = (Phase.ROLLED_BACK, Phase.PROMOTED, Phase.HELD)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evals.signals.replay import Pair
-from pipelines.serving.split import Arm
+from pipelines.records.split import Arm
 
 
 @dataclass(frozen=True)

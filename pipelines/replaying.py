@@ -14,7 +14,7 @@ from typing import Any
 from evals.signals.replay import ReplayState
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Now, Ports
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.replay_port import ReplayQuery
 from pipelines.spec import RolloutSpec
 from pipelines.units import arm_of, down_reason, exits_of

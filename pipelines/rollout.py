@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipelines.asking import Asked
 from pipelines.earning import Counted, unearned
 from pipelines.ports import Command
-from pipelines.release import Phase, Release
+from pipelines.records.asking import Asked
+from pipelines.records.release import Phase, Release
 from pipelines.spec import RolloutSpec
 
 SHARE_TOLERANCE = 1e-6

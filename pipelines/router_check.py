@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
 from pipelines.ports import Unit
-from pipelines.service import Service
+from pipelines.records.service import Service
 from pipelines.spec import ReleaseSpec
 
 _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}

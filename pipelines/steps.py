@@ -26,8 +26,8 @@ from pipelines.marking import verdict_debts
 from pipelines.outbox import with_debts
 from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, Token
 from pipelines.qualify import qualify_server
-from pipelines.release import Candidate, Phase, Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Candidate, Phase, Release
+from pipelines.records.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
 from pipelines.traffic import rehearse_way_back
 from pipelines.units import arm_of, down_reason, exits_of, server_units, wanted_units

@@ -16,10 +16,10 @@ from evals.signals.strata import Stratum
 from pipelines.ending import end_at_home, promote, resume_promotion
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Now, Ports, StrataQuery, Token
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
+from pipelines.records.split import TrafficSplit
 from pipelines.replaying import is_replaying, replay_on, replayed_so_far
 from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
-from pipelines.serving.split import TrafficSplit
 from pipelines.spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Ports, Token
-from pipelines.release import Release
-from pipelines.serving.split import Generation, TrafficSplit
+from pipelines.records.release import Release
+from pipelines.records.split import Generation, TrafficSplit
 from pipelines.units import arm_of
 
 SAME_SHARE = 1e-6

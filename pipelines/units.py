@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.errors import DependencyDown
 from pipelines.ports import Ports, Unit, UnitStatus
-from pipelines.service import Deployment, Service
-from pipelines.serving.split import Arm
+from pipelines.records.service import Deployment, Service
+from pipelines.records.split import Arm
 
 
 def gateway_name(service: str) -> str:

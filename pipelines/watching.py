@@ -16,7 +16,7 @@ from evals.canary.state import CanaryState
 from evals.signals.replay import ReplayState
 from evals.signals.shadowing import ShadowState
 from evals.signals.strata import Stratum
-from pipelines.release import Release
+from pipelines.records.release import Release
 from pipelines.spec import RolloutSpec
 
 

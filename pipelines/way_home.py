@@ -14,8 +14,8 @@ from pipelines.errors import BadInput
 from pipelines.marking import alias_debts, promotion_debts, withdrawal_debts
 from pipelines.outbox import tell_alone
 from pipelines.ports import Now, Ports, Token
-from pipelines.release import Candidate, Phase, Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Candidate, Phase, Release
+from pipelines.records.service import Deployment, Service
 from pipelines.traffic import make_stable, shut_out_others
 
 LABEL = "way home"

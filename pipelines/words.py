@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipelines.asking import Asked
 from pipelines.ports import Command, Now
-from pipelines.release import Release
+from pipelines.records.asking import Asked
+from pipelines.records.release import Release
 
 HOMEWARD_VERBS = frozenset({"abort", "rollback"})
 MOVING_VERBS = HOMEWARD_VERBS | {"promote"}

@@ -13,7 +13,7 @@ from flows.cli.options import AsJson, open_home, open_ports, print_json
 if TYPE_CHECKING:
     from pipelines.errors import DependencyDown
     from pipelines.ports import Ports
-    from pipelines.release import Release
+    from pipelines.records.release import Release
 
 ReleaseId = Annotated[str, typer.Argument(metavar="ID", help="The release.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded with your name.")]
@@ -34,8 +34,8 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Approve what a release waits for: a step that is marked `approve: true`, or predictions that shifted."""
-    from pipelines.asking import answered
-    from pipelines.view import why
+    from pipelines.records.asking import answered
+    from pipelines.records.view import why
 
     _, ports = open_ports()
     found = ports.ledger.load(release_id)
@@ -161,7 +161,7 @@ def _wait_obeyed(ports: Ports, command: object) -> Release:
 
 def tell(release: Release, *, as_json: bool) -> None:
     """Say where a release is now, and why."""
-    from pipelines.view import answer, release_view
+    from pipelines.records.view import answer, release_view
 
     if as_json:
         print_json(release_view(release))

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from pipelines.home import Home
     from pipelines.ports import Ports
-    from pipelines.release import Release
+    from pipelines.records.release import Release
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -41,7 +41,7 @@ def open_ports() -> tuple[Home, Ports]:
 def find_release(ports: Ports, release_id: str | None) -> Release:
     """The release of an id, or the newest one that can be read. NotFound."""
     from pipelines.errors import NotFound
-    from pipelines.records import broken_record, broken_records, readable
+    from pipelines.records.reading import broken_record, broken_records, readable
 
     if release_id is not None:
         return ports.ledger.load(release_id)

@@ -12,8 +12,8 @@ from flows.cli.options import AsJson, open_ports, print_json
 if TYPE_CHECKING:
     from pipelines.home import Home
     from pipelines.ports import Ports
-    from pipelines.release import Release
-    from pipelines.service import Service
+    from pipelines.records.release import Release
+    from pipelines.records.service import Service
 
 NOT_ALL_DONE = 7
 """The registry did not do its part: traffic is where it should be, and something is named that is not."""
@@ -42,7 +42,7 @@ def rollback(
     """
     from flows.cli.operate import obeyed, tell
     from pipelines.errors import NotFound
-    from pipelines.records import unfinished
+    from pipelines.records.reading import unfinished
 
     home, ports = open_ports()
     try:
@@ -76,7 +76,7 @@ def _went_home(home: Home, ports: Ports, service: Service, running: Release | No
 def _tell_home(home: Home, ports: Ports, release: Release, *, as_json: bool) -> None:
     from flows.up import start_up
     from pipelines.errors import ShipwayError
-    from pipelines.view import release_view, why
+    from pipelines.records.view import release_view, why
     from pipelines.way_home import named
 
     stable = ports.services.load(release.service).stable
@@ -102,7 +102,7 @@ def resolve(
     A record that cannot be read is set aside. A living controller is only shut out with --force.
     """
     from flows.resolving import resolve_release
-    from pipelines.view import release_view, why
+    from pipelines.records.view import release_view, why
 
     _, ports = open_ports()
     resolved = resolve_release(ports, release_id, force)

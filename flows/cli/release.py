@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from flows.working import Stop
     from pipelines.home import Home
     from pipelines.ports import Ports
-    from pipelines.queue_port import Ticket
-    from pipelines.release import Release
+    from pipelines.records.queue import Ticket
+    from pipelines.records.release import Release
 
 Spec = Annotated[Path, typer.Argument(help="The release.yaml.")]
 Model = Annotated[
@@ -90,8 +90,8 @@ def release(
     from flows.queueing import in_turn, line_up
     from flows.up import start_up
     from pipelines.intake import AlreadyLive
+    from pipelines.records.view import release_view
     from pipelines.spec_file import read_spec
-    from pipelines.view import release_view
 
     asked = read_spec(spec, model=model)
     refuse_silent_prefect()
@@ -172,7 +172,7 @@ def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, a
 
 
 def _finish(ended: Release, as_json: bool) -> None:
-    from pipelines.view import release_view
+    from pipelines.records.view import release_view
 
     if as_json:
         print_json(release_view(ended))

@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from pipelines.release import Release
+from pipelines.records.release import Release
+from pipelines.records.view import why
 from pipelines.rollout import Hold
 from pipelines.steps import Findings, Step, because
 from pipelines.tick import Look
-from pipelines.view import why
 
 QUIET_LOOKS_S = 5.0
 """Without a terminal a hold is repeated at most this often."""

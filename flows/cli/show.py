@@ -12,8 +12,8 @@ from flows.cli.options import AsJson, find_release, open_ports, print_json
 
 if TYPE_CHECKING:
     from pipelines.ports import Ports
-    from pipelines.queue_port import Ticket
-    from pipelines.release import Release
+    from pipelines.records.queue import Ticket
+    from pipelines.records.release import Release
 
 ReleaseId = Annotated[str | None, typer.Argument(metavar="[ID]", help="The release; without it the newest.")]
 WATCH_S = 1.0
@@ -57,7 +57,7 @@ def list_releases(
     as_json: AsJson = False,
 ) -> None:
     """List releases, newest first, fifty at a time, what is queued before them; a broken record is named as such."""
-    from pipelines.records import broken_records
+    from pipelines.records.reading import broken_records
 
     _, ports = open_ports()
     named = {row.id: row for row in broken_records(ports.ledger)}
@@ -95,7 +95,7 @@ def evidence(
 ) -> None:
     """Show the evidence on a canary against its boundaries: now, at its largest, and when it crossed."""
     from flows.evidence_text import evidence_text
-    from pipelines.evidence_series import evidence_series
+    from pipelines.records.evidence_series import evidence_series
 
     _, ports = open_ports()
     series = evidence_series(find_release(ports, release_id))
@@ -126,8 +126,8 @@ def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: As
 
 def _view(ports: Ports, release: Release) -> dict[str, Any]:
     from pipelines.errors import ShipwayError
-    from pipelines.records import broken_records
-    from pipelines.view import release_view
+    from pipelines.records.reading import broken_records
+    from pipelines.records.view import release_view
 
     view = release_view(release)
     view["queued"] = next((t.summary() for t in ports.queue.tickets() if t.service == release.service), None)

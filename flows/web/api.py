@@ -15,11 +15,11 @@ from flows.evidence_picture import draw
 from flows.web.release_metrics import metrics_text
 from flows.web.snapshot import Snapshot
 from pipelines.errors import BadInput, NotFound, ShipwayError
-from pipelines.evidence_series import EvidenceSeries, evidence_series
 from pipelines.ports import Now, Ports
-from pipelines.records import PAGE, checked
+from pipelines.records.evidence_series import EvidenceSeries, evidence_series
+from pipelines.records.reading import PAGE, checked
+from pipelines.records.view import release_view
 from pipelines.units import gateway_name, replicas_of
-from pipelines.view import release_view
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from pipelines.errors import LedgerBroken
-from pipelines.evidence_series import BOUNDARY, evidence_series
 from pipelines.ports import Ports
-from pipelines.records import broken_records, read_services, unfinished
-from pipelines.release import ENDS, Release
-from pipelines.view import canary_counts, phase_seconds
+from pipelines.records.evidence_series import BOUNDARY, evidence_series
+from pipelines.records.reading import broken_records, read_services, unfinished
+from pipelines.records.release import ENDS, Release
+from pipelines.records.view import canary_counts, phase_seconds
 
 log = logging.getLogger("shipway.metrics")
 

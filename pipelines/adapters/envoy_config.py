@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.records.split import Generation, TrafficSplit
 from pipelines.serving.lanes import PLACES
 from pipelines.serving.repeats import INFERENCE, METHODS
-from pipelines.serving.split import Generation, TrafficSplit
 
 MILLION = 1_000_000
 ROUTES, USERS = "shipway", "users"

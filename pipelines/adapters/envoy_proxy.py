@@ -35,9 +35,9 @@ from pipelines.adapters.proxy import ProxyTrouble
 from pipelines.adapters.proxy_process import DRAIN_S, envoy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
 from pipelines.adapters.shared_door import SETTLE_S, let_in, send_to_door, send_to_proxy
+from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.door import given_door
 from pipelines.serving.lanes import LANES, PLACES, Reading, Readings
-from pipelines.serving.split import Arm, Generation, TrafficSplit
 
 ANSWER_S, APPLY_S, START_S = 2.0, 2.0, 30.0
 ASK_AGAIN_S = 0.01

@@ -9,7 +9,7 @@ import httpx
 
 from pipelines.adapters.gateway_socket import ask_gateway
 from pipelines.errors import DependencyDown, StaleWriter
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.split import TrafficSplit
 
 
 class GatewayRouter:

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pipelines.records.split import Generation, TrafficSplit
 from pipelines.serving.lanes import ARMS, LANES, PLACES
 from pipelines.serving.repeats import INFERENCE, METHODS
-from pipelines.serving.split import Generation, TrafficSplit
 
 MILLION = 1_000_000
 MAX_BODY_BYTES = 2 * 1024 * 1024

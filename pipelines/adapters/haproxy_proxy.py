@@ -22,9 +22,9 @@ from pipelines.adapters.haproxy_config import Doors, Entry, config_text, named, 
 from pipelines.adapters.proxy import ProxyTrouble
 from pipelines.adapters.proxy_process import DRAIN_S, haproxy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
+from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.door import given_door, private_socket
 from pipelines.serving.lanes import ARMS, PLACES, Reading, Readings
-from pipelines.serving.split import Arm, Generation, TrafficSplit
 
 ANSWER_S = 2.0
 START_S = 10.0

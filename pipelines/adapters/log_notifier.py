@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.release import Release
+from pipelines.records.release import Release
 
 
 class LogNotifier:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from pipelines.errors import Busy, LedgerBroken, NotFound, StaleWriter
 from pipelines.ports import Command, Now, Token, Unit, UnitStatus
-from pipelines.queue_port import Ticket
-from pipelines.release import Event, Release
-from pipelines.service import Service
-from pipelines.summary import Summary, summary_of
+from pipelines.records.queue import Ticket
+from pipelines.records.release import Event, Release
+from pipelines.records.service import Service
+from pipelines.records.summary import Summary, summary_of
 
 FIRST_PORT = 20_000
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from evals.signals.strata import Stratum
 from pipelines.errors import StaleWriter
 from pipelines.ports import Now, StrataQuery
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.split import TrafficSplit
 from pipelines.serving.split_store import Refused, SplitStore
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pipelines.adapters.proxy import ProxyTrouble
+from pipelines.records.split import TrafficSplit
 from pipelines.serving.door import private_socket
-from pipelines.serving.split import TrafficSplit
 from pipelines.serving.split_store import Refused
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 
 from pipelines.adapters.proxy import Proxy, ProxyTrouble
 from pipelines.adapters.proxy_admin import serve_admin
+from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.lanes import LaneIntervals
-from pipelines.serving.split import Arm, Generation, TrafficSplit
 from pipelines.serving.split_snapshot import read_snapshot, write_snapshot
 from pipelines.serving.split_store import SplitStore
 

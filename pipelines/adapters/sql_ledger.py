@@ -14,8 +14,8 @@ from pipelines.adapters.sql_engine import reading, transaction
 from pipelines.adapters.sql_records import append, fold, row_of, said_of, summary_of_row, written_events
 from pipelines.adapters.sql_tables import ASIDE, BROKEN_CHARACTERS, releases
 from pipelines.errors import Busy, LedgerBroken, NotFound, ShipwayError, StaleWriter
-from pipelines.release import ENDS, Release
-from pipelines.summary import Summary, summary_of
+from pipelines.records.release import ENDS, Release
+from pipelines.records.summary import Summary, summary_of
 
 
 class SqlLedger:

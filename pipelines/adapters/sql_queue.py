@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipelines.adapters.sql_engine import reading, transaction
 from pipelines.adapters.sql_tables import queue
-from pipelines.queue_port import Ticket
+from pipelines.records.queue import Ticket
 
 
 class SqlQueue:

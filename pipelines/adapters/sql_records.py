@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from pipelines.adapters.sql_tables import BROKEN_CHARACTERS, events, releases
 from pipelines.errors import LedgerBroken
-from pipelines.release import Event, Release
-from pipelines.summary import Summary, read_summary, summary_of
+from pipelines.records.release import Event, Release
+from pipelines.records.summary import Summary, read_summary, summary_of
 
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a record raises that was altered, or that a newer Shipway wrote."""

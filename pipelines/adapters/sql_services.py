@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from pipelines.adapters.sql_engine import reading, transaction
 from pipelines.adapters.sql_tables import services
 from pipelines.errors import LedgerBroken, NotFound, StaleWriter
-from pipelines.service import Service
+from pipelines.records.service import Service
 
 
 class SqlServices:

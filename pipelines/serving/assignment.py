@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+from pipelines.records.split import TrafficSplit
 from pipelines.serving.attributes import scalar_in
 from pipelines.serving.http1_request import Request
-from pipelines.serving.split import TrafficSplit
 
 OVERRIDE, TOKEN = b"x-shipway-arm-override", b"x-shipway-override-token"
 ARMS = {b"canary": "canary", b"stable": "stable"}

@@ -23,12 +23,12 @@ from typing import Any
 import orjson
 
 from evals.signals.strata import Stratum
+from pipelines.records.split import TrafficSplit
 from pipelines.serving.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.gateway_metrics import GatewayCounters
 from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.meetings import LATE_S, Meeting, Met
 from pipelines.serving.merging import Merging
-from pipelines.serving.split import TrafficSplit
 from pipelines.serving.split_store import Held, Refused
 from pipelines.serving.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
 

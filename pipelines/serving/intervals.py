@@ -14,7 +14,7 @@ from math import ceil, log
 
 from evals.signals.counting import step_of_value
 from evals.signals.strata import GRID_RATIO, ArmCounts, Cohort, Shadowed, Stratum
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.split import TrafficSplit
 
 KEPT = 3600
 """Decided intervals that can still be asked for."""

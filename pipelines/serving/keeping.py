@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import urlsplit
 
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.split_store import Refused, SplitStore
 
 TICK_S = 0.05

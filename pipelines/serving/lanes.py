@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from evals.signals.strata import ArmCounts, Stratum
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.split import TrafficSplit
 
 LANES = 4
 ARMS = ("stable", "canary")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.records.split import Arm, TrafficSplit
 
 
 class Stream(Protocol):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from evals.signals.strata import ArmCounts, Shadowed, Stratum
+from pipelines.records.split import TrafficSplit
 from pipelines.serving.intervals import KEPT, places_of
-from pipelines.serving.split import TrafficSplit
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import monotonic
 
+from pipelines.records.split import Arm
 from pipelines.serving.alike import CLASS, VALUE
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
 from pipelines.serving.attempts import Attempt
@@ -22,7 +23,6 @@ from pipelines.serving.recorder import Recorder
 from pipelines.serving.repeats import Repeats
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import Mirrored, Shadow
-from pipelines.serving.split import Arm
 from pipelines.serving.split_store import SplitStore
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users

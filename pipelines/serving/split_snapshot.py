@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.split import TrafficSplit
 
 
 def read_snapshot(path: Path) -> TrafficSplit:

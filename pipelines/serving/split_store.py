@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.serving.split import Generation, TrafficSplit
+from pipelines.records.split import Generation, TrafficSplit
 
 
 class Refused(Exception):  # what happened, not a programming error

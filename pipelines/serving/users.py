@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines.serving.split import Arm
+from pipelines.records.split import Arm
 
 MINUTE_S = 60.0
 MOST_USERS = 100_000

@@ -21,7 +21,7 @@ from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.records.split import Arm, TrafficSplit
 from tests.ports import free_port
 from tests.serving import upstream
 from tests.waiting import HANG_S, until

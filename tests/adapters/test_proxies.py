@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
-from pipelines.serving.split import Arm
+from pipelines.records.split import Arm
 from tests.adapters.proxy_bench import TIMEOUT_S, proxy_bench
 from tests.ports import free_port
 from tests.waiting import HANG_S, until

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.adapters.proxy import ProxyTrouble
 from pipelines.adapters.proxy_keeper import Keeper
+from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.lanes import LANES, Reading, Readings
-from pipelines.serving.split import Arm, Generation, TrafficSplit
 from pipelines.serving.split_snapshot import read_snapshot
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.release import Release
+from pipelines.records.release import Release
 
 ROOT = Path(__file__).parent.parent.parent
 ROUNDS = 3

@@ -22,8 +22,8 @@ from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_schema import SCHEMA_VERSION, bring_forward, is_current
 from pipelines.errors import BadInput
 from pipelines.ports import Command
-from pipelines.release import Event, Phase, Release
-from pipelines.summary import summary_of
+from pipelines.records.release import Event, Phase, Release
+from pipelines.records.summary import summary_of
 
 
 @pytest.fixture

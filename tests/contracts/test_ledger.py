@@ -18,9 +18,9 @@ from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_tables import events
 from pipelines.errors import Busy, DependencyDown, LedgerBroken, NotFound, ShipwayError, StaleWriter
-from pipelines.ledger_port import Records
-from pipelines.release import Candidate, Event, Phase, Release
-from pipelines.summary import summary_of
+from pipelines.records.ledger import Records
+from pipelines.records.release import Candidate, Event, Phase, Release
+from pipelines.records.summary import summary_of
 
 CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")
 

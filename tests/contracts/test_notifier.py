@@ -9,7 +9,7 @@ import pytest
 from pipelines.adapters.log_notifier import LogNotifier
 from pipelines.adapters.memory import MemoryNotifier
 from pipelines.ports import Notifier
-from pipelines.release import Release
+from pipelines.records.release import Release
 
 RELEASE = Release().record(86_400.0, "opened", id="r1", service="s", spec={}, spec_digest="")
 

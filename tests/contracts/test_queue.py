@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from pipelines.adapters.memory import MemoryQueue
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_queue import SqlQueue
-from pipelines.queue_port import NoQueue, Queue, Ticket
+from pipelines.records.queue import NoQueue, Queue, Ticket
 
 SPEC = {"model": "models:/m/3", "rollout": {"steps": [{"pct": 5.0, "approve": False}]}}
 FIRST = Ticket("s-1", "s", SPEC, "/data", "ada", 1000.5, "known; it's meant", "release@here:1:2.00")

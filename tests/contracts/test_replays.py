@@ -14,9 +14,9 @@ import pytest
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.memory_replays import MemoryReplays
 from pipelines.errors import DependencyDown
+from pipelines.records.split import Arm
 from pipelines.replay_port import NoReplays, ReplayQuery, Replays
 from pipelines.serving.recorder import Recorder, Recording
-from pipelines.serving.split import Arm
 
 INFER = "/v2/models/s/infer"
 NOBODY = Arm("sha256:0", ("http://127.0.0.1:1",))

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.adapters.memory_traffic import MemoryRouter
 from pipelines.errors import DependencyDown, StaleWriter
-from pipelines.serving.split import Arm, TrafficSplit
+from pipelines.records.split import Arm, TrafficSplit
 from tests.adapters.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
 from tests.waiting import until

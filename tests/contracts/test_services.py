@@ -12,7 +12,7 @@ from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.errors import NotFound, StaleWriter
 from pipelines.ports import Services
-from pipelines.service import Deployment, Service
+from pipelines.records.service import Deployment, Service
 
 STABLE = Deployment("sha256:1", "/bundles/1", "m", 3, "r1", since_s=1.5)
 

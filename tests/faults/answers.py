@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pipelines.adapters.memory_registry import ANSWERS
 from pipelines.errors import BadInput
-from pipelines.records import unfinished
-from pipelines.release import Phase
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Phase
 from tests.faults.recording import Fault
 from tests.faults.stories import Story
 from tests.faults.sweep import play

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipelines.release import Phase, Release, _apply
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.release import Phase, Release, _apply
+from pipelines.records.split import TrafficSplit
 from pipelines.units import dead_reason
 from tests.faults.world import OLD, OLD_VERSION, SERVICE
 
 if TYPE_CHECKING:
-    from pipelines.release import Event
+    from pipelines.records.release import Event
     from tests.faults.world import World
 
 MAY_BE_EXPOSED = {Phase.QUALIFIED, Phase.CANARY, Phase.BAKING, Phase.PROMOTING}

@@ -9,7 +9,7 @@ from pathlib import Path
 from evals.signals.replay import Pair
 from pipelines.adapters.memory_registry import MemoryRegistry
 from pipelines.adapters.memory_replays import SAME, MemoryReplays
-from pipelines.release import Phase
+from pipelines.records.release import Phase
 from pipelines.spec import ServeSpec, StepSpec
 from pipelines.spec_replay import RecordSpec, ReplaySpec
 from tests.faults.observer import Observer

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.units import wanted_units
 from tests.faults.recording import KILLS, Fault
 from tests.faults.stories import STORIES, Story

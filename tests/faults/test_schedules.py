@@ -19,7 +19,7 @@ from flows.working import take_over
 from pipelines.errors import DependencyDown, ShipwayError, StaleWriter
 from pipelines.paying import pay_debts
 from pipelines.reconcile import reconcile
-from pipelines.release import Phase
+from pipelines.records.release import Phase
 from tests.faults.observer import Observer
 from tests.faults.pilots import Pilot
 from tests.faults.recording import Fault

@@ -37,10 +37,10 @@ from pipelines.errors import Busy, ShipwayError
 from pipelines.paying import pay_debts
 from pipelines.ports import Command, Now, Ports, Token, UnitStatus
 from pipelines.reconcile import reconcile
-from pipelines.records import readable, unfinished
-from pipelines.release import EXPOSED, Candidate, Phase, Release
-from pipelines.service import Deployment, Service
-from pipelines.serving.split import TrafficSplit
+from pipelines.records.reading import readable, unfinished
+from pipelines.records.release import EXPOSED, Candidate, Phase, Release
+from pipelines.records.service import Deployment, Service
+from pipelines.records.split import TrafficSplit
 from pipelines.serving.split_store import SplitStore
 from pipelines.spec import ReleaseSpec
 from pipelines.steps import STEPS, Findings, Step, Workshop, conclude

@@ -18,8 +18,8 @@ from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.home import Home
-from pipelines.release import Phase, Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Phase, Release
+from pipelines.records.service import Deployment, Service
 from tests.faults_input.fingerprints import fingerprint
 
 SPEC = "model: models:/m/1\nservice: s\nevaluate: {data: rows.csv, gates: [{metric: accuracy, min: 0.5}]}\n"

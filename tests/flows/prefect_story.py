@@ -21,7 +21,7 @@ from flows.cli.options import open_home
 from flows.prefect_choice import use_homes_prefect
 from flows.up_file import find_up
 from pipelines.home import Home
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from tests.flows.test_tether import wait_gone
 
 OUTCOMES = (Phase.PROMOTED, Phase.REJECTED, Phase.ROLLED_BACK, Phase.HELD, Phase.ABORTED)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pipelines.errors import DependencyDown
-from pipelines.release import Event
+from pipelines.records.release import Event
 from tests.flows.real_world import World
 
 LOOK_S = 0.03

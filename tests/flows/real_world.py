@@ -23,8 +23,8 @@ from flows.wiring import clock, tracking_uri, wire
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
-from pipelines.records import readable, unfinished
-from pipelines.release import Release
+from pipelines.records.reading import readable, unfinished
+from pipelines.records.release import Release
 from pipelines.units import gateway_name
 from tests.mlflow_database import lay_database
 from tests.prefect_server import PrefectServer

@@ -10,7 +10,7 @@ from flows.adopting import record_adoption
 from pipelines.adoption import Endpoint
 from pipelines.errors import BadInput
 from pipelines.ports import Ports
-from pipelines.service import Service
+from pipelines.records.service import Service
 from pipelines.units import wanted_units
 from tests.faults.world import memory_ports
 

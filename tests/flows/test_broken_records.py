@@ -32,9 +32,9 @@ from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
 from pipelines.measured import measured
 from pipelines.ports import Now, Ports
-from pipelines.records import Inspection, unfinished, unfinished_or_refuse
-from pipelines.release import Event, Phase, Release
-from pipelines.service import Service
+from pipelines.records.reading import Inspection, unfinished, unfinished_or_refuse
+from pipelines.records.release import Event, Phase, Release
+from pipelines.records.service import Service
 from pipelines.spec import ReleaseSpec
 
 COUNT = 70

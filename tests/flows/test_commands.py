@@ -10,9 +10,9 @@ from flows.holding import hold
 from flows.working import is_exposed, take_over
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command
-from pipelines.records import unfinished
-from pipelines.release import Phase
-from pipelines.service import Deployment
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Phase
+from pipelines.records.service import Deployment
 from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units
 from pipelines.way_home import ordered

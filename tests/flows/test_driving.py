@@ -9,7 +9,7 @@ import pytest
 
 from flows.driving import Driving, last_of
 from pipelines.errors import StaleWriter
-from pipelines.release import Phase
+from pipelines.records.release import Phase
 from tests.pipelines.test_tick import World
 
 

@@ -11,8 +11,8 @@ import pytest
 from flows.evidence_picture import COLOURS, draw, write_picture
 from flows.evidence_text import evidence_text
 from pipelines.errors import BadInput
-from pipelines.evidence_series import EvidenceSeries, evidence_series
-from pipelines.release import Phase
+from pipelines.records.evidence_series import EvidenceSeries, evidence_series
+from pipelines.records.release import Phase
 from tests.pipelines.test_tick import World
 
 HOSTILE = ("$\\frac{$", "_hidden", "\u202e\ud800\0", "--><script>", "a\nb", "x" * 500, "日本", "}{%s")

@@ -19,10 +19,10 @@ from pipelines.bundle import seal
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
-from pipelines.release import Phase, Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Phase, Release
+from pipelines.records.service import Deployment, Service
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.recorder import Recording
-from pipelines.serving.split import Arm, TrafficSplit
 from tests.docker_engine import BASE_IMAGE
 
 FACTS = {"engine": "torch", "labels": ["a", "b"], "max_length": 8, "model": "m", "variant": "source"}

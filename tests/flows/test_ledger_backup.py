@@ -17,8 +17,8 @@ from flows.ledger_backup import back_up, restore
 from flows.wiring import wire
 from pipelines.errors import BadInput, LedgerBroken, NotFound
 from pipelines.home import Home
-from pipelines.release import Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Release
+from pipelines.records.service import Deployment, Service
 
 
 @pytest.fixture(autouse=True)

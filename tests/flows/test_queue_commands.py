@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.working import Stop
-from pipelines.release import Phase
+from pipelines.records.release import Phase
 from tests.flows.waiting_room import Room
 
 SPEC = """\

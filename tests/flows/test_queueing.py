@@ -15,8 +15,8 @@ from flows.queueing import begun, withdraw
 from flows.wiring import clock
 from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError, Withdrawn
 from pipelines.intake import AlreadyLive
-from pipelines.records import unfinished
-from pipelines.release import Phase
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Phase
 from tests.flows.waiting_room import CHALLENGER, Room, Script
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from evals.signals.replay import pairs_to_promote
-from pipelines.records import readable
+from pipelines.records.reading import readable
 from tests.flows.real_world import SPEC, World, bootstrapped, kill, phases
 from tests.waiting import HANG_S
 

@@ -11,8 +11,8 @@ from flows.resolving import remove_service, resolve_release
 from pipelines.adapters.memory_registry import ANSWERS
 from pipelines.errors import BadInput, Busy, LedgerBroken, NotFound
 from pipelines.home import Home
-from pipelines.records import unfinished
-from pipelines.release import Phase, Release
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Phase, Release
 from tests.faults.recording import Fault
 from tests.faults.stories import STORIES
 from tests.faults.world import OLD, SERVICE, World, begin

@@ -11,8 +11,8 @@ from flows.wiring import clock
 from flows.working import abort_unseen
 from pipelines.errors import Busy, Withdrawn
 from pipelines.ports import Command
-from pipelines.records import unfinished
-from pipelines.release import Phase
+from pipelines.records.reading import unfinished
+from pipelines.records.release import Phase
 from pipelines.spec import StepSpec
 from pipelines.words import UNSEEN
 from tests.flows.waiting_room import Room, Script

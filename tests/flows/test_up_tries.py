@@ -6,7 +6,7 @@ import pytest
 
 from flows.up import MOST_TRIES, Up
 from pipelines.home import Home
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 
 
 @pytest.fixture

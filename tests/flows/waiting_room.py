@@ -17,9 +17,9 @@ from pipelines.adapters.sql_ledger import SqlLedger
 from pipelines.adapters.sql_lock import SqlLock
 from pipelines.adapters.sql_queue import SqlQueue
 from pipelines.home import Home
-from pipelines.queue_port import Ticket
-from pipelines.release import Candidate, Phase, Release
-from pipelines.service import Service
+from pipelines.records.queue import Ticket
+from pipelines.records.release import Candidate, Phase, Release
+from pipelines.records.service import Service
 from tests.faults.world import memory_ports
 from tests.pipelines.test_tick import SPEC
 

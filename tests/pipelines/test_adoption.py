@@ -15,8 +15,8 @@ from pipelines.adoption import PROBES, check_answers, checked_url, find_endpoint
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Now
-from pipelines.service import Service
-from pipelines.serving.split import Arm
+from pipelines.records.service import Service
+from pipelines.records.split import Arm
 from pipelines.supervise import Supervisor
 from pipelines.units import server_units, wanted_units
 from tests.ports import free_port

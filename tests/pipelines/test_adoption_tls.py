@@ -19,10 +19,10 @@ from pipelines.adapters.proxy_admin import _plain
 from pipelines.adoption import check_answers, find_endpoint
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
+from pipelines.records.service import Service
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.replay_port import ReplayQuery
-from pipelines.service import Service
 from pipelines.serving.recorder import Recorder, Recording
-from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.units import server_units
 from tests.pipelines.test_adoption import endpoint
 from tests.serving.plane import Plane, body_of, request_of, status_of

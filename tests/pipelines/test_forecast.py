@@ -23,7 +23,7 @@ from pipelines.errors import BadInput
 from pipelines.forecast import Forecast, forecast, refuse_undecidable
 from pipelines.measured import measured
 from pipelines.ports import Now, Ports
-from pipelines.release import Release
+from pipelines.records.release import Release
 from pipelines.spec import RolloutSpec
 from pipelines.spec_gates import LatencyGate, QualityGate, RolloutGates
 

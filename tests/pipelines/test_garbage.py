@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_litter, needed_digests
-from pipelines.release import Phase, Release
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Phase, Release
+from pipelines.records.service import Deployment, Service
+from pipelines.records.summary import Summary, summary_of
 from pipelines.serving.recorder import Recording
-from pipelines.summary import Summary, summary_of
 
 NOW_S = 1_000_000.0
 LONG_AGO_S = NOW_S - 2 * DEFAULT_RETAIN_S

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
-from pipelines.debt import Debt
 from pipelines.outbox import (
     GIVE_UP_S,
     LONGEST_PAUSE_S,
@@ -22,6 +21,7 @@ from pipelines.outbox import (
     with_debts,
 )
 from pipelines.ports import Now
+from pipelines.records.debt import Debt
 from tests.faults.world import memory_ports
 
 ALIAS = Debt("r1", "m", 2, alias="champion", expected=(1,))

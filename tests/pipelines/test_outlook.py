@@ -14,8 +14,8 @@ from pipelines.intake import Intake
 from pipelines.layout import read_layout
 from pipelines.outlook import outlook
 from pipelines.ports import RegisteredVersion
-from pipelines.release import Candidate
-from pipelines.service import Deployment, Service
+from pipelines.records.release import Candidate
+from pipelines.records.service import Deployment, Service
 from pipelines.spec_file import parse_spec
 from tests.pipelines.model_folders import LABELS
 

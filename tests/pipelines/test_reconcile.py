@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import DependencyDown
 from pipelines.reconcile import reconcile
-from pipelines.release import Phase
+from pipelines.records.release import Phase
 from tests.pipelines.test_tick import NEW, World
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from evals.planning.worlds import EQUAL
 from pipelines.errors import BadInput
+from pipelines.records.release import Phase
 from pipelines.rehearsal import Played, rehearse
 from pipelines.rehearsal_summary import counted, summary
-from pipelines.release import Phase
 from pipelines.scenarios import chosen, scenarios
 from pipelines.spec import RolloutSpec, StepSpec
 from pipelines.spec_gates import LatencyGate, QualityGate, RolloutGates

@@ -12,7 +12,7 @@ from pipelines.adapters.memory_replays import SAME, MemoryReplays
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.ports import Command, UnitStatus
 from pipelines.recheck import recheck_verdicts
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.replaying import PART_PAIRS, chosen
 from pipelines.spec import ReleaseSpec
 from pipelines.tick import drive

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.asking import Asked
 from pipelines.ports import Command
-from pipelines.release import EXPOSED, MOVES, Candidate, Phase, Release
+from pipelines.records.asking import Asked
+from pipelines.records.release import EXPOSED, MOVES, Candidate, Phase, Release
 from pipelines.rollout import Advance, Hold, Promote, RollBack, Situation, decide, share_of
 from pipelines.spec import RolloutSpec, StepSpec
 from pipelines.spec_gates import DriftGate, RolloutGates

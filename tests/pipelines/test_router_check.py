@@ -7,8 +7,8 @@ import pytest
 from pipelines.errors import BadInput
 from pipelines.home import Home
 from pipelines.ports import Unit
+from pipelines.records.service import Deployment, Service
 from pipelines.router_check import check_router, check_spoken
-from pipelines.service import Deployment, Service
 from pipelines.spec_file import parse_spec
 from pipelines.unit_process import unit_command
 from pipelines.units import wanted_units

@@ -28,9 +28,9 @@ from pipelines.adapters.unit_files import (
 )
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.gateway_options import options_of, serving_of
 from pipelines.serving.shadow import Shadowing
-from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.supervise import Supervisor
 from pipelines.unit_process import child_environment, how_it_ended, unit_command
 from tests.pipelines.tiny_server import listening, now, supervising, until, write_command

@@ -20,9 +20,9 @@ from pipelines.ending import go_home, relabel, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.paying import pay_debts
 from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
-from pipelines.release import Candidate, Phase, Release
+from pipelines.records.release import Candidate, Phase, Release
+from pipelines.records.service import Deployment, Service
 from pipelines.rollout import PATIENCE_S, RollBack
-from pipelines.service import Deployment, Service
 from pipelines.spec import ReleaseSpec
 from pipelines.tick import TROUBLE_S, Controller, drive, look
 from pipelines.traffic import make_stable, set_share

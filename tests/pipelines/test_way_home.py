@@ -11,7 +11,7 @@ from flows.going_back import back_to_previous
 from pipelines.adapters.memory_registry import ANSWERS
 from pipelines.ending import relabel
 from pipelines.errors import BadInput, DependencyDown, StaleWriter
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 from pipelines.tick import Controller, drive
 from pipelines.traffic import make_stable
 from pipelines.way_home import JUST_NOW_S, carry_on, check_target, ordered, refuse_again

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.limits import Limits
-from pipelines.serving.split import Arm, TrafficSplit
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.leaving import Leaving
-from pipelines.serving.split import Arm, TrafficSplit
 from tests.serving.plane import GET, Plane, saying
 from tests.serving.test_streams import chunk, streaming
 

@@ -8,9 +8,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.meetings import LATE_S, Meeting, Meetings, Met
-from pipelines.serving.split import Arm, TrafficSplit
 from pipelines.serving.users import Users
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))

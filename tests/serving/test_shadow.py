@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
+from pipelines.records.split import Arm
 from pipelines.serving.data_plane import Serving
 from pipelines.serving.http1_request import Request
 from pipelines.serving.replicas import Replicas
 from pipelines.serving.shadow import Shadow, Shadowing
-from pipelines.serving.split import Arm
 from tests.serving.plane import Plane, body_of, request_of, status_of
 
 PATH = b"/v2/models/m/infer"

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipelines.serving.split import Arm
+from pipelines.records.split import Arm
 from tests.adapters.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pipelines.debt import Debt
+from pipelines.records.debt import Debt
 from pipelines.serving.recorder import Recording
 from pipelines.serving.shadow import Shadowing
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import UnionType
 from typing import Any
 
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
 
 NOT_KEPT = frozenset({"broken"})
 """What is known of the row, not of the release."""

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from pipelines.release import Event, Release
-from pipelines.summary import summary_of
-from pipelines.view import why
+from pipelines.records.release import Event, Release
+from pipelines.records.summary import summary_of
+from pipelines.records.view import why
 
 BOUNDARY = 1.0
 HARMLESS = "_noninferior"

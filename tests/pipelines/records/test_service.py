@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.service import Deployment, Service
+from pipelines.records.service import Deployment, Service
 from pipelines.serving.recorder import Recording
 
 STABLE = Deployment("sha256:1", "/b/1", "m", 1, "r1")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.release import Phase, Release
+from pipelines.records.release import Phase, Release
+from pipelines.records.summary import summary_of
 from pipelines.replaying import progress
-from pipelines.summary import summary_of
 
 _PART = {
     Phase.OPEN: "evaluate",

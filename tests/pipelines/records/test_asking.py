@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.asking import Asked, answered
 from pipelines.errors import BadInput
 from pipelines.ports import Command
-from pipelines.release import Phase, Release
+from pipelines.records.asking import Asked, answered
+from pipelines.records.release import Phase, Release
 from pipelines.spec import StepSpec
 from pipelines.units import server_units
 from pipelines.watching import replay

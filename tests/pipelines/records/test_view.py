@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines.ports import Command
-from pipelines.release import ENDS, MOVES, Phase, Release
-from pipelines.view import answer, why
+from pipelines.records.release import ENDS, MOVES, Phase, Release
+from pipelines.records.view import answer, why
 from tests.pipelines.test_tick import World
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import LedgerBroken
-from pipelines.release import ENDS, EXPOSED, MOVES, Candidate, Event, Phase, Release
-from pipelines.summary import summary_of
+from pipelines.records.release import ENDS, EXPOSED, MOVES, Candidate, Event, Phase, Release
+from pipelines.records.summary import summary_of
 
 CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from pipelines.release import Release
-from pipelines.summary import Summary
+from pipelines.records.release import Release
+from pipelines.records.summary import Summary
 
 
 class Ledger(Protocol):

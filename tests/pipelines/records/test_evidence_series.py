@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from pipelines.evidence_series import evidence_series
-from pipelines.release import Phase, Release
+from pipelines.records.evidence_series import evidence_series
+from pipelines.records.release import Phase, Release
 from tests.pipelines.test_tick import World
 
 

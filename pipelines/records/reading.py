@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipelines.errors import LedgerBroken, NotFound
-from pipelines.ledger_port import Ledger
 from pipelines.ports import Services
-from pipelines.release import Release
-from pipelines.service import Service
-from pipelines.summary import Summary, summary_of
+from pipelines.records.ledger import Ledger
+from pipelines.records.release import Release
+from pipelines.records.service import Service
+from pipelines.records.summary import Summary, summary_of
 
 PAGE = 50
 

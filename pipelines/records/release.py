@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from pipelines.asking import Asked
 from pipelines.errors import LedgerBroken
+from pipelines.records.asking import Asked
 
 
 class Phase(StrEnum):
