@@ -23,8 +23,8 @@ from evals.planning.worlds import EQUAL, World
 from pipelines.records.release import Phase
 from pipelines.rehearsal import rehearse
 from pipelines.rehearsal_summary import counted, spread
-from pipelines.spec import RolloutSpec
-from pipelines.spec_gates import RolloutGates
+from pipelines.spec.gates import RolloutGates
+from pipelines.spec.release_spec import RolloutSpec
 
 TIMED = RolloutSpec(gates=RolloutGates(latency=None, drift=None))
 RULES = {

@@ -139,7 +139,7 @@ def _released(home: Home, spec: Path, model: str, spent: Spent, server: psutil.P
     from flows.opening import opened
     from flows.wiring import wire
     from flows.working import Listener, Stop, work_on
-    from pipelines.spec_file import read_spec
+    from pipelines.spec.spec_file import read_spec
 
     ports, before, spent.seconds = wire(home), time.process_time(), 0.0
     server_before_s = _cpu_s(server) if server else 0.0

@@ -21,7 +21,7 @@ from pipelines.home import Home
 from pipelines.ports import Ports, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supervise import Supervisor
 from pipelines.traffic import make_stable
 from pipelines.units import gateway_name, server_name, wanted_units

@@ -19,7 +19,7 @@ from evals.signals.strata import Stratum
 from flows.evidence_picture import write_picture
 from pipelines.records.evidence_series import evidence_series
 from pipelines.records.release import Candidate, Phase, Release
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.watching import Watch, canary_plan, declaration
 
 TARGET = Path(__file__).parent / "evidence.png"

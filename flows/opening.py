@@ -23,7 +23,7 @@ from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished_or_refuse
 from pipelines.records.release import Release
 from pipelines.replaying import nothing_recorded
-from pipelines.spec import ReleaseSpec, RolloutSpec, ServeSpec
+from pipelines.spec.release_spec import ReleaseSpec, RolloutSpec, ServeSpec
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:

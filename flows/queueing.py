@@ -31,7 +31,7 @@ from pipelines.ports import Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Release
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 
 POLL_S = 1.0
 SUPERSEDE_S = 600.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.errors import BadInput
 from pipelines.rehearsal import Played, rehearse
 from pipelines.scenarios import Scenario
-from pipelines.spec import RolloutSpec
+from pipelines.spec.release_spec import RolloutSpec
 
 FORMATS = (".svg", ".png")
 

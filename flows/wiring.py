@@ -21,7 +21,7 @@ from pipelines.adapters.sql_queue import SqlQueue
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.home import Home
 from pipelines.ports import Builder, Now, Ports
-from pipelines.spec import PackageSpec
+from pipelines.spec.release_spec import PackageSpec
 
 DEFAULT_HOME = ".shipway"
 

@@ -22,7 +22,7 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.records.service import Deployment
 from pipelines.records.split import ADOPTED
 from pipelines.serving.trust import trust
-from pipelines.spec_values import NAME
+from pipelines.spec.values import NAME
 
 PROBES = {"oip": "/v2/health/ready", "openai": "/v1/models", "mlflow": "/ping"}
 """By protocol: the path that tells that it is spoken, and from then on whether somebody answers."""

@@ -22,7 +22,7 @@ from pipelines.dataset import Rows
 from pipelines.layout import read_layout
 from pipelines.records.service import Deployment
 from pipelines.serving.backends import Backend, load_backend
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 
 GOLDEN_ROWS = 24
 """How many rows the staged server must later answer exactly as it did here."""

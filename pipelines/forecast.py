@@ -18,8 +18,8 @@ from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
 from pipelines.errors import BadInput
 from pipelines.rollout import share_of
-from pipelines.spec import RolloutSpec
-from pipelines.spec_values import MAX_DURATION_S
+from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.values import MAX_DURATION_S
 from pipelines.watching import canary_plan
 
 ASSUMED_RATE = 50.0

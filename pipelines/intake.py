@@ -25,7 +25,7 @@ from pipelines.records.reading import read_services
 from pipelines.records.release import Candidate
 from pipelines.records.service import Service
 from pipelines.router_check import check_router, check_spoken
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.scan import scan
 
 

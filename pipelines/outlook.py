@@ -12,7 +12,7 @@ from pipelines.forecast import Forecast, forecast
 from pipelines.intake import Intake
 from pipelines.records.service import Deployment
 from pipelines.rollout import share_of
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 
 NOTHING_NEEDED: dict[str, Any] = {
     "traffic": None,

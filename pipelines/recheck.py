@@ -8,7 +8,7 @@ from evals.canary.judgement import judge_canary
 from evals.signals.strata import Stratum
 from pipelines.errors import LedgerBroken
 from pipelines.records.release import Release
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.watching import Watch, canary_plan
 
 

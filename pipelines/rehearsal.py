@@ -18,7 +18,7 @@ from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.release import Phase, Release
 from pipelines.rollout import Advance, Promote, RollBack, Situation, decide
-from pipelines.spec import RolloutSpec
+from pipelines.spec.release_spec import RolloutSpec
 from pipelines.watching import Watch, canary_plan, declaration
 
 SLOWEST = 0.1

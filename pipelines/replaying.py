@@ -16,7 +16,7 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Now, Ports
 from pipelines.records.release import Phase, Release
 from pipelines.replay_port import ReplayQuery
-from pipelines.spec import RolloutSpec
+from pipelines.spec.release_spec import RolloutSpec
 from pipelines.units import arm_of, down_reason, exits_of
 from pipelines.watching import Watch, declaration
 

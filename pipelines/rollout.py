@@ -18,7 +18,7 @@ from pipelines.earning import Counted, unearned
 from pipelines.ports import Command
 from pipelines.records.asking import Asked
 from pipelines.records.release import Phase, Release
-from pipelines.spec import RolloutSpec
+from pipelines.spec.release_spec import RolloutSpec
 
 SHARE_TOLERANCE = 1e-6
 

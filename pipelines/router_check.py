@@ -6,7 +6,7 @@ from pipelines.adapters.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
 from pipelines.ports import Unit
 from pipelines.records.service import Service
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 
 _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
 _LEFT_OUT = {

@@ -28,7 +28,7 @@ from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, 
 from pipelines.qualify import qualify_server
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.traffic import rehearse_way_back
 from pipelines.units import arm_of, down_reason, exits_of, server_units, wanted_units
 

@@ -20,7 +20,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.records.split import TrafficSplit
 from pipelines.replaying import is_replaying, replay_on, replayed_so_far
 from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
-from pipelines.spec import RolloutSpec, ServeSpec
+from pipelines.spec.release_spec import RolloutSpec, ServeSpec
 from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, declaration, replay

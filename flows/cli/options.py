@@ -70,7 +70,7 @@ def seconds_of(duration: str, field: str) -> float:
     from pydantic import TypeAdapter, ValidationError
 
     from pipelines.errors import BadInput
-    from pipelines.spec_values import Seconds
+    from pipelines.spec.values import Seconds
 
     try:
         return float(TypeAdapter(Seconds).validate_python(duration))

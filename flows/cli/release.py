@@ -58,7 +58,7 @@ def plan(
     from pipelines.intake import AlreadyLive
     from pipelines.measured import measured
     from pipelines.outlook import outlook
-    from pipelines.spec_file import read_spec
+    from pipelines.spec.spec_file import read_spec
 
     asked = read_spec(spec, model=model)
     _, ports = open_ports()
@@ -91,7 +91,7 @@ def release(
     from flows.up import start_up
     from pipelines.intake import AlreadyLive
     from pipelines.records.view import release_view
-    from pipelines.spec_file import read_spec
+    from pipelines.spec.spec_file import read_spec
 
     asked = read_spec(spec, model=model)
     refuse_silent_prefect()

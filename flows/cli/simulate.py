@@ -14,7 +14,7 @@ from flows.cli.options import AsJson, print_json
 if TYPE_CHECKING:
     from pipelines.rehearsal import Played
     from pipelines.scenarios import Scenario
-    from pipelines.spec import RolloutSpec
+    from pipelines.spec.release_spec import RolloutSpec
 
 Names = Annotated[list[str] | None, typer.Option("--scenario", help="Only this one; may be repeated. Default: all.")]
 
@@ -39,7 +39,7 @@ def simulate(
     from flows.simulating import refuse_unplayable
     from pipelines.rehearsal_summary import summary
     from pipelines.scenarios import chosen
-    from pipelines.spec_file import read_spec
+    from pipelines.spec.spec_file import read_spec
 
     plan = read_spec(spec).rollout
     refuse_unplayable(plot)

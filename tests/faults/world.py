@@ -42,7 +42,7 @@ from pipelines.records.release import EXPOSED, Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.split_store import SplitStore
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.steps import STEPS, Findings, Step, Workshop, conclude
 from pipelines.tick import Controller, drive
 from pipelines.traffic import make_stable, rehearse_way_back

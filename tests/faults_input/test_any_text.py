@@ -15,7 +15,7 @@ from pipelines.adapters.model_uri import parse_model_uri
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.errors import BadInput, ShipwayError
 from pipelines.home import Home
-from pipelines.spec_file import parse_spec
+from pipelines.spec.spec_file import parse_spec
 from tests.faults_input.fingerprints import fingerprint
 
 LINES = [

@@ -34,7 +34,7 @@ from pipelines.intake import AlreadyLive, take_in
 from pipelines.layout import gather, read_layout
 from pipelines.ports import RegisteredVersion
 from pipelines.records.service import Deployment, Service
-from pipelines.spec_file import parse_spec
+from pipelines.spec.spec_file import parse_spec
 from pipelines.supply import paths
 from pipelines.supply.paths import Limits, check_relative
 from pipelines.supply.scan import scan

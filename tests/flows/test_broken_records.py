@@ -35,7 +35,7 @@ from pipelines.ports import Now, Ports
 from pipelines.records.reading import Inspection, unfinished, unfinished_or_refuse
 from pipelines.records.release import Event, Phase, Release
 from pipelines.records.service import Service
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 
 COUNT = 70
 """More than a page; it is the same with thousands (benchmarks/history.py)."""

@@ -13,7 +13,7 @@ from pipelines.errors import Busy, Withdrawn
 from pipelines.ports import Command
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
-from pipelines.spec import StepSpec
+from pipelines.spec.release_spec import StepSpec
 from pipelines.words import UNSEEN
 from tests.flows.waiting_room import Room, Script
 from tests.pipelines.test_tick import SPEC, World

@@ -24,8 +24,8 @@ from pipelines.forecast import Forecast, forecast, refuse_undecidable
 from pipelines.measured import measured
 from pipelines.ports import Now, Ports
 from pipelines.records.release import Release
-from pipelines.spec import RolloutSpec
-from pipelines.spec_gates import LatencyGate, QualityGate, RolloutGates
+from pipelines.spec.gates import LatencyGate, QualityGate, RolloutGates
+from pipelines.spec.release_spec import RolloutSpec
 
 PLAN = RolloutSpec(gates=RolloutGates(latency=None))
 STRICT = RolloutSpec(gates=RolloutGates(latency=LatencyGate(margin=0.15)))

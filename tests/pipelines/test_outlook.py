@@ -16,7 +16,7 @@ from pipelines.outlook import outlook
 from pipelines.ports import RegisteredVersion
 from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service
-from pipelines.spec_file import parse_spec
+from pipelines.spec.spec_file import parse_spec
 from tests.pipelines.model_folders import LABELS
 
 SPEC = """\

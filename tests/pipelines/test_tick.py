@@ -23,7 +23,7 @@ from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.rollout import PATIENCE_S, RollBack
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.tick import TROUBLE_S, Controller, drive, look
 from pipelines.traffic import make_stable, set_share
 from pipelines.units import server_units

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.signals.strata import ArmCounts, Stratum
-from pipelines.spec import RolloutSpec
+from pipelines.spec.release_spec import RolloutSpec
 from pipelines.watching import Watch
 
 FINE = Stratum(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pipelines.spec import ReleaseSpec
+from pipelines.spec.release_spec import ReleaseSpec
 
 
 def schema_text() -> str:

@@ -17,9 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from evals.gate import Gate
 from pipelines.serving.alike import TOLERANCE
 from pipelines.serving.shadow import Shadowing
-from pipelines.spec_gates import AlphaShares, GateSpec, RolloutGates
-from pipelines.spec_replay import RecordSpec, ReplaySpec
-from pipelines.spec_values import (
+from pipelines.spec.gates import AlphaShares, GateSpec, RolloutGates
+from pipelines.spec.serve import RecordSpec, ReplaySpec
+from pipelines.spec.values import (
     Attributes,
     ImageRef,
     MetricName,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.spec_schema import schema_text
+from pipelines.spec.spec_schema import schema_text
 
-PUBLISHED = Path(__file__).parent.parent.parent / "docs" / "release.schema.json"
+PUBLISHED = Path(__file__).parents[3] / "docs" / "release.schema.json"
 
 
 def test_the_published_schema_is_current():

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from evals.canary.plan import ALPHA_SHARES
 from pipelines.errors import BadInput
-from pipelines.spec import ReleaseSpec
-from pipelines.spec_file import parse_spec, read_spec
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.spec_file import parse_spec, read_spec
 from pipelines.watching import canary_plan
 
 BASE = """\

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from evals.gate import Gate
-from pipelines.spec_values import MetricName, Number, Part, Quantiles, SpecProblem
+from pipelines.spec.values import MetricName, Number, Part, Quantiles, SpecProblem
 
 
 class GateSpec(Part):

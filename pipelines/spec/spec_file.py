@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import BadInput
-from pipelines.spec import ReleaseSpec
-from pipelines.spec_values import SpecProblem
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.values import SpecProblem
 
 MAX_BYTES = 256 * 1024
 

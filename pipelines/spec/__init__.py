@@ -1,0 +1,1 @@
+"""What was asked for? A `release.yaml`, section by section."""
