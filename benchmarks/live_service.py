@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.wiring import clock, wire
-from pipelines.bundle import seal
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home
 from pipelines.ports import Ports, Token
@@ -23,6 +22,7 @@ from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supervise import Supervisor
+from pipelines.supply.bundle import seal
 from pipelines.traffic import make_stable
 from pipelines.units import gateway_name, server_name, wanted_units
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from benchmarks import proxies
 from benchmarks.gateway import free_port
 from benchmarks.spread import tell
-from pipelines.bundle import seal
 from pipelines.compress.search import techniques_for
 from pipelines.evaluation import source_subject
+from pipelines.supply.bundle import seal
 
 CONNECTIONS = 8
 NAME = "minilm"

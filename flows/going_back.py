@@ -16,7 +16,6 @@ from flows.holders import holder
 from flows.holding import Held, exposed_ttl_s, hold
 from flows.up import start_up
 from flows.wiring import actor, clock
-from pipelines.bundle import verify_bundle
 from pipelines.ending import update_service
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
@@ -24,6 +23,7 @@ from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
+from pipelines.supply.bundle import verify_bundle
 from pipelines.units import arm_of
 from pipelines.way_home import carry_on, check_target, ordered, refuse_again
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flows.wiring import clock
-from pipelines.bundle import UNFINISHED, only_writer
 from pipelines.errors import DependencyDown
 from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter, digests_in_images
 from pipelines.home import Home
@@ -17,6 +16,7 @@ from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
 from pipelines.records.reading import checked, read_services
 from pipelines.records.split import TrafficSplit
+from pipelines.supply.bundle import UNFINISHED, only_writer
 
 
 def collect(home: Home, ports: Ports, *, dry_run: bool) -> Litter:

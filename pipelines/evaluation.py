@@ -17,12 +17,12 @@ from evals.evidence import Evidence
 from evals.gate import Outcome, Verdict, judge
 from evals.offline.contract import ModelContract, judge_contract
 from evals.offline.suite import Answers, Suite, ask, measure
-from pipelines.bundle import verify_bundle
-from pipelines.dataset import Rows
-from pipelines.layout import read_layout
 from pipelines.records.service import Deployment
 from pipelines.serving.backends import Backend, load_backend
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.supply.bundle import verify_bundle
+from pipelines.supply.dataset import Rows
+from pipelines.supply.layout import read_layout
 
 GOLDEN_ROWS = 24
 """How many rows the staged server must later answer exactly as it did here."""

@@ -16,12 +16,10 @@ from typing import Any
 from evals.gate import Outcome, Reason, Verdict
 from evals.offline.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
-from pipelines.dataset import Rows
 from pipelines.ending import deployment_of, tell_registry, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound, StaleWriter
 from pipelines.evaluation import Judged, Progress, Subject, champion_subject, judge_model, source_subject
 from pipelines.intake import read_evaluation_rows
-from pipelines.layout import read_layout
 from pipelines.marking import verdict_debts
 from pipelines.outbox import with_debts
 from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, Token
@@ -29,6 +27,8 @@ from pipelines.qualify import qualify_server
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.supply.dataset import Rows
+from pipelines.supply.layout import read_layout
 from pipelines.traffic import rehearse_way_back
 from pipelines.units import arm_of, down_reason, exits_of, server_units, wanted_units
 

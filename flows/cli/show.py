@@ -108,8 +108,8 @@ def evidence(
 
 def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Check a release's record: the hash chain, the bytes of its bundle, and every canary verdict, recomputed."""
-    from pipelines.bundle import verify_bundle
     from pipelines.recheck import recheck_verdicts
+    from pipelines.supply.bundle import verify_bundle
 
     _, ports = open_ports()
     found = ports.ledger.load(release_id)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.bundle import list_files, seal
 from pipelines.errors import DependencyDown
 from pipelines.ports import Bundle
+from pipelines.supply.bundle import list_files, seal
 
 
 class FolderBuilder:

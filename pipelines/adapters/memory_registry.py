@@ -18,7 +18,6 @@ from pipelines.adapters.model_uri import (
     no_such_version,
     parse_model_uri,
 )
-from pipelines.bundle import bundle_digest, list_files
 from pipelines.errors import (
     AliasMoved,
     BadInput,
@@ -30,6 +29,7 @@ from pipelines.errors import (
     ShipwayError,
 )
 from pipelines.ports import BUNDLE_TAG, Bundle, RegisteredVersion
+from pipelines.supply.bundle import bundle_digest, list_files
 
 Method = Literal["resolve", "fetch", "register", "mark"]
 

@@ -23,7 +23,7 @@ from pipelines.compress.onnx_export import (
     strip_traces,
 )
 from pipelines.compress.technique import Compressed, CompressionFailed, size_bytes
-from pipelines.layout import CONFIG, TOKENIZER_FILES, read_layout
+from pipelines.supply.layout import CONFIG, TOKENIZER_FILES, read_layout
 
 MODEL_FILE = "model.onnx"
 QUANTIZED_OPS = ("MatMul", "Gemm")

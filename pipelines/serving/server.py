@@ -20,7 +20,6 @@ from urllib.parse import quote
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from pipelines.bundle import verify_bundle
 from pipelines.errors import BadInput, ShipwayError
 from pipelines.serving.backends import Backend, Logits, load_backend
 from pipelines.serving.bodies import (
@@ -33,6 +32,7 @@ from pipelines.serving.bodies import (
     parse_json,
 )
 from pipelines.serving.encodings import decoded
+from pipelines.supply.bundle import verify_bundle
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_QUEUE, MAX_WAIT_S = 1024, 5.0

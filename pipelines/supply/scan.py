@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.supply import content
-from pipelines.supply.json_check import check_asks_no_code, load_json
-from pipelines.supply.mlmodel_check import check_mlmodel, read_requirements
-from pipelines.supply.paths import LIMITS, Limits, check_relative, list_plain_files
-from pipelines.supply.safetensors_check import Tensor, check_safetensors
-from pipelines.supply.shapes import check_shapes
-from pipelines.supply.template_check import check_template, templates_of
+from pipelines.supply.checks import content
+from pipelines.supply.checks.mlmodel import check_mlmodel, read_requirements
+from pipelines.supply.checks.model_json import check_asks_no_code, load_json
+from pipelines.supply.checks.paths import LIMITS, Limits, check_relative, list_plain_files
+from pipelines.supply.checks.safetensors import Tensor, check_safetensors
+from pipelines.supply.checks.shapes import check_shapes
+from pipelines.supply.checks.template import check_template, templates_of
 
 INDEX = ".safetensors.index.json"
 

@@ -16,9 +16,9 @@ import pytest
 from pipelines.adapters.mlflow_client import ENVIRONMENT
 from pipelines.adapters.mlflow_errors import mapped
 from pipelines.adapters.mlflow_registry import MlflowRegistry
-from pipelines.bundle import artifact_digest
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, ShipwayError
-from pipelines.layout import gather, read_layout
+from pipelines.supply.bundle import artifact_digest
+from pipelines.supply.layout import gather, read_layout
 from pipelines.supply.scan import scan
 from tests.mlflow_server import MlflowServer
 from tests.pipelines.model_folders import LABELS, copy_folder

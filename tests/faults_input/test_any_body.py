@@ -25,9 +25,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from pipelines.adapters.gateway_router import GatewayRouter
-from pipelines.bundle import seal
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm, TrafficSplit
+from pipelines.supply.bundle import seal
 from tests.pipelines.model_folders import LABELS
 from tests.ports import free_port
 from tests.waiting import HANG_S, until

@@ -27,16 +27,16 @@ from pipelines.adapters.memory_traffic import MemoryMetrics
 from pipelines.adapters.model_uri import parse_model_uri
 from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_services import SqlServices
-from pipelines.bundle import artifact_digest, seal
 from pipelines.errors import BadInput, ShipwayError, UnsafeArtifact
 from pipelines.home import Home
 from pipelines.intake import AlreadyLive, take_in
-from pipelines.layout import gather, read_layout
 from pipelines.ports import RegisteredVersion
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.spec_file import parse_spec
-from pipelines.supply import paths
-from pipelines.supply.paths import Limits, check_relative
+from pipelines.supply.bundle import artifact_digest, seal
+from pipelines.supply.checks import paths
+from pipelines.supply.checks.paths import Limits, check_relative
+from pipelines.supply.layout import gather, read_layout
 from pipelines.supply.scan import scan
 from tests.faults_input.fingerprints import fingerprint
 from tests.pipelines.model_folders import LABELS, copy_folder, edit_json, read_tensors, write_tensors

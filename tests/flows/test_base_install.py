@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipelines.bundle import seal
 from pipelines.compress.search import techniques_for
+from pipelines.supply.bundle import seal
 from tests.ports import free_port
 from tests.waiting import until
 

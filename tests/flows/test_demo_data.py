@@ -7,8 +7,8 @@ import pytest
 from flows.demo.data import EVALUATION, LABELS, PRODUCTION, TRAIN, Tweet, load_corpus, write_files
 from flows.demo.models import BROKEN_TOPIC, LINK_TOKEN
 from flows.traffic import read_texts
-from pipelines.dataset import read_rows
 from pipelines.qualify import ODD_INPUTS
+from pipelines.supply.dataset import read_rows
 
 
 @pytest.fixture(scope="module")

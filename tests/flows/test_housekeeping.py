@@ -15,7 +15,6 @@ from flows.housekeeping import collect
 from flows.wiring import wire
 from pipelines.adapters.docker_builder import DockerBuilder
 from pipelines.adapters.docker_engine import engine, image_id
-from pipelines.bundle import seal
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
@@ -23,6 +22,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.recorder import Recording
+from pipelines.supply.bundle import seal
 from tests.docker_engine import BASE_IMAGE
 
 FACTS = {"engine": "torch", "labels": ["a", "b"], "max_length": 8, "model": "m", "variant": "source"}

@@ -14,7 +14,7 @@ from pipelines.compress.onnx_export import example_tensors, largest_difference, 
 from pipelines.compress.search import techniques_for
 from pipelines.compress.technique import Compressed, CompressionFailed
 from pipelines.errors import BadInput
-from pipelines.layout import gather, read_layout
+from pipelines.supply.layout import gather, read_layout
 from tests.pipelines.model_folders import edit_json, read_tensors, write_tensors
 
 FACTS = {"model": "tiny"}

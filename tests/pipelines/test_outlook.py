@@ -9,14 +9,14 @@ import pytest
 
 from evals.planning.usual import Usual
 from flows.cli.needs import plan_lines
-from pipelines.dataset import read_rows
 from pipelines.intake import Intake
-from pipelines.layout import read_layout
 from pipelines.outlook import outlook
 from pipelines.ports import RegisteredVersion
 from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.spec_file import parse_spec
+from pipelines.supply.dataset import read_rows
+from pipelines.supply.layout import read_layout
 from tests.pipelines.model_folders import LABELS
 
 SPEC = """\

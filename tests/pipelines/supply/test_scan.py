@@ -14,9 +14,9 @@ import zipfile
 import pytest
 
 from pipelines.errors import NotFound, UnsafeArtifact
-from pipelines.supply.paths import Limits, check_relative
+from pipelines.supply.checks.paths import Limits, check_relative
 from pipelines.supply.scan import scan
-from tests.pipelines.refusals import refusal
+from tests.pipelines.supply.refusals import refusal
 
 WEIGHTS = "model.safetensors"
 

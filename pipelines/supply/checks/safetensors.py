@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.supply.strict_json import parse_strict
+from pipelines.supply.checks.strict_json import parse_strict
 
 MAX_HEADER_BYTES = 100_000_000
 _CHUNK_VALUES = 1 << 22

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dataset import read_rows
 from pipelines.errors import BadInput
+from pipelines.supply.dataset import read_rows
 
 CSV = 'text,label,topic\ngood flight,pos,air\n"bad, late",neg,air\nfine,pos,rail\n'
 

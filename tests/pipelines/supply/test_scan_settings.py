@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.supply.scan import scan
 from tests.pipelines.model_folders import edit_json
-from tests.pipelines.refusals import refusal
+from tests.pipelines.supply.refusals import refusal
 
 WEIGHTS = "model.safetensors"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.supply.paths import check_relative
+from pipelines.supply.checks.paths import check_relative
 
 MAX_YAML_BYTES = 1 << 20
 LOADERS = frozenset(

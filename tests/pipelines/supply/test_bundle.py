@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bundle import artifact_digest, bundle_digest, seal, verify_bundle
 from pipelines.errors import BadInput, DependencyDown, UnsafeArtifact
+from pipelines.supply.bundle import artifact_digest, bundle_digest, seal, verify_bundle
 
 FACTS = {"engine": "onnxruntime", "labels": ["no", "yes"], "max_length": 64, "model": "m", "variant": "dynamic-int8"}
 
@@ -214,6 +214,6 @@ def test_the_artifact_digest_covers_names_and_bytes(folder):
 def test_it_imports_nothing_heavy():
     """The server reads bundles before it loads anything else."""
     heavy = ("numpy", "mlflow", "torch", "pydantic")
-    code = f"import sys, pipelines.bundle; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, pipelines.supply.bundle; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert run.stdout.strip() == "[]"

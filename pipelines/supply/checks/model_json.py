@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.supply.strict_json import parse_strict
+from pipelines.supply.checks.strict_json import parse_strict
 
 MAX_DEPTH = 64
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})

@@ -15,7 +15,7 @@ import pytest
 from pipelines.errors import BadInput
 from pipelines.supply.scan import scan
 from tests.pipelines.model_folders import edit_json, read_tensors, write_tensors
-from tests.pipelines.refusals import refusal
+from tests.pipelines.supply.refusals import refusal
 
 WEIGHTS = "model.safetensors"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.supply.safetensors_check import Tensor
+from pipelines.supply.checks.safetensors import Tensor
 
 _WIDTHS = ("hidden_size", "embedding_size", "dim", "d_model")
 _LABELS = ("num_labels",)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.layout import gather, read_layout
+from pipelines.supply.layout import gather, read_layout
 from tests.pipelines.model_folders import LABELS, copy_folder, edit_json
 
 

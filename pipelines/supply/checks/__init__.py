@@ -1,0 +1,1 @@
+"""What in a model folder is refused, by name?"""
