@@ -27,9 +27,9 @@ from flows.wiring import clock
 from pipelines.adapters.docker_builder import DockerBuilder, remove_images
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.compress.search import techniques_for
-from pipelines.evaluation import source_subject
 from pipelines.home import Home
 from pipelines.ports import Bundle, Unit
+from pipelines.stages.evaluate import source_subject
 from pipelines.supervise import Supervisor
 from tests.docker_engine import BASE_IMAGE, running
 from tests.pipelines.model_folders import make_classifier

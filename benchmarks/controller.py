@@ -91,10 +91,10 @@ def _homes_server(home: Home) -> psutil.Process | None:
 
 
 def _count_model_work() -> Spent:
-    from pipelines import evaluation
     from pipelines.compress.dynamic_int8 import DynamicInt8
     from pipelines.serving.backends.onnxruntime import OnnxRuntimeBackend
     from pipelines.serving.backends.torch import TorchBackend
+    from pipelines.stages import evaluate as evaluation
 
     spent = Spent()
     for backend in (OnnxRuntimeBackend, TorchBackend):

@@ -19,7 +19,7 @@ from benchmarks import proxies
 from benchmarks.gateway import free_port
 from benchmarks.spread import tell
 from pipelines.compress.search import techniques_for
-from pipelines.evaluation import source_subject
+from pipelines.stages.evaluate import source_subject
 from pipelines.supply.bundle import seal
 
 CONNECTIONS = 8

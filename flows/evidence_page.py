@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from pipelines.records.release import Release
-from pipelines.steps import Findings, Step, because
+from pipelines.stages.steps import Findings, Step, because
 
 log = logging.getLogger("shipway.prefect")
 

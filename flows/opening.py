@@ -16,7 +16,6 @@ from flows.wiring import actor, clock
 from pipelines.errors import Busy, ShipwayError, Withdrawn
 from pipelines.forecast import refuse_undecidable
 from pipelines.home import Home
-from pipelines.intake import Intake, take_in
 from pipelines.measured import measured
 from pipelines.ports import Ports
 from pipelines.records.queue import Ticket
@@ -24,6 +23,7 @@ from pipelines.records.reading import unfinished_or_refuse
 from pipelines.records.release import Release
 from pipelines.replaying import nothing_recorded
 from pipelines.spec.release_spec import ReleaseSpec, RolloutSpec, ServeSpec
+from pipelines.stages.intake import Intake, take_in
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:

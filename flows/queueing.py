@@ -26,12 +26,12 @@ from flows.superseding import refuse_met, supersede, take_back
 from flows.wiring import actor, clock
 from pipelines.errors import BadInput, Busy, ShipwayError, Withdrawn
 from pipelines.home import Home
-from pipelines.intake import AlreadyLive
 from pipelines.ports import Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Release
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.stages.intake import AlreadyLive
 
 POLL_S = 1.0
 SUPERSEDE_S = 600.0

@@ -25,7 +25,16 @@ from flows.passing_prefect import end_with_this_process
 from flows.prefect_states import state_of, tag_outcome, tags_of
 from pipelines.ending import promote
 from pipelines.records.release import EXPOSED, Phase, Release
-from pipelines.steps import NOT_THE_STEPS_FAULT, STEPS, Findings, Interrupted, Step, Workshop, conclude, could_not
+from pipelines.stages.steps import (
+    NOT_THE_STEPS_FAULT,
+    STEPS,
+    Findings,
+    Interrupted,
+    Step,
+    Workshop,
+    conclude,
+    could_not,
+)
 from pipelines.tick import Controller
 
 log = logging.getLogger("shipway.prefect")

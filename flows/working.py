@@ -14,7 +14,7 @@ from pipelines.home import Home
 from pipelines.ports import Command, Ports
 from pipelines.records.release import Phase, Release
 from pipelines.rollout import RollBack
-from pipelines.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
+from pipelines.stages.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
 from pipelines.tick import Controller, Look, drive
 from pipelines.words import record_command
 

@@ -9,10 +9,10 @@ from evals.gate import Gate
 from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
 from pipelines.forecast import Forecast, forecast
-from pipelines.intake import Intake
 from pipelines.records.service import Deployment
 from pipelines.rollout import share_of
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.stages.intake import Intake
 
 NOTHING_NEEDED: dict[str, Any] = {
     "traffic": None,

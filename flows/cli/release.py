@@ -55,10 +55,10 @@ def plan(
     """Say what a release would do: resolved versions, gates, steps, and requests needed to decide. Changes nothing."""
     from flows.opening import inspect
     from flows.wiring import clock
-    from pipelines.intake import AlreadyLive
     from pipelines.measured import measured
     from pipelines.outlook import outlook
     from pipelines.spec.spec_file import read_spec
+    from pipelines.stages.intake import AlreadyLive
 
     asked = read_spec(spec, model=model)
     _, ports = open_ports()
@@ -89,9 +89,9 @@ def release(
     from flows.prefect_choice import refuse_silent_prefect
     from flows.queueing import in_turn, line_up
     from flows.up import start_up
-    from pipelines.intake import AlreadyLive
     from pipelines.records.view import release_view
     from pipelines.spec.spec_file import read_spec
+    from pipelines.stages.intake import AlreadyLive
 
     asked = read_spec(spec, model=model)
     refuse_silent_prefect()
@@ -115,7 +115,7 @@ def release(
 def begin(ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]) -> None:
     """Begin a release that waited in a queue: what `up` runs when its service is free."""
     from flows.queueing import begun
-    from pipelines.intake import AlreadyLive
+    from pipelines.stages.intake import AlreadyLive
 
     home, ports = open_ports()
     stop = _stop_on_signals()

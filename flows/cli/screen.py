@@ -14,7 +14,7 @@ from rich.text import Text
 from pipelines.records.release import Release
 from pipelines.records.view import why
 from pipelines.rollout import Hold
-from pipelines.steps import Findings, Step, because
+from pipelines.stages.steps import Findings, Step, because
 from pipelines.tick import Look
 
 QUIET_LOOKS_S = 5.0

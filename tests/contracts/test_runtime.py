@@ -272,7 +272,7 @@ def tiny_image(docker_engine, tiny_model: Path, tmp_path_factory: pytest.TempPat
     """The tiny model on ONNX Runtime, in an image."""
     from pipelines.adapters.docker_builder import DockerBuilder
     from pipelines.compress.search import techniques_for
-    from pipelines.evaluation import source_subject
+    from pipelines.stages.evaluate import source_subject
 
     folder = tmp_path_factory.mktemp("image")
     (technique,) = techniques_for("dynamic-int8")

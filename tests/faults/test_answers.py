@@ -7,9 +7,9 @@ import pytest
 from pipelines.adapters.memory import MemoryServices
 from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
 from pipelines.errors import ShipwayError
-from pipelines.intake import take_in
 from pipelines.records.release import Phase
-from pipelines.steps import NOT_THE_STEPS_FAULT, Workshop, build
+from pipelines.stages.intake import take_in
+from pipelines.stages.steps import NOT_THE_STEPS_FAULT, Workshop, build
 from tests.faults.answers import PHASES, registry_answers, trial
 from tests.faults.stories import STORIES
 from tests.faults.world import FACTS, OLD, SPEC, World, begin

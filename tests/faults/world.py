@@ -43,7 +43,7 @@ from pipelines.records.service import Deployment, Service
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.split_store import SplitStore
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.steps import STEPS, Findings, Step, Workshop, conclude
+from pipelines.stages.steps import STEPS, Findings, Step, Workshop, conclude
 from pipelines.tick import Controller, drive
 from pipelines.traffic import make_stable, rehearse_way_back
 from pipelines.units import server_name, wanted_units

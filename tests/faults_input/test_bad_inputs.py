@@ -29,10 +29,10 @@ from pipelines.adapters.sql_engine import open_engine
 from pipelines.adapters.sql_services import SqlServices
 from pipelines.errors import BadInput, ShipwayError, UnsafeArtifact
 from pipelines.home import Home
-from pipelines.intake import AlreadyLive, take_in
 from pipelines.ports import RegisteredVersion
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.spec_file import parse_spec
+from pipelines.stages.intake import AlreadyLive, take_in
 from pipelines.supply.bundle import artifact_digest, seal
 from pipelines.supply.checks import paths
 from pipelines.supply.checks.paths import Limits, check_relative

@@ -70,7 +70,7 @@ def ends() -> list[dict[str, Any]]:
 def one_step(run: Callable[[], None]) -> dict[str, Any]:
     """A release of one step, after which it is rejected."""
     from flows import release as story
-    from pipelines.steps import Findings, Step
+    from pipelines.stages.steps import Findings, Step
 
     runs = []
 

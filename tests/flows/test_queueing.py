@@ -14,9 +14,9 @@ from flows.opening import check_turn, opened
 from flows.queueing import begun, withdraw
 from flows.wiring import clock
 from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError, Withdrawn
-from pipelines.intake import AlreadyLive
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
+from pipelines.stages.intake import AlreadyLive
 from tests.flows.waiting_room import CHALLENGER, Room, Script
 
 

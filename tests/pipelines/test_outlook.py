@@ -9,12 +9,12 @@ import pytest
 
 from evals.planning.usual import Usual
 from flows.cli.needs import plan_lines
-from pipelines.intake import Intake
 from pipelines.outlook import outlook
 from pipelines.ports import RegisteredVersion
 from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.spec_file import parse_spec
+from pipelines.stages.intake import Intake
 from pipelines.supply.dataset import read_rows
 from pipelines.supply.layout import read_layout
 from tests.pipelines.model_folders import LABELS

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from evals.gate import Outcome
-from pipelines import qualify
-from pipelines.qualify import ODD_INPUTS, qualify_server
+from pipelines.stages import qualify
+from pipelines.stages.qualify import ODD_INPUTS, qualify_server
 
 TEXTS = ["good", "bad"]
 GOLDEN = {"rows": [0, 1], "labels": ["yes", "no"], "probabilities": [[0.1, 0.9], [0.8, 0.2]]}
