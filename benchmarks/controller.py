@@ -122,7 +122,7 @@ def _import_everything() -> None:
 def _start_traffic(home: Home) -> subprocess.Popen[bytes]:
     from flows.up import start_up
     from flows.wiring import wire
-    from pipelines.units import gateway_name
+    from pipelines.services.units import gateway_name
 
     start_up(home)
     ports = wire(home)
@@ -188,7 +188,7 @@ def compare(before: Path, releases: int) -> dict[str, list[dict[str, Any]]]:
 def _serving(root: Path, releases: int) -> Iterator[tuple[Path, dict[str, str]]]:
     """A home in which the build in `root` has released version 1, under traffic, with further versions."""
     from flows.wiring import wire
-    from pipelines.units import gateway_name
+    from pipelines.services.units import gateway_name
     from tests.flows.real_world import SPEC, calling
     from tests.pipelines.model_folders import make_classifier
 

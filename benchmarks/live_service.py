@@ -20,11 +20,11 @@ from pipelines.home import Home
 from pipelines.ports import Ports, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.services.traffic import make_stable
+from pipelines.services.units import gateway_name, server_name, wanted_units
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supervise import Supervisor
 from pipelines.supply.bundle import seal
-from pipelines.traffic import make_stable
-from pipelines.units import gateway_name, server_name, wanted_units
 
 NAME = "tiny"
 FACTS = {"engine": "torch", "labels": ["negative", "neutral", "positive"], "max_length": 64, "model": NAME}

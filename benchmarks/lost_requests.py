@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.live_service import NAME, LiveService, calling, live_service, wait
 from pipelines.errors import DependencyDown
 from pipelines.records.release import Release
-from pipelines.traffic import send_home, set_share
-from pipelines.units import gateway_name
+from pipelines.services.traffic import send_home, set_share
+from pipelines.services.units import gateway_name
 
 CALLS_PER_S = 400.0
 LEASE_S = 10.0

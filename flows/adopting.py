@@ -7,13 +7,13 @@ import time
 from flows.holders import holder
 from flows.holding import hold
 from flows.wiring import clock
-from pipelines.adoption import Endpoint
 from pipelines.errors import BadInput, DependencyDown, NotFound, ShipwayError
-from pipelines.listening import refuse_own_gateway, refuse_promised_port, refuse_taken_port
 from pipelines.ports import Ports
 from pipelines.records.reading import read_services, unfinished_or_refuse
 from pipelines.records.service import Service
-from pipelines.units import gateway_name
+from pipelines.services.adoption import Endpoint
+from pipelines.services.listening import refuse_own_gateway, refuse_promised_port, refuse_taken_port
+from pipelines.services.units import gateway_name
 
 SERVES_TIMEOUT_S = 60.0
 ASK_AGAIN_S = 0.1

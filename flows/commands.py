@@ -12,8 +12,8 @@ from pipelines.ports import Command, Ports, Token
 from pipelines.records.release import Phase, Release
 from pipelines.records.split import TrafficSplit
 from pipelines.rollout import RollBack, possible_end
-from pipelines.traffic import make_stable, send_home
-from pipelines.units import dead_reason
+from pipelines.services.traffic import make_stable, send_home
+from pipelines.services.units import dead_reason
 from pipelines.way_home import abandon, carry_on
 from pipelines.words import record_command
 

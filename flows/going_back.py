@@ -23,8 +23,8 @@ from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
+from pipelines.services.units import arm_of
 from pipelines.supply.bundle import verify_bundle
-from pipelines.units import arm_of
 from pipelines.way_home import carry_on, check_target, ordered, refuse_again
 
 LOCK_S = 60.0

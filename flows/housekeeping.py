@@ -10,12 +10,12 @@ from pathlib import Path
 
 from flows.wiring import clock
 from pipelines.errors import DependencyDown
-from pipelines.garbage import Inventory, Litter, Stored, Uses, decide_litter, digests_in_images
 from pipelines.home import Home
 from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
 from pipelines.records.reading import checked, read_services
 from pipelines.records.split import TrafficSplit
+from pipelines.services.garbage import Inventory, Litter, Stored, Uses, decide_litter, digests_in_images
 from pipelines.supply.bundle import UNFINISHED, only_writer
 
 

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Iterable
 
 from pipelines.errors import DependencyDown
-from pipelines.feedback import EVIDENCE, LATE, UNKNOWN, Desk, Label, Sent, Tally, send_labels
 from pipelines.home import Home
+from pipelines.services.feedback import EVIDENCE, LATE, UNKNOWN, Desk, Label, Sent, Tally, send_labels
 
 FOLLOW_S = 5.0
 

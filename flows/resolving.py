@@ -13,13 +13,13 @@ from flows.wiring import actor, clock
 from pipelines.ending import resume_promotion, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound
 from pipelines.home import Home
-from pipelines.paying import pay_debts
 from pipelines.ports import Command, Ports
 from pipelines.records.reading import newest_first
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Service
 from pipelines.records.split import TrafficSplit
-from pipelines.units import dead_reason
+from pipelines.services.paying import pay_debts
+from pipelines.services.units import dead_reason
 from pipelines.way_home import named
 
 

@@ -32,12 +32,12 @@ from flows.working import hold_unseen, is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.log_rotation import rotate_all
-from pipelines.paying import pay_debts
 from pipelines.ports import Ports
-from pipelines.reconcile import reconcile
 from pipelines.records.reading import Inspection, broken_record, read_unfinished
 from pipelines.records.release import Release
 from pipelines.records.summary import Summary
+from pipelines.services.paying import pay_debts
+from pipelines.services.reconcile import reconcile
 from pipelines.supervise import Supervisor
 
 log = logging.getLogger("shipway.up")

@@ -15,10 +15,10 @@ from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown
 from pipelines.home import Home
-from pipelines.paying import pay_debts
 from pipelines.ports import Ports
-from pipelines.reconcile import reconcile
 from pipelines.records.reading import broken_record, read_unfinished
+from pipelines.services.paying import pay_debts
+from pipelines.services.reconcile import reconcile
 
 end_with_this_process()
 

@@ -16,8 +16,8 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Now, Ports
 from pipelines.records.release import Phase, Release
 from pipelines.replay_port import ReplayQuery
+from pipelines.services.units import arm_of, down_reason, exits_of
 from pipelines.spec.release_spec import RolloutSpec
-from pipelines.units import arm_of, down_reason, exits_of
 from pipelines.watching import Watch, declaration
 
 PART_PAIRS = 50

@@ -20,9 +20,9 @@ from pipelines.records.release import Phase, Release
 from pipelines.records.split import TrafficSplit
 from pipelines.replaying import is_replaying, replay_on, replayed_so_far
 from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
+from pipelines.services.traffic import SAME_SHARE, send_home, set_share, share_of_ours
+from pipelines.services.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.spec.release_spec import RolloutSpec, ServeSpec
-from pipelines.traffic import SAME_SHARE, send_home, set_share, share_of_ours
-from pipelines.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
 from pipelines.way_home import abandon, carry_on
 from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command

@@ -11,12 +11,12 @@ import time
 
 from pipelines.ending import conclude_promoted, relabel, stable_before
 from pipelines.errors import BadInput
-from pipelines.marking import alias_debts, promotion_debts, withdrawal_debts
-from pipelines.outbox import tell_alone
 from pipelines.ports import Now, Ports, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.traffic import make_stable, shut_out_others
+from pipelines.services.marking import alias_debts, promotion_debts, withdrawal_debts
+from pipelines.services.outbox import tell_alone
+from pipelines.services.traffic import make_stable, shut_out_others
 
 LABEL = "way home"
 JUST_NOW_S = 600.0

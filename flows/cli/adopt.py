@@ -34,8 +34,8 @@ def adopt(
     from flows.adopting import record_adoption, wait_serving
     from flows.resolving import remove_service
     from flows.up import start_up
-    from pipelines.adoption import find_endpoint
     from pipelines.errors import ShipwayError
+    from pipelines.services.adoption import find_endpoint
 
     endpoint = find_endpoint(service, url, tuple(allow_host or ()), str(ca_file.absolute()) if ca_file else "")
     home, ports = open_ports()

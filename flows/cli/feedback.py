@@ -11,8 +11,8 @@ import typer
 from flows.cli.options import AsJson, gateway_url, open_home, seconds_of
 
 if TYPE_CHECKING:
-    from pipelines.feedback import Label
     from pipelines.home import Home
+    from pipelines.services.feedback import Label
 
 Data = Annotated[
     Path | None,
@@ -45,7 +45,7 @@ def feedback(
     from flows import labelling
     from flows.traffic import check_loopback
     from pipelines.adapters.gateway_feedback import GatewayFeedback
-    from pipelines.feedback import send_labels
+    from pipelines.services.feedback import send_labels
 
     _check_source(data, experiment, follow=follow)
     home, since_s = open_home(), seconds_of(since, "--since")
@@ -72,7 +72,7 @@ def _reader(
 ) -> Callable[[], list[Label]]:
     """What reads the labels that there are now."""
     if data is not None:
-        from pipelines.label_file import read_labels
+        from pipelines.services.label_file import read_labels
 
         return lambda: read_labels(data)
     from flows.wiring import clock, tracking_uri

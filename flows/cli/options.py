@@ -56,7 +56,7 @@ def find_release(ports: Ports, release_id: str | None) -> Release:
 def gateway_url(service: str) -> str:
     """Where a service's gateway listens. DependencyDown where it does not run."""
     from pipelines.errors import DependencyDown
-    from pipelines.units import gateway_name
+    from pipelines.services.units import gateway_name
 
     _, ports = open_ports()
     url = ports.runtime.status(gateway_name(ports.services.load(service).name)).url

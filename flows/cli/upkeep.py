@@ -11,7 +11,7 @@ from flows.cli.options import AsJson, open_home, open_ports, print_json
 
 if TYPE_CHECKING:
     from flows.ledger_backup import Contents
-    from pipelines.garbage import Litter
+    from pipelines.services.garbage import Litter
 
 
 def add_to(app: typer.Typer) -> None:

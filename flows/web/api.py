@@ -19,7 +19,7 @@ from pipelines.ports import Now, Ports
 from pipelines.records.evidence_series import EvidenceSeries, evidence_series
 from pipelines.records.reading import PAGE, checked
 from pipelines.records.view import release_view
-from pipelines.units import gateway_name, replicas_of
+from pipelines.services.units import gateway_name, replicas_of
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 

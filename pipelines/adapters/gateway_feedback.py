@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from pipelines.errors import DependencyDown
-from pipelines.feedback import EVIDENCE, LATE, UNKNOWN, Fate
+from pipelines.services.feedback import EVIDENCE, LATE, UNKNOWN, Fate
 
 TIMEOUT_S = 5.0
 OF_LABELS = ("E_LABEL", "E_BODY", "E_LIMIT")

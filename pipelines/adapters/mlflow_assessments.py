@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.adapters.mlflow_client import open_client
 from pipelines.adapters.mlflow_errors import is_absent, mapped
 from pipelines.errors import BadInput, NotFound
-from pipelines.feedback import Label
+from pipelines.services.feedback import Label
 
 REQUEST_TAG, VERSION_TAG = "shipway.request_id", "shipway.model_version"
 PAGE = 500

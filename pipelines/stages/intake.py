@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.adoption import check_answers
 from pipelines.errors import BadInput, NotFound
-from pipelines.listening import refuse_taken_port
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry, Services
 from pipelines.records.reading import read_services
 from pipelines.records.release import Candidate
 from pipelines.records.service import Service
 from pipelines.router_check import check_router, check_spoken
+from pipelines.services.adoption import check_answers
+from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.dataset import Rows, by_length, read_rows

@@ -18,19 +18,19 @@ from evals.offline.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
 from pipelines.ending import deployment_of, tell_registry, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound, StaleWriter
-from pipelines.marking import verdict_debts
-from pipelines.outbox import with_debts
 from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.services.marking import verdict_debts
+from pipelines.services.outbox import with_debts
+from pipelines.services.traffic import rehearse_way_back
+from pipelines.services.units import arm_of, down_reason, exits_of, server_units, wanted_units
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.evaluate import Judged, Progress, Subject, champion_subject, judge_model, source_subject
 from pipelines.stages.intake import read_evaluation_rows
 from pipelines.stages.qualify import qualify_server
 from pipelines.supply.dataset import Rows
 from pipelines.supply.layout import read_layout
-from pipelines.traffic import rehearse_way_back
-from pipelines.units import arm_of, down_reason, exits_of, server_units, wanted_units
 
 READY_TIMEOUT_S = 180.0
 EXITS_AT_STAGING = 3

@@ -20,8 +20,8 @@ from flows.labelling import sent_labels
 from pipelines.adapters.gateway_feedback import GatewayFeedback
 from pipelines.adapters.mlflow_assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound
-from pipelines.feedback import send_labels
 from pipelines.home import Home
+from pipelines.services.feedback import send_labels
 from tests.mlflow_database import lay_database
 from tests.mlflow_server import MlflowServer
 from tests.ports import free_port

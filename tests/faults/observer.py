@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.records.release import Phase, Release, _apply
 from pipelines.records.split import TrafficSplit
-from pipelines.units import dead_reason
+from pipelines.services.units import dead_reason
 from tests.faults.world import OLD, OLD_VERSION, SERVICE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.records.release import Phase, Release
-from pipelines.units import wanted_units
+from pipelines.services.units import wanted_units
 from tests.faults.recording import KILLS, Fault
 from tests.faults.stories import STORIES, Story
 from tests.faults.world import OLD, OLD_VERSION, SERVICE, World, begin

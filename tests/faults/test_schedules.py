@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from flows.holding import exposed_ttl_s
 from flows.working import take_over
 from pipelines.errors import DependencyDown, ShipwayError, StaleWriter
-from pipelines.paying import pay_debts
-from pipelines.reconcile import reconcile
 from pipelines.records.release import Phase
+from pipelines.services.paying import pay_debts
+from pipelines.services.reconcile import reconcile
 from tests.faults.observer import Observer
 from tests.faults.pilots import Pilot
 from tests.faults.recording import Fault

@@ -25,7 +25,7 @@ from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
-from pipelines.units import gateway_name
+from pipelines.services.units import gateway_name
 from tests.mlflow_database import lay_database
 from tests.prefect_server import PrefectServer
 from tests.waiting import HANG_S

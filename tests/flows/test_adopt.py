@@ -14,7 +14,7 @@ from tests.flows.mlflow_scoring import scoring_server
 from tests.flows.real_world import SPEC, World, calling
 from tests.mlflow_database import lay_database
 from tests.pipelines.model_folders import make_classifier
-from tests.pipelines.test_adoption import endpoint
+from tests.pipelines.services.test_adoption import endpoint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

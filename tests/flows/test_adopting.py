@@ -7,11 +7,11 @@ import socket
 import pytest
 
 from flows.adopting import record_adoption
-from pipelines.adoption import Endpoint
 from pipelines.errors import BadInput
 from pipelines.ports import Ports
 from pipelines.records.service import Service
-from pipelines.units import wanted_units
+from pipelines.services.adoption import Endpoint
+from pipelines.services.units import wanted_units
 from tests.faults.world import memory_ports
 
 ENDPOINT = Endpoint("http://127.0.0.1:9", "oip")

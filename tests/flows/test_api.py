@@ -23,12 +23,12 @@ from pipelines.adapters.memory_registry import MemoryRegistry
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports
-from pipelines.reconcile import reconcile
 from pipelines.records.evidence_series import evidence_series
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.summary import summary_of
 from pipelines.records.view import phase_seconds, release_view
+from pipelines.services.reconcile import reconcile
 from tests.pipelines.test_tick import World
 
 CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")

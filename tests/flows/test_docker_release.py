@@ -11,7 +11,7 @@ import pytest
 
 from flows.up_file import find_up
 from pipelines.adapters.docker_engine import HOME_LABEL, UNIT_LABEL, engine
-from pipelines.units import server_name
+from pipelines.services.units import server_name
 from tests.contracts.test_runtime import outgrow
 from tests.docker_engine import BASE_IMAGE
 from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill

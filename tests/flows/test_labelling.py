@@ -11,9 +11,9 @@ import pytest
 
 from flows import labelling
 from pipelines.errors import DependencyDown, NotFound
-from pipelines.feedback import Label, Sent, Tally
 from pipelines.home import Home
-from tests.pipelines.test_feedback import Everything, good
+from pipelines.services.feedback import Label, Sent, Tally
+from tests.pipelines.services.test_feedback import Everything, good
 
 
 @pytest.fixture(autouse=True)

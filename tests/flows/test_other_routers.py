@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from flows.up_file import find_up
-from pipelines.units import gateway_name
+from pipelines.services.units import gateway_name
 from tests.adapters.proxy_bench import need
 from tests.flows.real_world import SHORT_LEASE, SPEC, bootstrapped, calling, kill, phases
 from tests.waiting import HANG_S

@@ -14,7 +14,7 @@ import pytest
 from flows.up_file import find_up
 from flows.wiring import clock
 from pipelines.adapters.unit_files import boot_id
-from pipelines.units import gateway_name, server_name
+from pipelines.services.units import gateway_name, server_name
 from tests.faults_input.fingerprints import fingerprint
 from tests.flows.real_observer import observed
 from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill, looks_since

@@ -17,8 +17,8 @@ from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.doors import Doors
 from pipelines.home import Home
 from pipelines.ports import Unit
+from pipelines.services.units import gateway_name
 from pipelines.supervise import Supervisor
-from pipelines.units import gateway_name
 from tests.adapters.proxy_bench import need
 from tests.pipelines.tiny_server import now, until
 

@@ -14,9 +14,9 @@ from pipelines.ports import Command, UnitStatus
 from pipelines.recheck import recheck_verdicts
 from pipelines.records.release import Phase, Release
 from pipelines.replaying import PART_PAIRS, chosen
+from pipelines.services.units import server_name
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.tick import drive
-from pipelines.units import server_name
 from pipelines.watching import replay
 from tests.pipelines.test_tick import NEW, OLD, World
 

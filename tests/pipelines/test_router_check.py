@@ -9,9 +9,9 @@ from pipelines.home import Home
 from pipelines.ports import Unit
 from pipelines.records.service import Deployment, Service
 from pipelines.router_check import check_router, check_spoken
+from pipelines.services.units import wanted_units
 from pipelines.spec.spec_file import parse_spec
 from pipelines.unit_process import unit_command
-from pipelines.units import wanted_units
 
 SPEC = """\
 model: models:/sentiment/3

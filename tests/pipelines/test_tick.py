@@ -18,15 +18,15 @@ from pipelines.adapters.memory import (
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.ending import go_home, relabel, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
-from pipelines.paying import pay_debts
 from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.rollout import PATIENCE_S, RollBack
+from pipelines.services.paying import pay_debts
+from pipelines.services.traffic import make_stable, set_share
+from pipelines.services.units import server_units
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.tick import TROUBLE_S, Controller, drive, look
-from pipelines.traffic import make_stable, set_share
-from pipelines.units import server_units
 from pipelines.watching import Watch, replay
 from pipelines.words import record_command
 

@@ -8,8 +8,8 @@ from pipelines.errors import BadInput
 from pipelines.ports import Command
 from pipelines.records.asking import Asked, answered
 from pipelines.records.release import Phase, Release
+from pipelines.services.units import server_units
 from pipelines.spec.release_spec import StepSpec
-from pipelines.units import server_units
 from pipelines.watching import replay
 from pipelines.words import record_command
 from tests.pipelines.test_tick import NEW, SPEC, World

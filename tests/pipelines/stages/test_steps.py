@@ -12,8 +12,8 @@ from evals.gate import Outcome, Reason, Verdict
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import UnitStatus
 from pipelines.records.release import Phase, Release
+from pipelines.services.units import server_name
 from pipelines.stages.steps import EXITS_AT_STAGING, READY_TIMEOUT_S, STEPS, Workshop, conclude, could_not, stage
-from pipelines.units import server_name
 from tests.pipelines.model_folders import LABELS
 from tests.pipelines.test_tick import NEW, SPEC, World
 

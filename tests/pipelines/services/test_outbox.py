@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
-from pipelines.outbox import (
+from pipelines.ports import Now
+from pipelines.records.debt import Debt
+from pipelines.services.outbox import (
     GIVE_UP_S,
     LONGEST_PAUSE_S,
     Answer,
@@ -20,8 +22,6 @@ from pipelines.outbox import (
     tell_alone,
     with_debts,
 )
-from pipelines.ports import Now
-from pipelines.records.debt import Debt
 from tests.faults.world import memory_ports
 
 ALIAS = Debt("r1", "m", 2, alias="champion", expected=(1,))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_litter, needed_digests
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.summary import Summary, summary_of
+from pipelines.services.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_litter, needed_digests
 from pipelines.serving.recorder import Recording
 
 NOW_S = 1_000_000.0

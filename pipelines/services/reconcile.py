@@ -10,8 +10,8 @@ from pipelines.ending import settle
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.ports import Now, Ports
 from pipelines.records.service import Service
-from pipelines.traffic import make_stable
-from pipelines.units import wanted_units
+from pipelines.services.traffic import make_stable
+from pipelines.services.units import wanted_units
 
 REPAIR_LOCK_S = 10.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines.errors import DependencyDown
-from pipelines.reconcile import reconcile
 from pipelines.records.release import Phase
+from pipelines.services.reconcile import reconcile
 from tests.pipelines.test_tick import NEW, World
 
 

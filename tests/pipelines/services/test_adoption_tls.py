@@ -16,15 +16,15 @@ import uvloop
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.adapters.proxy_admin import _plain
-from pipelines.adoption import check_answers, find_endpoint
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
 from pipelines.records.service import Service
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.replay_port import ReplayQuery
+from pipelines.services.adoption import check_answers, find_endpoint
+from pipelines.services.units import server_units
 from pipelines.serving.recorder import Recorder, Recording
-from pipelines.units import server_units
-from tests.pipelines.test_adoption import endpoint
+from tests.pipelines.services.test_adoption import endpoint
 from tests.serving.plane import Plane, body_of, request_of, status_of
 
 ASKED = b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adoption import PROBES, check_answers, checked_url, find_endpoint
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Now
 from pipelines.records.service import Service
 from pipelines.records.split import Arm
+from pipelines.services.adoption import PROBES, check_answers, checked_url, find_endpoint
+from pipelines.services.units import server_units, wanted_units
 from pipelines.supervise import Supervisor
-from pipelines.units import server_units, wanted_units
 from tests.ports import free_port
 from tests.waiting import until
 

@@ -13,7 +13,7 @@ from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Ports, Token
 from pipelines.records.release import Release
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.units import arm_of
+from pipelines.services.units import arm_of
 
 SAME_SHARE = 1e-6
 

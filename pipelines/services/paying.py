@@ -10,12 +10,12 @@ from contextlib import suppress
 
 from pipelines.ending import update_service
 from pipelines.errors import ShipwayError, StaleWriter
-from pipelines.marking import alias_debts, alias_of, promotion_debts, returned_alias_debts, verdict_debts
-from pipelines.outbox import Answer, Told, after_telling, left_untold, tell_alone
 from pipelines.ports import Now, Ports
 from pipelines.records.debt import Debt
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Service
+from pipelines.services.marking import alias_debts, alias_of, promotion_debts, returned_alias_debts, verdict_debts
+from pipelines.services.outbox import Answer, Told, after_telling, left_untold, tell_alone
 
 
 def pay_debts(ports: Ports, service: Service, now: Now, *, at_once: bool = False) -> tuple[Told, ...]:

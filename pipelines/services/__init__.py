@@ -1,0 +1,1 @@
+"""What serves between releases, and who looks after it?"""
