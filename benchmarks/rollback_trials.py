@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks.live_service import SPEC, Call, LiveService, calling, live_service
 from flows.wiring import clock
 from pipelines.records.release import Phase
-from pipelines.rollout import RollBack
-from pipelines.tick import Controller, Look, look
-from pipelines.watching import Watch
+from pipelines.rollout.decision import RollBack
+from pipelines.rollout.look import Controller, Look, look
+from pipelines.rollout.watch import Watch
 
 CALLS_PER_S = 120.0
 LOCKED_S = 0.4

@@ -19,8 +19,8 @@ from evals.signals.strata import Stratum
 from flows.evidence_picture import write_picture
 from pipelines.records.evidence_series import evidence_series
 from pipelines.records.release import Candidate, Phase, Release
+from pipelines.rollout.watch import Watch, canary_plan, declaration
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.watching import Watch, canary_plan, declaration
 
 TARGET = Path(__file__).parent / "evidence.png"
 SEED, LOOK_S, REQUESTS_PER_S = 1, 5.0, 50.0

@@ -6,16 +6,16 @@ from flows.holders import holder
 from flows.holding import hold
 from flows.wiring import clock
 from flows.working import abort_unseen, is_exposed
-from pipelines.ending import end_at_home, stable_before, take_back
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Ports, Token
 from pipelines.records.release import Phase, Release
 from pipelines.records.split import TrafficSplit
-from pipelines.rollout import RollBack, possible_end
+from pipelines.rollout.decision import RollBack, possible_end
+from pipelines.rollout.ending import end_at_home, stable_before, take_back
+from pipelines.rollout.way_home import abandon, carry_on
+from pipelines.rollout.words import record_command
 from pipelines.services.traffic import make_stable, send_home
 from pipelines.services.units import dead_reason
-from pipelines.way_home import abandon, carry_on
-from pipelines.words import record_command
 
 
 def obey_now(ports: Ports, release: Release) -> Release:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pipelines.records.release import Phase, Release
-from pipelines.tick import Controller, drive
+from pipelines.rollout.look import Controller, drive
 
 
 class Driving:

@@ -16,16 +16,16 @@ from flows.holders import holder
 from flows.holding import Held, exposed_ttl_s, hold
 from flows.up import start_up
 from flows.wiring import actor, clock
-from pipelines.ending import update_service
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
+from pipelines.rollout.ending import update_service
+from pipelines.rollout.way_home import carry_on, check_target, ordered, refuse_again
 from pipelines.services.units import arm_of
 from pipelines.supply.bundle import verify_bundle
-from pipelines.way_home import carry_on, check_target, ordered, refuse_again
 
 LOCK_S = 60.0
 LOCK_TRIES = 600

@@ -21,7 +21,7 @@ from pipelines.ports import Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished_or_refuse
 from pipelines.records.release import Release
-from pipelines.replaying import nothing_recorded
+from pipelines.rollout.replay import nothing_recorded
 from pipelines.spec.release_spec import ReleaseSpec, RolloutSpec, ServeSpec
 from pipelines.stages.intake import Intake, take_in
 

@@ -23,8 +23,9 @@ from flows.evidence_page import publish_looks, publish_step
 from flows.holding import Held, exposed_ttl_s
 from flows.passing_prefect import end_with_this_process
 from flows.prefect_states import state_of, tag_outcome, tags_of
-from pipelines.ending import promote
 from pipelines.records.release import EXPOSED, Phase, Release
+from pipelines.rollout.ending import promote
+from pipelines.rollout.look import Controller
 from pipelines.stages.steps import (
     NOT_THE_STEPS_FAULT,
     STEPS,
@@ -35,7 +36,6 @@ from pipelines.stages.steps import (
     conclude,
     could_not,
 )
-from pipelines.tick import Controller
 
 log = logging.getLogger("shipway.prefect")
 

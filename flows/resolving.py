@@ -10,7 +10,6 @@ from flows.commands import home_unrecorded, obey_now
 from flows.holders import holder, living_holder
 from flows.holding import hold
 from flows.wiring import actor, clock
-from pipelines.ending import resume_promotion, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound
 from pipelines.home import Home
 from pipelines.ports import Command, Ports
@@ -18,9 +17,10 @@ from pipelines.records.reading import newest_first
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Service
 from pipelines.records.split import TrafficSplit
+from pipelines.rollout.ending import resume_promotion, update_service
+from pipelines.rollout.way_home import named
 from pipelines.services.paying import pay_debts
 from pipelines.services.units import dead_reason
-from pipelines.way_home import named
 
 
 def resolve_release(ports: Ports, release_id: str, force: str) -> Release | str:

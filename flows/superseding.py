@@ -18,7 +18,7 @@ from pipelines.ports import Command, Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Release
-from pipelines.words import UNSEEN
+from pipelines.rollout.words import UNSEEN
 
 
 def refuse_met(ports: Ports, releases: Sequence[Release]) -> None:

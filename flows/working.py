@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from flows.holding import Held, exposed_ttl_s
 from flows.opening import data_dir_of, rollout_of, spec_of, timeout_of, work_dir
 from flows.wiring import builder, clock
-from pipelines.ending import end_at_home
 from pipelines.home import Home
 from pipelines.ports import Command, Ports
 from pipelines.records.release import Phase, Release
-from pipelines.rollout import RollBack
+from pipelines.rollout.decision import RollBack
+from pipelines.rollout.ending import end_at_home
+from pipelines.rollout.look import Controller, Look, drive
+from pipelines.rollout.words import record_command
 from pipelines.stages.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
-from pipelines.tick import Controller, Look, drive
-from pipelines.words import record_command
 
 
 class Stopped(Interrupted):

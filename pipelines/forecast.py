@@ -17,10 +17,10 @@ from evals.planning.needs import Need, Pace, needs
 from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
 from pipelines.errors import BadInput
-from pipelines.rollout import share_of
+from pipelines.rollout.decision import share_of
+from pipelines.rollout.watch import canary_plan
 from pipelines.spec.release_spec import RolloutSpec
 from pipelines.spec.values import MAX_DURATION_S
-from pipelines.watching import canary_plan
 
 ASSUMED_RATE = 50.0
 """Requests per second where nobody knows the traffic: then needs are said in requests alone."""

@@ -10,7 +10,7 @@ from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
 from pipelines.forecast import Forecast, forecast
 from pipelines.records.service import Deployment
-from pipelines.rollout import share_of
+from pipelines.rollout.decision import share_of
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.intake import Intake
 

@@ -17,9 +17,9 @@ from evals.planning.worlds import Arm, Interval, Traffic, World, error_rates
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.release import Phase, Release
-from pipelines.rollout import Advance, Promote, RollBack, Situation, decide
+from pipelines.rollout.decision import Advance, Promote, RollBack, Situation, decide
+from pipelines.rollout.watch import Watch, canary_plan, declaration
 from pipelines.spec.release_spec import RolloutSpec
-from pipelines.watching import Watch, canary_plan, declaration
 
 SLOWEST = 0.1
 """The part of stable's requests that counts as slow (`Interval.slow_ms`)."""

@@ -77,7 +77,7 @@ def _tell_home(home: Home, ports: Ports, release: Release, *, as_json: bool) -> 
     from flows.up import start_up
     from pipelines.errors import ShipwayError
     from pipelines.records.view import release_view, why
-    from pipelines.way_home import named
+    from pipelines.rollout.way_home import named
 
     stable = ports.services.load(release.service).stable
     serves = named(stable) if stable else "nobody"

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from pipelines.records.release import Release
 from pipelines.records.view import why
-from pipelines.rollout import Hold
+from pipelines.rollout.decision import Hold
+from pipelines.rollout.look import Look
 from pipelines.stages.steps import Findings, Step, because
-from pipelines.tick import Look
 
 QUIET_LOOKS_S = 5.0
 """Without a terminal a hold is repeated at most this often."""

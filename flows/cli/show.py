@@ -108,7 +108,7 @@ def evidence(
 
 def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Check a release's record: the hash chain, the bytes of its bundle, and every canary verdict, recomputed."""
-    from pipelines.recheck import recheck_verdicts
+    from pipelines.rollout.recheck import recheck_verdicts
     from pipelines.supply.bundle import verify_bundle
 
     _, ports = open_ports()

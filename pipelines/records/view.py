@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.records.release import Phase, Release
 from pipelines.records.summary import summary_of
-from pipelines.replaying import progress
+from pipelines.rollout.replay import progress
 
 _PART = {
     Phase.OPEN: "evaluate",

@@ -6,10 +6,10 @@ Nothing that the router points at is ever removed.
 
 from __future__ import annotations
 
-from pipelines.ending import settle
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.ports import Now, Ports
 from pipelines.records.service import Service
+from pipelines.rollout.ending import settle
 from pipelines.services.traffic import make_stable
 from pipelines.services.units import wanted_units
 

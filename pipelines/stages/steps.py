@@ -16,11 +16,11 @@ from typing import Any
 from evals.gate import Outcome, Reason, Verdict
 from evals.offline.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
-from pipelines.ending import deployment_of, tell_registry, update_service
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound, StaleWriter
 from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.rollout.ending import deployment_of, tell_registry, update_service
 from pipelines.services.marking import verdict_debts
 from pipelines.services.outbox import with_debts
 from pipelines.services.traffic import rehearse_way_back

@@ -40,7 +40,7 @@ def test_a_refusal_a_lost_answer_or_a_pause_breaks_nothing(fault):
 
 def test_a_sweep_notices_what_is_wrong(monkeypatch):
     """Where a rolled-back release leaves its traffic with the canary, the sweep says so."""
-    monkeypatch.setattr("pipelines.tick.send_home", lambda *_: None)
+    monkeypatch.setattr("pipelines.rollout.look.send_home", lambda *_: None)
     errors = [story for story in STORIES if story.errors_pct]
     assert any("users still meet" in what for what in sweep(errors, [Fault.REFUSED]).violations)
 

@@ -32,13 +32,14 @@ from pipelines.adapters.memory import (
 from pipelines.adapters.memory_registry import MemoryBuilder, MemoryRegistry
 from pipelines.adapters.memory_replays import MemoryReplays
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
-from pipelines.ending import promote
 from pipelines.errors import Busy, ShipwayError
 from pipelines.ports import Command, Now, Ports, Token, UnitStatus
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import EXPOSED, Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.split import TrafficSplit
+from pipelines.rollout.ending import promote
+from pipelines.rollout.look import Controller, drive
 from pipelines.services.paying import pay_debts
 from pipelines.services.reconcile import reconcile
 from pipelines.services.traffic import make_stable, rehearse_way_back
@@ -46,7 +47,6 @@ from pipelines.services.units import server_name, wanted_units
 from pipelines.serving.split_store import SplitStore
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.steps import STEPS, Findings, Step, Workshop, conclude
-from pipelines.tick import Controller, drive
 from tests.faults.recording import Journal, Killed, recorded
 
 SERVICE = "s"

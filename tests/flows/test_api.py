@@ -29,7 +29,7 @@ from pipelines.records.service import Deployment, Service
 from pipelines.records.summary import summary_of
 from pipelines.records.view import phase_seconds, release_view
 from pipelines.services.reconcile import reconcile
-from tests.pipelines.test_tick import World
+from tests.pipelines.rollout.test_look import World
 
 CANDIDATE = Candidate("m", 3, "sha256:a", bundle_digest="sha256:b")
 NOW = Now(500.0, 5.0)

@@ -13,10 +13,10 @@ from pipelines.ports import Command
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
 from pipelines.records.service import Deployment
+from pipelines.rollout.way_home import ordered
 from pipelines.services.traffic import make_stable, set_share
 from pipelines.services.units import server_units
-from pipelines.way_home import ordered
-from tests.pipelines.test_tick import NEW, OLD, World
+from tests.pipelines.rollout.test_look import NEW, OLD, World
 
 
 @pytest.fixture

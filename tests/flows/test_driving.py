@@ -10,7 +10,7 @@ import pytest
 from flows.driving import Driving, last_of
 from pipelines.errors import StaleWriter
 from pipelines.records.release import Phase
-from tests.pipelines.test_tick import World
+from tests.pipelines.rollout.test_look import World
 
 
 def test_tasks_wait_for_their_phases():

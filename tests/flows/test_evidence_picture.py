@@ -13,7 +13,7 @@ from flows.evidence_text import evidence_text
 from pipelines.errors import BadInput
 from pipelines.records.evidence_series import EvidenceSeries, evidence_series
 from pipelines.records.release import Phase
-from tests.pipelines.test_tick import World
+from tests.pipelines.rollout.test_look import World
 
 HOSTILE = ("$\\frac{$", "_hidden", "\u202e\ud800\0", "--><script>", "a\nb", "x" * 500, "日本", "}{%s")
 

@@ -13,10 +13,10 @@ from pipelines.errors import Busy, Withdrawn
 from pipelines.ports import Command
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
+from pipelines.rollout.words import UNSEEN
 from pipelines.spec.release_spec import StepSpec
-from pipelines.words import UNSEEN
 from tests.flows.waiting_room import Room, Script
-from tests.pipelines.test_tick import SPEC, World
+from tests.pipelines.rollout.test_look import SPEC, World
 
 LATE = Command("late", "r1", "abort", "ada", "superseded by s-2", UNSEEN)
 

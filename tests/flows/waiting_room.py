@@ -21,7 +21,7 @@ from pipelines.records.queue import Ticket
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Service
 from tests.faults.world import memory_ports
-from tests.pipelines.test_tick import SPEC
+from tests.pipelines.rollout.test_look import SPEC
 
 CHALLENGER = SPEC.model_copy(update={"model": "models:/m@challenger"})
 

@@ -8,11 +8,11 @@ from pipelines.errors import BadInput
 from pipelines.ports import Command
 from pipelines.records.asking import Asked, answered
 from pipelines.records.release import Phase, Release
+from pipelines.rollout.watch import replay
+from pipelines.rollout.words import record_command
 from pipelines.services.units import server_units
 from pipelines.spec.release_spec import StepSpec
-from pipelines.watching import replay
-from pipelines.words import record_command
-from tests.pipelines.test_tick import NEW, SPEC, World
+from tests.pipelines.rollout.test_look import NEW, SPEC, World
 
 MARKED = SPEC.model_copy(
     update={

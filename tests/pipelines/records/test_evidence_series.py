@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.records.evidence_series import evidence_series
 from pipelines.records.release import Phase, Release
-from tests.pipelines.test_tick import World
+from tests.pipelines.rollout.test_look import World
 
 
 @pytest.fixture(scope="module")

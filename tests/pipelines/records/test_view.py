@@ -7,7 +7,7 @@ import pytest
 from pipelines.ports import Command
 from pipelines.records.release import ENDS, MOVES, Phase, Release
 from pipelines.records.view import answer, why
-from tests.pipelines.test_tick import World
+from tests.pipelines.rollout.test_look import World
 
 
 def test_a_canary_says_why_it_advanced_and_then_why_it_waits():

@@ -7,7 +7,7 @@ import pytest
 from pipelines.errors import DependencyDown
 from pipelines.records.release import Phase
 from pipelines.services.reconcile import reconcile
-from tests.pipelines.test_tick import NEW, World
+from tests.pipelines.rollout.test_look import NEW, World
 
 
 def ended(phase: Phase, errors: int = 0) -> World:

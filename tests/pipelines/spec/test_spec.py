@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from evals.canary.plan import ALPHA_SHARES
 from pipelines.errors import BadInput
+from pipelines.rollout.watch import canary_plan
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.spec_file import parse_spec, read_spec
-from pipelines.watching import canary_plan
 
 BASE = """\
 model: models:/sentiment/3

@@ -15,7 +15,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.services.units import server_name
 from pipelines.stages.steps import EXITS_AT_STAGING, READY_TIMEOUT_S, STEPS, Workshop, conclude, could_not, stage
 from tests.pipelines.model_folders import LABELS
-from tests.pipelines.test_tick import NEW, SPEC, World
+from tests.pipelines.rollout.test_look import NEW, SPEC, World
 
 STEP = {step.name: step for step in STEPS}
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipelines.earning import Counted, unearned
 from pipelines.ports import Command
 from pipelines.records.asking import Asked
 from pipelines.records.release import Phase, Release
+from pipelines.rollout.earning import Counted, unearned
 from pipelines.spec.release_spec import RolloutSpec
 
 SHARE_TOLERANCE = 1e-6

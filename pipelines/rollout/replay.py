@@ -16,9 +16,9 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Now, Ports
 from pipelines.records.release import Phase, Release
 from pipelines.replay_port import ReplayQuery
+from pipelines.rollout.watch import Watch, declaration
 from pipelines.services.units import arm_of, down_reason, exits_of
 from pipelines.spec.release_spec import RolloutSpec
-from pipelines.watching import Watch, declaration
 
 PART_PAIRS = 50
 """A part ends after so many pairs, or after the time of a look: then words are heard and the evidence is judged."""

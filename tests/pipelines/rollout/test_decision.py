@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.ports import Command
 from pipelines.records.asking import Asked
 from pipelines.records.release import EXPOSED, MOVES, Candidate, Phase, Release
-from pipelines.rollout import Advance, Hold, Promote, RollBack, Situation, decide, share_of
+from pipelines.rollout.decision import Advance, Hold, Promote, RollBack, Situation, decide, share_of
 from pipelines.spec.gates import DriftGate, RolloutGates
 from pipelines.spec.release_spec import RolloutSpec, StepSpec
 

@@ -8,8 +8,8 @@ from evals.canary.judgement import judge_canary
 from evals.signals.strata import Stratum
 from pipelines.errors import LedgerBroken
 from pipelines.records.release import Release
+from pipelines.rollout.watch import Watch, canary_plan
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.watching import Watch, canary_plan
 
 
 def recheck_verdicts(release: Release) -> str:

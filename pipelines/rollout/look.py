@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from evals.canary.judgement import CanaryVerdict, judge_canary
 from evals.signals.shadowing import ShadowState
 from evals.signals.strata import Stratum
-from pipelines.ending import end_at_home, promote, resume_promotion
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command, Now, Ports, StrataQuery, Token
 from pipelines.records.release import Phase, Release
 from pipelines.records.split import TrafficSplit
-from pipelines.replaying import is_replaying, replay_on, replayed_so_far
-from pipelines.rollout import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
+from pipelines.rollout.decision import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
+from pipelines.rollout.ending import end_at_home, promote, resume_promotion
+from pipelines.rollout.replay import is_replaying, replay_on, replayed_so_far
+from pipelines.rollout.watch import Watch, belongs, canary_plan, declaration, replay
+from pipelines.rollout.way_home import abandon, carry_on
+from pipelines.rollout.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
 from pipelines.services.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.services.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.spec.release_spec import RolloutSpec, ServeSpec
-from pipelines.watching import Watch, belongs, canary_plan, declaration, replay
-from pipelines.way_home import abandon, carry_on
-from pipelines.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
 
 TROUBLE_S = 900.0
 """A controller that could not finish a look for so long ends; its users are home long since, or serve on."""

@@ -18,7 +18,7 @@ from pipelines.ports import Now, Ports, Token
 from pipelines.records.debt import Debt
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.rollout import RollBack
+from pipelines.rollout.decision import RollBack
 from pipelines.services.marking import alias_debts, alias_of, promotion_debts, returned_alias_debts, verdict_debts
 from pipelines.services.outbox import Answer, Told, after_telling, left_untold, tell_alone, with_debts
 from pipelines.services.traffic import make_stable, send_home, shut_out_others

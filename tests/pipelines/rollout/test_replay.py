@@ -11,14 +11,14 @@ from evals.signals.replay import Pair
 from pipelines.adapters.memory_replays import SAME, MemoryReplays
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.ports import Command, UnitStatus
-from pipelines.recheck import recheck_verdicts
 from pipelines.records.release import Phase, Release
-from pipelines.replaying import PART_PAIRS, chosen
+from pipelines.rollout.look import drive
+from pipelines.rollout.recheck import recheck_verdicts
+from pipelines.rollout.replay import PART_PAIRS, chosen
+from pipelines.rollout.watch import replay
 from pipelines.services.units import server_name
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.tick import drive
-from pipelines.watching import replay
-from tests.pipelines.test_tick import NEW, OLD, World
+from tests.pipelines.rollout.test_look import NEW, OLD, World
 
 FAILED = Pair(None, 1.0)
 

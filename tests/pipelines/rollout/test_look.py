@@ -16,19 +16,19 @@ from pipelines.adapters.memory import (
     MemoryServices,
 )
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
-from pipelines.ending import go_home, relabel, take_back
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.rollout import PATIENCE_S, RollBack
+from pipelines.rollout.decision import PATIENCE_S, RollBack
+from pipelines.rollout.ending import go_home, relabel, take_back
+from pipelines.rollout.look import TROUBLE_S, Controller, drive, look
+from pipelines.rollout.watch import Watch, replay
+from pipelines.rollout.words import record_command
 from pipelines.services.paying import pay_debts
 from pipelines.services.traffic import make_stable, set_share
 from pipelines.services.units import server_units
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.tick import TROUBLE_S, Controller, drive, look
-from pipelines.watching import Watch, replay
-from pipelines.words import record_command
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

@@ -1,0 +1,1 @@
+"""What happens with users: one look after the other, until the release ends."""
