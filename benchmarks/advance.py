@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.planning.worlds import EQUAL, World
+from pipelines.forecast.simulation import rehearse
+from pipelines.forecast.simulation_summary import counted, spread
 from pipelines.records.release import Phase
-from pipelines.rehearsal import rehearse
-from pipelines.rehearsal_summary import counted, spread
 from pipelines.spec.gates import RolloutGates
 from pipelines.spec.release_spec import RolloutSpec
 

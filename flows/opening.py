@@ -14,9 +14,9 @@ from pathlib import Path
 from flows.holding import Held, busy, hold
 from flows.wiring import actor, clock
 from pipelines.errors import Busy, ShipwayError, Withdrawn
-from pipelines.forecast import refuse_undecidable
+from pipelines.forecast.decidability import refuse_undecidable
+from pipelines.forecast.usual_traffic import measured
 from pipelines.home import Home
-from pipelines.measured import measured
 from pipelines.ports import Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished_or_refuse

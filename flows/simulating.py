@@ -11,8 +11,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from pipelines.errors import BadInput
-from pipelines.rehearsal import Played, rehearse
-from pipelines.scenarios import Scenario
+from pipelines.forecast.scenarios import Scenario
+from pipelines.forecast.simulation import Played, rehearse
 from pipelines.spec.release_spec import RolloutSpec
 
 FORMATS = (".svg", ".png")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput
-from pipelines.rehearsal import Played
+from pipelines.forecast.simulation import Played
 
 COLOURS = {"rolled_back": "#c53030", "promoted": "#2f855a", "held": "#a0aec0"}
 HARM, HARMLESS, PROOF = "#c53030", "#2b6cb0", 1.0

@@ -55,8 +55,8 @@ def plan(
     """Say what a release would do: resolved versions, gates, steps, and requests needed to decide. Changes nothing."""
     from flows.opening import inspect
     from flows.wiring import clock
-    from pipelines.measured import measured
-    from pipelines.outlook import outlook
+    from pipelines.forecast.outlook import outlook
+    from pipelines.forecast.usual_traffic import measured
     from pipelines.spec.spec_file import read_spec
     from pipelines.stages.intake import AlreadyLive
 

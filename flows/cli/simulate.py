@@ -12,8 +12,8 @@ import typer
 from flows.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
-    from pipelines.rehearsal import Played
-    from pipelines.scenarios import Scenario
+    from pipelines.forecast.scenarios import Scenario
+    from pipelines.forecast.simulation import Played
     from pipelines.spec.release_spec import RolloutSpec
 
 Names = Annotated[list[str] | None, typer.Option("--scenario", help="Only this one; may be repeated. Default: all.")]
@@ -37,8 +37,8 @@ def simulate(
 ) -> None:
     """Say how releases of this spec would end: good ones, bad ones, and some that are hard to judge."""
     from flows.simulating import refuse_unplayable
-    from pipelines.rehearsal_summary import summary
-    from pipelines.scenarios import chosen
+    from pipelines.forecast.scenarios import chosen
+    from pipelines.forecast.simulation_summary import summary
     from pipelines.spec.spec_file import read_spec
 
     plan = read_spec(spec).rollout

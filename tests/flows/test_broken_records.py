@@ -29,8 +29,8 @@ from flows.web.release_metrics import metrics_text
 from flows.web.snapshot import KEEP_S, Snapshot
 from flows.wiring import wire
 from pipelines.errors import DependencyDown, LedgerBroken
+from pipelines.forecast.usual_traffic import measured
 from pipelines.home import Home
-from pipelines.measured import measured
 from pipelines.ports import Now, Ports
 from pipelines.records.reading import Inspection, unfinished, unfinished_or_refuse
 from pipelines.records.release import Event, Phase, Release

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.simulating import play_all
-from pipelines.scenarios import scenarios
+from pipelines.forecast.scenarios import scenarios
 from pipelines.spec.release_spec import RolloutSpec
 
 SPEC = """\

@@ -12,7 +12,7 @@ from evals.canary.plan import CanaryPlan
 from evals.planning.needs import Pace, Reached, needs
 from evals.planning.usual import Usual
 from evals.planning.worlds import EQUAL
-from pipelines.rehearsal import rehearse
+from pipelines.forecast.simulation import rehearse
 from pipelines.spec.gates import RolloutGates
 from pipelines.spec.release_spec import RolloutSpec, StepSpec
 

@@ -8,10 +8,10 @@ import pytest
 
 from evals.planning.worlds import EQUAL
 from pipelines.errors import BadInput
+from pipelines.forecast.scenarios import chosen, scenarios
+from pipelines.forecast.simulation import Played, rehearse
+from pipelines.forecast.simulation_summary import counted, summary
 from pipelines.records.release import Phase
-from pipelines.rehearsal import Played, rehearse
-from pipelines.rehearsal_summary import counted, summary
-from pipelines.scenarios import chosen, scenarios
 from pipelines.spec.gates import LatencyGate, QualityGate, RolloutGates
 from pipelines.spec.release_spec import RolloutSpec, StepSpec
 

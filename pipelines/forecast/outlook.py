@@ -8,7 +8,7 @@ from typing import Any
 from evals.gate import Gate
 from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
-from pipelines.forecast import Forecast, forecast
+from pipelines.forecast.decidability import Forecast, forecast
 from pipelines.records.service import Deployment
 from pipelines.rollout.decision import share_of
 from pipelines.spec.release_spec import ReleaseSpec

@@ -9,7 +9,7 @@ import pytest
 
 from evals.planning.usual import Usual
 from flows.cli.needs import plan_lines
-from pipelines.outlook import outlook
+from pipelines.forecast.outlook import outlook
 from pipelines.ports import RegisteredVersion
 from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service

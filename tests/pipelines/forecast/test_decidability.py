@@ -20,8 +20,8 @@ from pipelines.adapters.memory import (
 from pipelines.adapters.memory_registry import MemoryRegistry
 from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import BadInput
-from pipelines.forecast import Forecast, forecast, refuse_undecidable
-from pipelines.measured import measured
+from pipelines.forecast.decidability import Forecast, forecast, refuse_undecidable
+from pipelines.forecast.usual_traffic import measured
 from pipelines.ports import Now, Ports
 from pipelines.records.release import Release
 from pipelines.spec.gates import LatencyGate, QualityGate, RolloutGates

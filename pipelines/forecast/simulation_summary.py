@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from evals.maths.rates import clopper_pearson
+from pipelines.forecast.scenarios import Scenario
+from pipelines.forecast.simulation import Played
 from pipelines.records.release import Phase
-from pipelines.rehearsal import Played
-from pipelines.scenarios import Scenario
 
 OUTCOMES = (Phase.ROLLED_BACK, Phase.PROMOTED, Phase.HELD)
 

@@ -1,0 +1,1 @@
+"""Before a release: can its plan decide, and what would happen?"""
