@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from flows.wiring import ledger_name
-from pipelines.adapters.sql_engine import URL_VARIABLE
+from pipelines.adapters.sql.engine import URL_VARIABLE
 from pipelines.errors import BadInput
 from pipelines.home import Home
 

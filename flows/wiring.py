@@ -13,12 +13,12 @@ from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.log_notifier import LogNotifier
 from pipelines.adapters.mlflow_registry import MlflowRegistry
 from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adapters.sql_engine import URL_VARIABLE, open_engine, shown_url
-from pipelines.adapters.sql_inbox import SqlInbox
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_lock import SqlLock
-from pipelines.adapters.sql_queue import SqlQueue
-from pipelines.adapters.sql_services import SqlServices
+from pipelines.adapters.sql.engine import URL_VARIABLE, open_engine, shown_url
+from pipelines.adapters.sql.inbox import SqlInbox
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.lock import SqlLock
+from pipelines.adapters.sql.queue import SqlQueue
+from pipelines.adapters.sql.services import SqlServices
 from pipelines.home import Home
 from pipelines.ports import Builder, Now, Ports
 from pipelines.spec.release_spec import PackageSpec

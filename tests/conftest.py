@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import Engine
 
-from pipelines.adapters.sql_engine import open_engine
+from pipelines.adapters.sql.engine import open_engine
 from tests.base_image import BaseImage, cache_folder
 from tests.docker_engine import CannotRun
 from tests.docker_engine import Engine as DockerEngine

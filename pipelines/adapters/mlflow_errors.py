@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.database_words import answer_of
 from pipelines.adapters.mlflow_schema import database_file, schema_error
-from pipelines.adapters.shown_address import hide, shown_address
+from pipelines.adapters.sql.shown_address import hide, shown_address
+from pipelines.adapters.sql.words import answer_of
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, Raced, ShipwayError
 
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS", "NOT_IMPLEMENTED"})

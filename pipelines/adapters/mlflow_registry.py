@@ -25,7 +25,7 @@ from pipelines.adapters.model_uri import (
     no_such_version,
     parse_model_uri,
 )
-from pipelines.adapters.shown_address import shown_address
+from pipelines.adapters.sql.shown_address import shown_address
 from pipelines.errors import DependencyDown
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion
 

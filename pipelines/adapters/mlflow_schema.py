@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from pipelines.adapters.shown_address import shown_address
+from pipelines.adapters.sql.shown_address import shown_address
 from pipelines.errors import DependencyDown, NewerDatabase, ShipwayError
 
 SQLITE = "sqlite:///"

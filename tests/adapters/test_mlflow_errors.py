@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.adapters.mlflow_errors import is_race, mapped
 from pipelines.adapters.mlflow_registry import MlflowRegistry
-from pipelines.adapters.shown_address import hide, shown_address
+from pipelines.adapters.sql.shown_address import hide, shown_address
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NewerDatabase, NotFound, Raced, ShipwayError
 
 HTTP, SQLITE = "http://mlflow.local:5000", "sqlite:////nowhere/mlflow.db"

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryInbox
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_inbox import SqlInbox
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.inbox import SqlInbox
 from pipelines.ports import Command, Inbox
 
 PAUSE = Command("c2", "r1", "pause", "alice", about="step 2")

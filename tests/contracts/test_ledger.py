@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import Engine, delete
 
 from pipelines.adapters.memory import MemoryLedger
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_tables import events
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.tables import events
 from pipelines.errors import Busy, DependencyDown, LedgerBroken, NotFound, ShipwayError, StaleWriter
 from pipelines.records.ledger import Records
 from pipelines.records.release import Candidate, Event, Phase, Release

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryLock
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_lock import SqlLock
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.lock import SqlLock
 from pipelines.errors import Busy, StaleWriter
 from pipelines.ports import Lock, Now, Token
 

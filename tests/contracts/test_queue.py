@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryQueue
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_queue import SqlQueue
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.queue import SqlQueue
 from pipelines.records.queue import NoQueue, Queue, Ticket
 
 SPEC = {"model": "models:/m/3", "rollout": {"steps": [{"pct": 5.0, "approve": False}]}}

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from pipelines.adapters.memory import MemoryServices
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_services import SqlServices
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.services import SqlServices
 from pipelines.errors import NotFound, StaleWriter
 from pipelines.ports import Services
 from pipelines.records.service import Deployment, Service

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flows.cli import app as command_line
 from pipelines.adapters.model_uri import parse_model_uri
-from pipelines.adapters.sql_engine import open_engine
+from pipelines.adapters.sql.engine import open_engine
 from pipelines.errors import BadInput, ShipwayError
 from pipelines.home import Home
 from pipelines.spec.spec_file import parse_spec

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_services import SqlServices
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.services import SqlServices
 from pipelines.home import Home
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service

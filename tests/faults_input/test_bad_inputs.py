@@ -25,8 +25,8 @@ from flows.wiring import wire
 from pipelines.adapters.memory import MemoryServices
 from pipelines.adapters.memory_traffic import MemoryMetrics
 from pipelines.adapters.model_uri import parse_model_uri
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_services import SqlServices
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.services import SqlServices
 from pipelines.errors import BadInput, ShipwayError, UnsafeArtifact
 from pipelines.home import Home
 from pipelines.ports import RegisteredVersion

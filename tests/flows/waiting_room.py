@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from flows.queueing import Turn, in_turn, line_up
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_inbox import SqlInbox
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_lock import SqlLock
-from pipelines.adapters.sql_queue import SqlQueue
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.inbox import SqlInbox
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.lock import SqlLock
+from pipelines.adapters.sql.queue import SqlQueue
 from pipelines.home import Home
 from pipelines.records.queue import Ticket
 from pipelines.records.release import Candidate, Phase, Release

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from pipelines.adapters.sql_tables import BROKEN_CHARACTERS, events, releases
+from pipelines.adapters.sql.tables import BROKEN_CHARACTERS, events, releases
 from pipelines.errors import LedgerBroken
 from pipelines.records.release import Event, Release
 from pipelines.records.summary import Summary, read_summary, summary_of

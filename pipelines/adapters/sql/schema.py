@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, delete, insert, inspect, select, text
 from sqlalchemy.schema import CreateSchema
 
-from pipelines.adapters.sql_records import sum_up_all
-from pipelines.adapters.sql_tables import meta, tables
+from pipelines.adapters.sql.records import sum_up_all
+from pipelines.adapters.sql.tables import meta, tables
 from pipelines.errors import BadInput
 
 SCHEMA_VERSION = 2

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import reading, transaction
-from pipelines.adapters.sql_records import append, fold, row_of, said_of, summary_of_row, written_events
-from pipelines.adapters.sql_tables import ASIDE, BROKEN_CHARACTERS, releases
+from pipelines.adapters.sql.engine import reading, transaction
+from pipelines.adapters.sql.records import append, fold, row_of, said_of, summary_of_row, written_events
+from pipelines.adapters.sql.tables import ASIDE, BROKEN_CHARACTERS, releases
 from pipelines.errors import Busy, LedgerBroken, NotFound, ShipwayError, StaleWriter
 from pipelines.records.release import ENDS, Release
 from pipelines.records.summary import Summary, summary_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import reading, transaction
-from pipelines.adapters.sql_tables import commands
+from pipelines.adapters.sql.engine import reading, transaction
+from pipelines.adapters.sql.tables import commands
 from pipelines.ports import Command
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_lock import SqlLock
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.lock import SqlLock
 from pipelines.errors import Busy, StaleWriter
 from pipelines.ports import Now
 

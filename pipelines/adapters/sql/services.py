@@ -7,8 +7,8 @@ import json
 from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import reading, transaction
-from pipelines.adapters.sql_tables import services
+from pipelines.adapters.sql.engine import reading, transaction
+from pipelines.adapters.sql.tables import services
 from pipelines.errors import LedgerBroken, NotFound, StaleWriter
 from pipelines.records.service import Service
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.sql_engine import open_engine, shown_url, transaction
-from pipelines.adapters.sql_inbox import SqlInbox
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_lock import SqlLock
+from pipelines.adapters.sql.engine import open_engine, shown_url, transaction
+from pipelines.adapters.sql.inbox import SqlInbox
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.lock import SqlLock
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Command, Now
 

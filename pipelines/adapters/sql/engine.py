@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
-from pipelines.adapters.sql_schema import POSTGRES_SCHEMA, bring_forward, is_current
+from pipelines.adapters.sql.schema import POSTGRES_SCHEMA, bring_forward, is_current
 from pipelines.errors import BadInput, DependencyDown, ShipwayError
 
 BUSY_MS = 10_000

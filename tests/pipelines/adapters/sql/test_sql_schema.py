@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipelines.adapters import sql_schema
-from pipelines.adapters.sql_engine import open_engine, transaction
-from pipelines.adapters.sql_inbox import SqlInbox
-from pipelines.adapters.sql_ledger import SqlLedger
-from pipelines.adapters.sql_schema import SCHEMA_VERSION, bring_forward, is_current
+from pipelines.adapters.sql import schema as sql_schema
+from pipelines.adapters.sql.engine import open_engine, transaction
+from pipelines.adapters.sql.inbox import SqlInbox
+from pipelines.adapters.sql.ledger import SqlLedger
+from pipelines.adapters.sql.schema import SCHEMA_VERSION, bring_forward, is_current
 from pipelines.errors import BadInput
 from pipelines.ports import Command
 from pipelines.records.release import Event, Phase, Release
@@ -165,7 +165,7 @@ def test_a_schema_too_old_to_bring_forward_is_refused(path):
 
 def open_engine_unchecked(path: Path):
     """The file's engine before anything is looked at."""
-    from pipelines.adapters.sql_engine import _sqlite
+    from pipelines.adapters.sql.engine import _sqlite
 
     return _sqlite(path)
 

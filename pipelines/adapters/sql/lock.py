@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pipelines.adapters.sql_engine import reading, transaction
-from pipelines.adapters.sql_tables import locks
+from pipelines.adapters.sql.engine import reading, transaction
+from pipelines.adapters.sql.tables import locks
 from pipelines.errors import Busy, StaleWriter
 from pipelines.ports import Now, Token
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.sql_engine import open_engine
-from pipelines.adapters.sql_ledger import SqlLedger
+from pipelines.adapters.sql.engine import open_engine
+from pipelines.adapters.sql.ledger import SqlLedger
 from pipelines.records.release import Release
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[4]
 ROUNDS = 3
 
 
@@ -24,7 +24,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
 
 def race(place: str | Path, wanted: str) -> list[str]:
     """What two programs say that begin at the same instant."""
-    command = [sys.executable, "-m", "tests.adapters.rival", str(place)]
+    command = [sys.executable, "-m", "tests.pipelines.adapters.sql.rival", str(place)]
     rivals = [
         subprocess.Popen([*command, name, wanted], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in ("a", "b")

@@ -1,0 +1,1 @@
+"""Shipway's records in SQL, alike on SQLite and PostgreSQL."""
