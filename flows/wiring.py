@@ -11,7 +11,7 @@ from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.log_notifier import LogNotifier
-from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.adapters.sql.engine import URL_VARIABLE, open_engine, shown_url
 from pipelines.adapters.sql.inbox import SqlInbox

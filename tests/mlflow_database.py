@@ -20,7 +20,7 @@ def lay_database(path: Path) -> str:
 
 @cache
 def _template() -> Path:
-    from pipelines.adapters.mlflow_client import open_client
+    from pipelines.adapters.mlflow.client import open_client
 
     _folders.append(TemporaryDirectory(prefix="shipway-mlflow-"))
     path = Path(_folders[-1].name) / "mlflow.db"

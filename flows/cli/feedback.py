@@ -76,7 +76,7 @@ def _reader(
 
         return lambda: read_labels(data)
     from flows.wiring import clock, tracking_uri
-    from pipelines.adapters.mlflow_assessments import MlflowAssessments
+    from pipelines.adapters.mlflow.assessments import MlflowAssessments
 
     source = MlflowAssessments(tracking_uri(home), experiment or "", assessment)
     return lambda: source.labels(clock().wall_s - since_s)

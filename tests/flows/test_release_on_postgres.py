@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.home import Home
 from tests.faults_input.fingerprints import fingerprint
 from tests.mlflow_server import MlflowServer

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.adapters.mlflow.registry import MlflowRegistry
 from tests.pipelines.model_folders import LABELS
 
 ROOT = Path(__file__).parents[2]

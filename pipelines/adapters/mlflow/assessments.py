@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipelines.adapters.mlflow_client import open_client
-from pipelines.adapters.mlflow_errors import is_absent, mapped
+from pipelines.adapters.mlflow.client import open_client
+from pipelines.adapters.mlflow.errors import is_absent, mapped
 from pipelines.errors import BadInput, NotFound
 from pipelines.services.feedback import Label
 

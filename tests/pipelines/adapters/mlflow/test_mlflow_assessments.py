@@ -18,7 +18,7 @@ import pytest
 
 from flows.labelling import sent_labels
 from pipelines.adapters.gateway_feedback import GatewayFeedback
-from pipelines.adapters.mlflow_assessments import MlflowAssessments
+from pipelines.adapters.mlflow.assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.home import Home
 from pipelines.services.feedback import send_labels
@@ -165,7 +165,7 @@ def test_only_recent_traces_are_read(judged):
 
 def test_more_than_a_page_is_read(judged, monkeypatch):
     """In the order of the requests."""
-    monkeypatch.setattr("pipelines.adapters.mlflow_assessments.PAGE", 2)
+    monkeypatch.setattr("pipelines.adapters.mlflow.assessments.PAGE", 2)
     for n in range(5):
         judged.rate(judged.trace(f"r{n}"), True)
     found = MlflowAssessments(judged.uri, "ratings").labels(0.0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.adapters.mlflow_schema import database_file, kept_before_migration
+from pipelines.adapters.mlflow.schema import database_file, kept_before_migration
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

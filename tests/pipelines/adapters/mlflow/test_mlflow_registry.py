@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.mlflow_client import ENVIRONMENT
-from pipelines.adapters.mlflow_errors import mapped
-from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.adapters.mlflow.client import ENVIRONMENT
+from pipelines.adapters.mlflow.errors import mapped
+from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, ShipwayError
 from pipelines.supply.bundle import artifact_digest
 from pipelines.supply.layout import gather, read_layout
@@ -172,7 +172,7 @@ def test_two_first_writers_of_an_alias_both_succeed(registry, tiny_model, home):
     """The race that MLflow loses with an IntegrityError is tried again."""
     registry.register("raced", tiny_model, {})
     code = (
-        "import sys; from pipelines.adapters.mlflow_registry import MlflowRegistry as R\n"
+        "import sys; from pipelines.adapters.mlflow.registry import MlflowRegistry as R\n"
         "r = R(sys.argv[1]); r.resolve('models:/raced/1'); print('ready', flush=True); sys.stdin.readline()\n"
         "[r.mark('raced', aliases={f'a{i}': 1}) for i in range(10)]\n"
     )

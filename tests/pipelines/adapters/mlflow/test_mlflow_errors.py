@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.mlflow_errors import is_race, mapped
-from pipelines.adapters.mlflow_registry import MlflowRegistry
+from pipelines.adapters.mlflow.errors import is_race, mapped
+from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.adapters.sql.shown_address import hide, shown_address
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NewerDatabase, NotFound, Raced, ShipwayError
 
@@ -288,7 +288,7 @@ def test_mlflows_own_client_says_it_so(answering, monkeypatch, status, body, kin
 
 def test_a_schema_that_nobody_here_knows_is_a_newer_one(tmp_path: Path):
     """MLflow calls it out of date whichever side is older; its migration tool, when it is asked, says it otherwise."""
-    from pipelines.adapters.mlflow_schema import installed_migrations
+    from pipelines.adapters.mlflow.schema import installed_migrations
 
     head = installed_migrations().head
     said = "Detected out-of-date database schema (found version {}, but expected {}). Take a backup of your database"

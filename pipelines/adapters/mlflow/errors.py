@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.mlflow_schema import database_file, schema_error
+from pipelines.adapters.mlflow.schema import database_file, schema_error
 from pipelines.adapters.sql.shown_address import hide, shown_address
 from pipelines.adapters.sql.words import answer_of
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, Raced, ShipwayError

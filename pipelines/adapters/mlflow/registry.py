@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.alias_moves import alias_moved, check_expected
-from pipelines.adapters.mlflow_client import asked_briefly, open_client
-from pipelines.adapters.mlflow_errors import is_absent, is_race, is_there_already, mapped
-from pipelines.adapters.mlflow_schema import SQLITE
+from pipelines.adapters.mlflow.client import asked_briefly, open_client
+from pipelines.adapters.mlflow.errors import is_absent, is_race, is_there_already, mapped
+from pipelines.adapters.mlflow.schema import SQLITE
 from pipelines.adapters.model_uri import (
     ModelRef,
     check_alias,

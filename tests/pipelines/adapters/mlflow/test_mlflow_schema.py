@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.mlflow_registry import MlflowRegistry
-from pipelines.adapters.mlflow_schema import installed_migrations, kept_before_migration, revision_of
+from pipelines.adapters.mlflow.registry import MlflowRegistry
+from pipelines.adapters.mlflow.schema import installed_migrations, kept_before_migration, revision_of
 from pipelines.errors import DependencyDown, Forbidden, NewerDatabase, NotFound
 
 OF_3_16 = "b7e2c1a4d9f3"

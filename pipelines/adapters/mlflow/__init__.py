@@ -1,0 +1,1 @@
+"""MLflow: its registry, its assessments, its errors."""
