@@ -9,7 +9,7 @@ import pytest
 from pipelines.adapters.docker_builder import DockerBuilder, remove_images
 from pipelines.adapters.docker_engine import BUNDLE_LABEL, engine, image_id
 from pipelines.adapters.folder_builder import FolderBuilder
-from pipelines.adapters.memory_registry import MemoryBuilder
+from pipelines.adapters.memory.registry import MemoryBuilder
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Builder
 from tests.docker_engine import BASE_IMAGE

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from pipelines.adapters.memory import MemoryInbox
+from pipelines.adapters.memory.records import MemoryInbox
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.inbox import SqlInbox
 from pipelines.ports import Command, Inbox

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, delete
 
-from pipelines.adapters.memory import MemoryLedger
+from pipelines.adapters.memory.records import MemoryLedger
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.ledger import SqlLedger
 from pipelines.adapters.sql.tables import events

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from pipelines.adapters.memory import MemoryLock
+from pipelines.adapters.memory.records import MemoryLock
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.lock import SqlLock
 from pipelines.errors import Busy, StaleWriter

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.signals.strata import ArmCounts, Stratum
-from pipelines.adapters.memory_traffic import MemoryMetrics
+from pipelines.adapters.memory.traffic import MemoryMetrics
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
 from tests.adapters.proxy_bench import proxy_bench

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.log_notifier import LogNotifier
-from pipelines.adapters.memory import MemoryNotifier
+from pipelines.adapters.memory.records import MemoryNotifier
 from pipelines.ports import Notifier
 from pipelines.records.release import Release
 

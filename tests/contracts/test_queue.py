@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from pipelines.adapters.memory import MemoryQueue
+from pipelines.adapters.memory.records import MemoryQueue
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.queue import SqlQueue
 from pipelines.records.queue import NoQueue, Queue, Ticket

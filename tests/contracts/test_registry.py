@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
+from pipelines.adapters.memory.registry import ANSWERS, MemoryRegistry
 from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.errors import AliasMoved, BadInput, NotFound
 from pipelines.ports import Registry

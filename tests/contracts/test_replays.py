@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.adapters.http_replays import HttpReplays
-from pipelines.adapters.memory_replays import MemoryReplays
+from pipelines.adapters.memory.replays import MemoryReplays
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm
 from pipelines.replay_port import NoReplays, ReplayQuery, Replays

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.memory_traffic import MemoryRouter
+from pipelines.adapters.memory.traffic import MemoryRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.records.split import Arm, TrafficSplit
 from tests.adapters.proxy_bench import proxy_bench

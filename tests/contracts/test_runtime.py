@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.adapters import process_runtime
 from pipelines.adapters.docker_engine import HOME_LABEL, engine
-from pipelines.adapters.memory import MemoryRuntime
+from pipelines.adapters.memory.records import MemoryRuntime
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.adapters.unit_files import read_unit, unit_file
 from pipelines.errors import DependencyDown, LedgerBroken

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from pipelines.adapters.memory import MemoryServices
+from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.services import SqlServices
 from pipelines.errors import NotFound, StaleWriter

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters.memory_registry import ANSWERS
+from pipelines.adapters.memory.registry import ANSWERS
 from pipelines.errors import BadInput
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.signals.replay import Pair
-from pipelines.adapters.memory_registry import MemoryRegistry
-from pipelines.adapters.memory_replays import SAME, MemoryReplays
+from pipelines.adapters.memory.registry import MemoryRegistry
+from pipelines.adapters.memory.replays import SAME, MemoryReplays
 from pipelines.records.release import Phase
 from pipelines.spec.release_spec import ServeSpec, StepSpec
 from pipelines.spec.serve import RecordSpec, ReplaySpec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.adapters.memory import MemoryServices
-from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
+from pipelines.adapters.memory.records import MemoryServices
+from pipelines.adapters.memory.registry import ANSWERS, MemoryRegistry
 from pipelines.errors import ShipwayError
 from pipelines.records.release import Phase
 from pipelines.stages.intake import take_in

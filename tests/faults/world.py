@@ -20,7 +20,7 @@ from flows.going_back import back_to_previous
 from flows.holding import exposed_ttl_s
 from flows.opening import spec_of
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
-from pipelines.adapters.memory import (
+from pipelines.adapters.memory.records import (
     MemoryInbox,
     MemoryLedger,
     MemoryLock,
@@ -29,9 +29,9 @@ from pipelines.adapters.memory import (
     MemoryRuntime,
     MemoryServices,
 )
-from pipelines.adapters.memory_registry import MemoryBuilder, MemoryRegistry
-from pipelines.adapters.memory_replays import MemoryReplays
-from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.adapters.memory.registry import MemoryBuilder, MemoryRegistry
+from pipelines.adapters.memory.replays import MemoryReplays
+from pipelines.adapters.memory.traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import Busy, ShipwayError
 from pipelines.ports import Command, Now, Ports, Token, UnitStatus
 from pipelines.records.reading import readable, unfinished

@@ -22,8 +22,8 @@ from evals.signals.strata import ArmCounts, Stratum
 from flows.going_back import back_to_previous
 from flows.opening import opened
 from flows.wiring import wire
-from pipelines.adapters.memory import MemoryServices
-from pipelines.adapters.memory_traffic import MemoryMetrics
+from pipelines.adapters.memory.records import MemoryServices
+from pipelines.adapters.memory.traffic import MemoryMetrics
 from pipelines.adapters.model_uri import parse_model_uri
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.services import SqlServices

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.web.api import make_app
-from pipelines.adapters.memory import (
+from pipelines.adapters.memory.records import (
     MemoryInbox,
     MemoryLedger,
     MemoryLock,
@@ -19,8 +19,8 @@ from pipelines.adapters.memory import (
     MemoryRuntime,
     MemoryServices,
 )
-from pipelines.adapters.memory_registry import MemoryRegistry
-from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.adapters.memory.registry import MemoryRegistry
+from pipelines.adapters.memory.traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports
 from pipelines.records.evidence_series import evidence_series

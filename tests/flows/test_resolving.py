@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from flows.resolving import remove_service, resolve_release
-from pipelines.adapters.memory_registry import ANSWERS
+from pipelines.adapters.memory.registry import ANSWERS
 from pipelines.errors import BadInput, Busy, LedgerBroken, NotFound
 from pipelines.home import Home
 from pipelines.records.reading import unfinished

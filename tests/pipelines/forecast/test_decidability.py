@@ -9,7 +9,7 @@ import pytest
 
 from evals.planning.usual import Usual
 from evals.signals.strata import ArmCounts, Stratum
-from pipelines.adapters.memory import (
+from pipelines.adapters.memory.records import (
     MemoryInbox,
     MemoryLedger,
     MemoryLock,
@@ -17,8 +17,8 @@ from pipelines.adapters.memory import (
     MemoryRuntime,
     MemoryServices,
 )
-from pipelines.adapters.memory_registry import MemoryRegistry
-from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.adapters.memory.registry import MemoryRegistry
+from pipelines.adapters.memory.traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import BadInput
 from pipelines.forecast.decidability import Forecast, forecast, refuse_undecidable
 from pipelines.forecast.usual_traffic import measured

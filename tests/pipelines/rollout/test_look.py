@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from evals.signals.strata import ArmCounts, Shadowed, Stratum
-from pipelines.adapters.memory import (
+from pipelines.adapters.memory.records import (
     MemoryInbox,
     MemoryLedger,
     MemoryLock,
@@ -15,7 +15,7 @@ from pipelines.adapters.memory import (
     MemoryRuntime,
     MemoryServices,
 )
-from pipelines.adapters.memory_traffic import MemoryMetrics, MemoryRouter
+from pipelines.adapters.memory.traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
 from pipelines.records.release import Candidate, Phase, Release

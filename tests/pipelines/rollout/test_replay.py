@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from evals.signals.replay import Pair
-from pipelines.adapters.memory_replays import SAME, MemoryReplays
+from pipelines.adapters.memory.replays import SAME, MemoryReplays
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.ports import Command, UnitStatus
 from pipelines.records.release import Phase, Release

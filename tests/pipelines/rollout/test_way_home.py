@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from flows.going_back import back_to_previous
-from pipelines.adapters.memory_registry import ANSWERS
+from pipelines.adapters.memory.registry import ANSWERS
 from pipelines.errors import BadInput, DependencyDown, StaleWriter
 from pipelines.records.release import Phase, Release
 from pipelines.rollout.ending import relabel

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.adapters.memory_registry import ANSWERS, MemoryRegistry
+from pipelines.adapters.memory.registry import ANSWERS, MemoryRegistry
 from pipelines.ports import Now
 from pipelines.records.debt import Debt
 from pipelines.services.outbox import (

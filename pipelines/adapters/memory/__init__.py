@@ -1,0 +1,1 @@
+"""Every port in memory: for tests, simulations, and as the shortest examples."""
