@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.wiring import clock
-from pipelines.adapters.docker_builder import DockerBuilder, remove_images
+from pipelines.adapters.docker.builder import DockerBuilder, remove_images
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home

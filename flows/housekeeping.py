@@ -88,7 +88,7 @@ def _routed(home: Home, ports: Ports, service: str) -> frozenset[str] | None:
 
 def _remove_images(home: Home, digest: str) -> None:
     """Before its bundle, which is how the next run would find them."""
-    from pipelines.adapters.docker_builder import remove_images
+    from pipelines.adapters.docker.builder import remove_images
 
     remove_images(home.id, digest)
 

@@ -68,7 +68,7 @@ def wire(home: Home) -> Ports:
 def builder(home: Home, package: PackageSpec) -> Builder:
     """What packs a candidate."""
     if package.target == "docker":
-        from pipelines.adapters.docker_builder import DockerBuilder
+        from pipelines.adapters.docker.builder import DockerBuilder
 
         return DockerBuilder(home.root / "bundles", home.id, package.base_image)
     return FolderBuilder(home.root / "bundles")

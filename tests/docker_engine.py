@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.adapters.docker_engine import engine, image_id
+from pipelines.adapters.docker.engine import engine, image_id
 from pipelines.errors import DependencyDown
 from tests.base_image import BaseImage, CannotMake, cache_folder
 from tests.waiting import HANG_S, until

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.docker_builder import DockerBuilder, remove_images
-from pipelines.adapters.docker_engine import BUNDLE_LABEL, engine, image_id
+from pipelines.adapters.docker.builder import DockerBuilder, remove_images
+from pipelines.adapters.docker.engine import BUNDLE_LABEL, engine, image_id
 from pipelines.adapters.folder_builder import FolderBuilder
 from pipelines.adapters.memory.registry import MemoryBuilder
 from pipelines.errors import BadInput, DependencyDown

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters import process_runtime
-from pipelines.adapters.docker_engine import HOME_LABEL, engine
+from pipelines.adapters.docker.engine import HOME_LABEL, engine
 from pipelines.adapters.memory.records import MemoryRuntime
 from pipelines.adapters.process_runtime import ProcessRuntime
 from pipelines.adapters.unit_files import read_unit, unit_file
@@ -270,7 +270,7 @@ class TestContainers(RuntimeContract):
 @pytest.fixture(scope="session")
 def tiny_image(docker_engine, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny model on ONNX Runtime, in an image."""
-    from pipelines.adapters.docker_builder import DockerBuilder
+    from pipelines.adapters.docker.builder import DockerBuilder
     from pipelines.compress.search import techniques_for
     from pipelines.stages.evaluate import source_subject
 

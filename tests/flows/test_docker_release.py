@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flows.up_file import find_up
-from pipelines.adapters.docker_engine import HOME_LABEL, UNIT_LABEL, engine
+from pipelines.adapters.docker.engine import HOME_LABEL, UNIT_LABEL, engine
 from pipelines.services.units import server_name
 from tests.contracts.test_runtime import outgrow
 from tests.docker_engine import BASE_IMAGE

@@ -13,8 +13,8 @@ import pytest
 
 from flows.housekeeping import collect
 from flows.wiring import wire
-from pipelines.adapters.docker_builder import DockerBuilder
-from pipelines.adapters.docker_engine import engine, image_id
+from pipelines.adapters.docker.builder import DockerBuilder
+from pipelines.adapters.docker.engine import engine, image_id
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports

@@ -61,7 +61,7 @@ def own_files() -> dict[str, Path]:
 
 def dockerfile() -> Path:
     """`serving.Dockerfile`: beside the package where it is installed, in `docker/` of a checkout."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     installed = package / "serving.Dockerfile"
     return installed if installed.exists() else package.parent / "docker" / "serving.Dockerfile"
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters.docker_engine import (
+from pipelines.adapters.docker.context import dockerfile, fill_context, runtime_key
+from pipelines.adapters.docker.engine import (
     BUNDLE_LABEL,
     HOME_LABEL,
     RUNTIME_LABEL,
@@ -24,7 +25,6 @@ from pipelines.adapters.docker_engine import (
     remove_image,
 )
 from pipelines.adapters.folder_builder import FolderBuilder
-from pipelines.adapters.image_context import dockerfile, fill_context, runtime_key
 from pipelines.errors import DependencyDown
 from pipelines.ports import Bundle
 
