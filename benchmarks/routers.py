@@ -21,9 +21,9 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.adapters.proxy_process import haproxy_program
+from pipelines.adapters.proxies.proxy_process import haproxy_program
 from pipelines.records.split import Arm
-from tests.adapters.proxy_bench import ProxyBench, free_port, until
+from tests.pipelines.adapters.proxies.proxy_bench import ProxyBench, free_port, until
 
 _COMMON = """
 global

@@ -10,7 +10,7 @@ from evals.signals.strata import ArmCounts, Stratum
 from pipelines.adapters.memory.traffic import MemoryMetrics
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
-from tests.adapters.proxy_bench import proxy_bench
+from tests.pipelines.adapters.proxies.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
 from tests.waiting import until
 

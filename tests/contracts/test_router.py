@@ -11,7 +11,7 @@ import pytest
 from pipelines.adapters.memory.traffic import MemoryRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.records.split import Arm, TrafficSplit
-from tests.adapters.proxy_bench import proxy_bench
+from tests.pipelines.adapters.proxies.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
 from tests.waiting import until
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.adapters.proxy_bench import until
 from tests.mlflow_server import MlflowServer
+from tests.pipelines.adapters.proxies.proxy_bench import until
 from tests.ports import free_port
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from flows.up_file import find_up
 from pipelines.services.units import gateway_name
-from tests.adapters.proxy_bench import need
 from tests.flows.real_world import SHORT_LEASE, SPEC, bootstrapped, calling, kill, phases
+from tests.pipelines.adapters.proxies.proxy_bench import need
 from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

@@ -19,7 +19,7 @@ from pipelines.home import Home
 from pipelines.ports import Unit
 from pipelines.services.units import gateway_name
 from pipelines.supervise import Supervisor
-from tests.adapters.proxy_bench import need
+from tests.pipelines.adapters.proxies.proxy_bench import need
 from tests.pipelines.tiny_server import now, until
 
 KILLS = 4

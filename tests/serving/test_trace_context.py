@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from pipelines.records.split import Arm
-from tests.adapters.proxy_bench import proxy_bench
+from tests.pipelines.adapters.proxies.proxy_bench import proxy_bench
 from tests.serving.test_gateway import Bench
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ import uvloop
 
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adapters.proxy_admin import _plain
+from pipelines.adapters.proxies.admin import _plain
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
 from pipelines.records.service import Service

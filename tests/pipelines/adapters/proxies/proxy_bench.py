@@ -19,7 +19,7 @@ import pytest
 
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
-from pipelines.adapters.proxy_process import envoy_program, haproxy_program
+from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm, TrafficSplit
 from tests.ports import free_port

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pipelines.adapters.proxy import ProxyTrouble
+from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.door import private_socket
 from pipelines.serving.split_store import Refused
 
 if TYPE_CHECKING:
-    from pipelines.adapters.proxy_keeper import Keeper
+    from pipelines.adapters.proxies.agent import Keeper
 
 
 async def serve_admin(keeper: Keeper, path: Path) -> web.AppRunner:

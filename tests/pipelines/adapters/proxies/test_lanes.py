@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.adapters.proxies.lanes import GRACE_S, LANES, LaneIntervals, Reading
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.lanes import GRACE_S, LANES, LaneIntervals, Reading
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HOME = TrafficSplit((1, 1), STABLE)

@@ -21,7 +21,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.envoy_config import (
+from pipelines.adapters.proxies.envoy_config import (
     MILLION,
     USERS,
     bootstrap,
@@ -31,13 +31,13 @@ from pipelines.adapters.envoy_config import (
     urls_of,
     version_text,
 )
-from pipelines.adapters.proxy import ProxyTrouble
-from pipelines.adapters.proxy_process import DRAIN_S, envoy_program, start_tied, stop
+from pipelines.adapters.proxies.lanes import LANES, PLACES, Reading, Readings
+from pipelines.adapters.proxies.proxy import ProxyTrouble
+from pipelines.adapters.proxies.proxy_process import DRAIN_S, envoy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
 from pipelines.adapters.shared_door import SETTLE_S, let_in, send_to_door, send_to_proxy
 from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.door import given_door
-from pipelines.serving.lanes import LANES, PLACES, Reading, Readings
 
 ANSWER_S, APPLY_S, START_S = 2.0, 2.0, 30.0
 ASK_AGAIN_S = 0.01

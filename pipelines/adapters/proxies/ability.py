@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.adapters.proxy_process import envoy_program, haproxy_program
+from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
 from pipelines.ports import Unit
 from pipelines.records.service import Service

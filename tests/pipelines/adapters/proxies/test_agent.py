@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.proxy import ProxyTrouble
-from pipelines.adapters.proxy_keeper import Keeper
+from pipelines.adapters.proxies.agent import Keeper
+from pipelines.adapters.proxies.lanes import LANES, Reading, Readings
+from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.lanes import LANES, Reading, Readings
 from pipelines.serving.split_snapshot import read_snapshot
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
@@ -111,7 +111,7 @@ def test_a_full_disk_refuses_a_share_and_lets_traffic_home(keeper, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.adapters.proxy_keeper.write_snapshot", full)
+    monkeypatch.setattr("pipelines.adapters.proxies.agent.write_snapshot", full)
     with pytest.raises(OSError, match="No space"):
         keeper.put(replace(HALF, generation=(1, 3), canary_pct=60.0), (1, 2))
     assert keeper.read().canary_pct == 50.0

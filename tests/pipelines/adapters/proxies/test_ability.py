@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import BadInput
 from pipelines.home import Home
 from pipelines.ports import Unit
 from pipelines.records.service import Deployment, Service
-from pipelines.router_check import check_router, check_spoken
 from pipelines.services.units import wanted_units
 from pipelines.spec.spec_file import parse_spec
 from pipelines.unit_process import unit_command
@@ -52,7 +52,7 @@ def test_a_gate_that_the_router_cannot_answer_is_named(router, before, after, fi
 @pytest.mark.parametrize("router", ["haproxy", "envoy"])
 def test_a_program_that_is_missing_is_named(router, monkeypatch):
     """With how to install it."""
-    monkeypatch.setattr("pipelines.router_check._PROGRAMS", {router: lambda: None})
+    monkeypatch.setattr("pipelines.adapters.proxies.ability._PROGRAMS", {router: lambda: None})
     with pytest.raises(BadInput) as caught:
         check_router(parse_spec(SPEC.replace("ROUTER", router)))
     assert (caught.value.code, caught.value.field) == ("E_ROUTER", "serve.router")

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from pipelines.records.split import Arm
-from tests.adapters.proxy_bench import TIMEOUT_S, proxy_bench
+from tests.pipelines.adapters.proxies.proxy_bench import TIMEOUT_S, proxy_bench
 from tests.ports import free_port
 from tests.waiting import HANG_S, until
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pipelines.adapters.proxies.lanes import ARMS, LANES, PLACES
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.serving.lanes import ARMS, LANES, PLACES
 from pipelines.serving.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000

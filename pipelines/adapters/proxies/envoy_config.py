@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.adapters.proxies.lanes import PLACES
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.serving.lanes import PLACES
 from pipelines.serving.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pipelines.adapters.proxies.lanes import Readings
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.serving.lanes import Readings
 
 
 class ProxyTrouble(Exception):

@@ -1,0 +1,239 @@
+"""One process for each proxy that is not Shipway's own: it starts it, tells it the split, and holds the lease.
+
+    python -m pipelines.adapters.proxy_keeper --router haproxy --port P --admin-socket S --snapshot F
+
+It is a service's gateway unit and speaks the gateway's admin socket, so a controller sees no difference. What is read
+is what the proxy itself says, compared with what was ordered. Where Shipway is silent for as long as the lease lasts,
+the keeper takes everything to stable. Neither lives without the other: a proxy whose keeper is killed ends with it, a
+keeper whose proxy ends goes too, and whoever supervises them starts both again, all-stable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from urllib.parse import urlsplit
+
+from pipelines.adapters.proxies.admin import serve_admin
+from pipelines.adapters.proxies.lanes import LaneIntervals
+from pipelines.adapters.proxies.proxy import Proxy, ProxyTrouble
+from pipelines.records.split import Arm, Generation, TrafficSplit
+from pipelines.serving.split_snapshot import read_snapshot, write_snapshot
+from pipelines.serving.split_store import SplitStore
+
+TICK_S, COUNT_S = 0.05, 0.2
+INTERVAL_S = 1.0
+PRUNE_S = 1.0
+TROUBLE_S = 10.0
+"""A proxy that serves, and does not answer its keeper for a moment on a busy machine, is not ended for it."""
+
+EXIT_CANNOT_START, EXIT_PROXY_ENDED = 3, 5
+
+
+class Keeper:
+    """The split of one service, its lease, and what its proxy counted. Thread-safe: one thing happens at a time."""
+
+    def __init__(self, proxy: Proxy, snapshot: Path, timeout_s: float, interval_s: float = INTERVAL_S) -> None:
+        self._proxy, self._snapshot, self._interval_s = proxy, snapshot, interval_s
+        self._lock = threading.Lock()
+        self.boot = uuid.uuid4().hex[:12]
+        self._store = SplitStore(read_snapshot(snapshot), self.boot)
+        split = self._store.split
+        write_snapshot(snapshot, split)
+        proxy.start(split)
+        self._intervals = LaneIntervals(self.boot, split, interval_s, timeout_s, monotonic())
+        self._count_at_s, self._prune_at_s = 0.0, monotonic() + PRUNE_S
+        self.is_lost = False
+        """Whether the proxy could not be told to go home: then it must end."""
+
+    def read(self) -> TrafficSplit:
+        """The split as the proxy has it now. ProxyTrouble where that is not what was ordered."""
+        with self._lock:
+            return self._read_back(self._store.split)
+
+    def put(self, wanted: TrafficSplit, expected: Generation) -> TrafficSplit:
+        """Make a split current. Refused for a stale writer; ProxyTrouble where the proxy does not take it.
+
+        Then everything goes to stable, if the proxy can be told anything at all. OSError where the disk is full; the
+        way home is not held up by that.
+        """
+        with self._lock:
+            before = self._store.split
+            checked = self._store.check(wanted, expected)
+            if checked == before:
+                return self._read_back(before)
+            self._remember(checked, must=not checked.is_home_of(before))
+            try:
+                self._route(checked)
+                self._read_back(checked)
+            except ProxyTrouble:
+                self._take_home(before.home((before.generation[0], before.generation[1] + 1), "not_applied"))
+                raise
+            return self._store.put(wanted, expected, monotonic())
+
+    def decided_after(self, boot: str, number: int) -> list[dict[str, object]]:
+        """The decided strata after an interval of this boot; another boot's are asked for from the first."""
+        with self._lock:
+            after = number if boot in {"", self.boot} else -1
+            return [s.as_dict() for s in self._intervals.decided_after(after)]
+
+    def metrics(self) -> bytes:
+        """The proxy's own Prometheus page."""
+        return self._proxy.metrics()
+
+    def expire(self) -> None:
+        """Take traffic home when the lease has ended, unless stable is dead. ProxyTrouble where that fails."""
+        with self._lock:
+            if self._store.is_overdue(monotonic()) and not _is_home_dead(self._store.split):
+                self._take_home(self._store.expired())
+                print(f"lease expired: all traffic to stable, {self._store.split.generation}", flush=True)  # noqa: T201
+
+    def count(self) -> None:
+        """Read the counters now and then, and cut intervals. ProxyTrouble where it does not answer."""
+        now_s = monotonic()
+        if now_s < self._count_at_s:
+            return
+        self._count_at_s = now_s + min(COUNT_S, self._interval_s / 4)
+        with self._lock:
+            self._intervals.seen(self._proxy.readings(), now_s)
+            lane = self._intervals.free_lane()
+            if lane is not None and self._intervals.is_over(now_s):
+                self._proxy.apply(self._store.split, lane)
+                self._intervals.cut(lane, self._store.split, monotonic())
+            if now_s >= self._prune_at_s:
+                self._proxy.prune(self._store.split)
+                self._prune_at_s = now_s + PRUNE_S
+
+    def _route(self, split: TrafficSplit) -> None:
+        """The proxy obeys a split; other shares or arms get a lane of their own."""
+        if split.routes == self._store.split.routes:
+            self._proxy.apply(split, self._intervals.lane)
+            return
+        self._intervals.seen(self._proxy.readings(), monotonic())
+        free = self._intervals.free_lane()
+        lane = self._intervals.lane if free is None else free
+        self._proxy.apply(split, lane)
+        self._intervals.cut(lane, split, monotonic())
+        self._prune_at_s = monotonic() + PRUNE_S
+
+    def _take_home(self, home: TrafficSplit) -> None:
+        """The keeper's own decision. Where the proxy does not take it, both end: that is a way home, too."""
+        self._remember(home, must=False)
+        try:
+            self._route(home)
+        except ProxyTrouble:
+            self.is_lost = True
+            raise
+        self._store.adopt(home)
+
+    def _remember(self, split: TrafficSplit, *, must: bool) -> None:
+        try:
+            write_snapshot(self._snapshot, split)
+        except OSError:
+            if must:
+                raise
+
+    def _read_back(self, ordered: TrafficSplit) -> TrafficSplit:
+        generation, shown = self._proxy.shown()
+        if generation != ordered.generation or _addresses(shown) != _addresses(ordered):
+            found = f"generation {generation}, {_addresses(shown)}"
+            raise ProxyTrouble(f"the proxy shows {found}; {ordered.generation}, {_addresses(ordered)} was ordered")
+        return replace(ordered, canary_pct=shown.canary_pct) if ordered.canary else ordered
+
+
+def _addresses(split: TrafficSplit) -> tuple[frozenset[str], frozenset[str], float]:
+    stable, canary = (frozenset(arm.urls) if arm else frozenset() for arm in (split.stable, split.canary))
+    return stable, canary, round(split.canary_pct, 3)
+
+
+def _is_home_dead(split: TrafficSplit) -> bool:
+    """Whether stable cannot be reached while the canary can: traffic never moves to a dead arm."""
+    if split.stable is None or split.canary is None or _is_reachable(split.stable):
+        return False
+    return _is_reachable(split.canary)
+
+
+def _is_reachable(arm: Arm) -> bool:
+    for url in arm.urls:
+        parts = urlsplit(url)
+        with suppress(OSError), socket.create_connection((parts.hostname, parts.port or 80), timeout=1.0):
+            return True
+    return False
+
+
+async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
+    """Until SIGTERM, or until the proxy ends or cannot be told to go home; then it is stopped."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    admin = await serve_admin(keeper, admin_socket)
+    code = 0
+    try:
+        answered_s = monotonic()
+        while not stopped.is_set() and code == 0:
+            trouble = await asyncio.to_thread(_tick, keeper)
+            answered_s = answered_s if trouble else monotonic()
+            if keeper.is_lost or not proxy.is_running() or monotonic() - answered_s > TROUBLE_S:
+                print(f"E_ROUTER: {trouble or 'the proxy ended'}", flush=True)  # noqa: T201  the reason that is shown
+                code = EXIT_PROXY_ENDED
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), TICK_S)
+    finally:
+        await admin.cleanup()
+        await asyncio.to_thread(proxy.stop)
+    return code
+
+
+def _tick(keeper: Keeper) -> str:
+    """The lease first, then the counters; what went wrong, or ""."""
+    try:
+        keeper.expire()
+        keeper.count()
+    except ProxyTrouble as error:
+        return str(error)
+    return ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Be one service's gateway, with a proxy that others made."""
+    options = _parser().parse_args(arguments)
+    proxy = _proxy(options.router, options.port, options.timeout_s, options.admin_socket)
+    try:
+        keeper = Keeper(proxy, options.snapshot, options.timeout_s, options.interval_s)
+    except (ProxyTrouble, OSError) as error:
+        print(f"E_START: {error}", flush=True)  # noqa: T201
+        proxy.stop()
+        return EXIT_CANNOT_START
+    return asyncio.run(keep(keeper, proxy, options.admin_socket))
+
+
+def _proxy(router: str, port: int, timeout_s: float, admin_socket: Path) -> Proxy:
+    """The program that was asked for; the other one is not imported."""
+    if router == "haproxy":
+        from pipelines.adapters.proxies.haproxy import HaProxy
+
+        return HaProxy(port, timeout_s, admin_socket)
+    from pipelines.adapters.proxies.envoy import EnvoyProxy
+
+    return EnvoyProxy(port, timeout_s, admin_socket)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.adapters.proxy_keeper", description=__doc__)
+    parser.add_argument("--router", choices=("haproxy", "envoy"), required=True)
+    parser.add_argument("--service", default="")
+    parser.add_argument("--port", type=int, required=True, help="on loopback")
+    parser.add_argument("--admin-socket", type=Path, required=True)
+    parser.add_argument("--snapshot", type=Path, required=True, help="where the split outlives this process")
+    parser.add_argument("--timeout-s", type=float, default=10.0, help="time for an answer")
+    parser.add_argument("--interval-s", type=float, default=INTERVAL_S, help="length of an interval of evidence")
+    return parser
