@@ -25,12 +25,12 @@ from rich.table import Table
 
 from flows.wiring import clock
 from pipelines.adapters.docker.builder import DockerBuilder, remove_images
-from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.adapters.processes.runtime import ProcessRuntime
+from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home
 from pipelines.ports import Bundle, Unit
 from pipelines.stages.evaluate import source_subject
-from pipelines.supervise import Supervisor
 from tests.docker_engine import BASE_IMAGE, running
 from tests.pipelines.model_folders import make_classifier
 

@@ -28,7 +28,7 @@ from benchmarks import proxies
 from benchmarks.gateway import free_port
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
-from pipelines.doors import BACKLOG, lent
+from pipelines.adapters.processes.doors import BACKLOG, lent
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.split import Arm, TrafficSplit

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.wiring import clock, wire
+from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home
 from pipelines.ports import Ports, Token
@@ -23,7 +24,6 @@ from pipelines.records.service import Deployment, Service
 from pipelines.services.traffic import make_stable
 from pipelines.services.units import gateway_name, server_name, wanted_units
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.supervise import Supervisor
 from pipelines.supply.bundle import seal
 
 NAME = "tiny"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flows.wiring import clock
+from pipelines.adapters.processes.log_rotation import ROTATED
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
-from pipelines.log_rotation import ROTATED
 from pipelines.ports import Ports
 from pipelines.records.reading import checked, read_services
 from pipelines.records.split import TrafficSplit

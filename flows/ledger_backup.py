@@ -14,10 +14,10 @@ from pathlib import Path
 
 from flows.up_file import find_up
 from flows.wiring import ledger_place
+from pipelines.adapters.processes.unit_files import names_in
 from pipelines.adapters.sql.engine import URL_VARIABLE, open_engine
 from pipelines.adapters.sql.ledger import SqlLedger
 from pipelines.adapters.sql.services import SqlServices
-from pipelines.adapters.unit_files import names_in
 from pipelines.errors import BadInput, Busy, NotFound
 from pipelines.home import Home
 from pipelines.records.reading import read_services, verified

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from flows.tether import leash, tethered
 from flows.up_file import say_in_up_file
+from pipelines.adapters.processes.unit_process import child_environment, how_it_ended
 from pipelines.home import Home
-from pipelines.unit_process import child_environment, how_it_ended
 
 log = logging.getLogger("shipway.prefect")
 

@@ -29,16 +29,16 @@ from flows.seldom import Seldom
 from flows.up_file import find_up, up_file, write_up_file
 from flows.wiring import clock, wire
 from flows.working import hold_unseen, is_exposed, take_over
+from pipelines.adapters.processes.log_rotation import rotate_all
+from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home
-from pipelines.log_rotation import rotate_all
 from pipelines.ports import Ports
 from pipelines.records.reading import Inspection, broken_record, read_unfinished
 from pipelines.records.release import Release
 from pipelines.records.summary import Summary
 from pipelines.services.paying import pay_debts
 from pipelines.services.reconcile import reconcile
-from pipelines.supervise import Supervisor
 
 log = logging.getLogger("shipway.up")
 

@@ -6,13 +6,13 @@ import os
 import time
 from pathlib import Path
 
-from pipelines.adapters.folder_builder import FolderBuilder
 from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.gateway_router import GatewayRouter
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.log_notifier import LogNotifier
 from pipelines.adapters.mlflow.registry import MlflowRegistry
-from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.adapters.processes.folder_builder import FolderBuilder
+from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.sql.engine import URL_VARIABLE, open_engine, shown_url
 from pipelines.adapters.sql.inbox import SqlInbox
 from pipelines.adapters.sql.ledger import SqlLedger

@@ -8,8 +8,8 @@ import pytest
 
 from pipelines.adapters.docker.builder import DockerBuilder, remove_images
 from pipelines.adapters.docker.engine import BUNDLE_LABEL, engine, image_id
-from pipelines.adapters.folder_builder import FolderBuilder
 from pipelines.adapters.memory.registry import MemoryBuilder
+from pipelines.adapters.processes.folder_builder import FolderBuilder
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Builder
 from tests.docker_engine import BASE_IMAGE

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters import process_runtime
 from pipelines.adapters.docker.engine import HOME_LABEL, engine
 from pipelines.adapters.memory.records import MemoryRuntime
-from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adapters.unit_files import read_unit, unit_file
+from pipelines.adapters.processes import runtime as process_runtime
+from pipelines.adapters.processes.runtime import ProcessRuntime
+from pipelines.adapters.processes.supervisor import Supervisor
+from pipelines.adapters.processes.unit_files import read_unit, unit_file
+from pipelines.adapters.processes.unit_process import unit_command
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
 from pipelines.ports import Bundle, Runtime, Unit, UnitStatus
-from pipelines.supervise import Supervisor
-from pipelines.unit_process import unit_command
 from tests.docker_engine import BASE_IMAGE
-from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
+from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 
 UNIT = Unit("s-0", "server", "s", digest="sha256:1", bundle="/bundle")
 OTHER = replace(UNIT, name="s-1")

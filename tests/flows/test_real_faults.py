@@ -13,7 +13,7 @@ import pytest
 
 from flows.up_file import find_up
 from flows.wiring import clock
-from pipelines.adapters.unit_files import boot_id
+from pipelines.adapters.processes.unit_files import boot_id
 from pipelines.services.units import gateway_name, server_name
 from tests.faults_input.fingerprints import fingerprint
 from tests.flows.real_observer import observed

@@ -24,7 +24,7 @@ from pipelines.adapters.docker.engine import (
     image_id,
     remove_image,
 )
-from pipelines.adapters.folder_builder import FolderBuilder
+from pipelines.adapters.processes.folder_builder import FolderBuilder
 from pipelines.errors import DependencyDown
 from pipelines.ports import Bundle
 

@@ -21,6 +21,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.processes.shared_door import SETTLE_S, let_in, send_to_door, send_to_proxy
 from pipelines.adapters.proxies.envoy_config import (
     MILLION,
     USERS,
@@ -35,7 +36,6 @@ from pipelines.adapters.proxies.lanes import LANES, PLACES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.adapters.proxies.proxy_process import DRAIN_S, envoy_program, start_tied, stop
 from pipelines.adapters.readiness import UnixConnection
-from pipelines.adapters.shared_door import SETTLE_S, let_in, send_to_door, send_to_proxy
 from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.door import given_door
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.adapters.processes.runtime import ProcessRuntime
+from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Now
@@ -18,7 +19,6 @@ from pipelines.records.service import Service
 from pipelines.records.split import Arm
 from pipelines.services.adoption import PROBES, check_answers, checked_url, find_endpoint
 from pipelines.services.units import server_units, wanted_units
-from pipelines.supervise import Supervisor
 from tests.ports import free_port
 from tests.waiting import until
 

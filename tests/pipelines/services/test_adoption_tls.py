@@ -14,7 +14,7 @@ import trustme
 import uvloop
 
 from pipelines.adapters.http_replays import HttpReplays
-from pipelines.adapters.process_runtime import ProcessRuntime
+from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.proxies.admin import _plain
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home

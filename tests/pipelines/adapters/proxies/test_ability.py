@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipelines.adapters.processes.unit_process import unit_command
 from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import BadInput
 from pipelines.home import Home
@@ -11,7 +12,6 @@ from pipelines.ports import Unit
 from pipelines.records.service import Deployment, Service
 from pipelines.services.units import wanted_units
 from pipelines.spec.spec_file import parse_spec
-from pipelines.unit_process import unit_command
 
 SPEC = """\
 model: models:/sentiment/3

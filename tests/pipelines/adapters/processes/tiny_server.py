@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
-from pipelines.supervise import Supervisor
 from tests.waiting import HANG_S
 
 SCRIPT = """

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from pipelines.adapters.gateway_router import GatewayRouter
-from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.adapters.unit_files import (
+from pipelines.adapters.processes.runtime import ProcessRuntime
+from pipelines.adapters.processes.supervisor import Supervisor
+from pipelines.adapters.processes.unit_files import (
     Observed,
     observed_file,
     read_observed,
@@ -26,14 +27,13 @@ from pipelines.adapters.unit_files import (
     unit_file,
     write_observed,
 )
+from pipelines.adapters.processes.unit_process import child_environment, how_it_ended, unit_command
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.gateway_options import options_of, serving_of
 from pipelines.serving.shadow import Shadowing
-from pipelines.supervise import Supervisor
-from pipelines.unit_process import child_environment, how_it_ended, unit_command
-from tests.pipelines.tiny_server import listening, now, supervising, until, write_command
+from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 from tests.ports import free_port
 from tests.serving import upstream
 

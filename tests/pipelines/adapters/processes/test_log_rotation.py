@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.log_rotation import rotate, rotate_all
-from pipelines.unit_process import how_it_ended, spawn
-from tests.pipelines.tiny_server import until
+from pipelines.adapters.processes.log_rotation import rotate, rotate_all
+from pipelines.adapters.processes.unit_process import how_it_ended, spawn
+from tests.pipelines.adapters.processes.tiny_server import until
 
 TALKER = "import itertools, time\nfor n in itertools.count():\n  print(n, 'x' * 90, flush=True)\n  time.sleep(0.0005)\n"
 
@@ -88,7 +88,7 @@ def test_up_rotates_the_logs_of_its_home(tmp_path):
     with (tmp_path / "logs" / "up.log").open("ab") as out:
         environment = {**os.environ, "SHIPWAY_HOME": str(tmp_path)}
         command = [sys.executable, "-m", "flows.cli", "up"]
-        up = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=Path(__file__).parents[2])
+        up = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=Path(__file__).parents[4])
     try:
         assert until((tmp_path / "logs" / "up.log.1").exists)
         assert until(lambda: (tmp_path / "logs" / "up.log").stat().st_size < 1_000_000)

@@ -13,14 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipelines.adapters.process_runtime import ProcessRuntime
-from pipelines.doors import Doors
+from pipelines.adapters.processes.doors import Doors
+from pipelines.adapters.processes.runtime import ProcessRuntime
+from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.home import Home
 from pipelines.ports import Unit
 from pipelines.services.units import gateway_name
-from pipelines.supervise import Supervisor
+from tests.pipelines.adapters.processes.tiny_server import now, until
 from tests.pipelines.adapters.proxies.proxy_bench import need
-from tests.pipelines.tiny_server import now, until
 
 KILLS = 4
 CALLERS = 3

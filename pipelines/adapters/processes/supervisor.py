@@ -18,8 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.adapters.process_runtime import is_port_taken
-from pipelines.adapters.unit_files import (
+from pipelines.adapters.processes.doors import Doors
+from pipelines.adapters.processes.runtime import is_port_taken
+from pipelines.adapters.processes.unit_files import (
     Observed,
     boot_id,
     names_in,
@@ -29,11 +30,7 @@ from pipelines.adapters.unit_files import (
     since_boot_s,
     write_observed,
 )
-from pipelines.doors import Doors
-from pipelines.errors import DependencyDown, ShipwayError
-from pipelines.home import Home
-from pipelines.ports import Now, Unit
-from pipelines.unit_process import (
+from pipelines.adapters.processes.unit_process import (
     child_environment,
     find_by_command,
     has_outgrown,
@@ -45,7 +42,18 @@ from pipelines.unit_process import (
     terminate,
     unit_command,
 )
-from pipelines.upkeep import HEALTHY_AFTER_S, Seen, next_backoff_s, patience_s, plan, restarts_after, shares_door
+from pipelines.adapters.processes.upkeep import (
+    HEALTHY_AFTER_S,
+    Seen,
+    next_backoff_s,
+    patience_s,
+    plan,
+    restarts_after,
+    shares_door,
+)
+from pipelines.errors import DependencyDown, ShipwayError
+from pipelines.home import Home
+from pipelines.ports import Now, Unit
 
 log = logging.getLogger("shipway.supervise")
 

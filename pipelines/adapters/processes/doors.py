@@ -10,7 +10,7 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from pipelines.adapters.shared_door import shared_door
+from pipelines.adapters.processes.shared_door import shared_door
 from pipelines.ports import Unit
 from pipelines.serving.door import DOOR_VARIABLE
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.adapters.unit_files import Observed
-from pipelines.ports import Now, Unit
-from pipelines.upkeep import (
+from pipelines.adapters.processes.unit_files import Observed
+from pipelines.adapters.processes.upkeep import (
     MAX_BACKOFF_S,
     Plan,
     Seen,
@@ -20,6 +19,7 @@ from pipelines.upkeep import (
     restarts_after,
     shares_door,
 )
+from pipelines.ports import Now, Unit
 
 SERVER = Unit("s-0", "server", "s", digest="sha256:1", port=20_001)
 GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002)

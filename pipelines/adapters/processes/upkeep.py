@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from pipelines.adapters.unit_files import Observed
+from pipelines.adapters.processes.unit_files import Observed
 from pipelines.ports import Now, Unit
 
 FIRST_BACKOFF_S = 0.5

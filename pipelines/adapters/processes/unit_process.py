@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.adapters.process_runtime import rss_mb
-from pipelines.adapters.unit_files import Observed
-from pipelines.doors import lent
+from pipelines.adapters.processes.doors import lent
+from pipelines.adapters.processes.runtime import rss_mb
+from pipelines.adapters.processes.unit_files import Observed
 from pipelines.home import Home
 from pipelines.ports import Unit
 

@@ -18,7 +18,7 @@ import struct
 import threading
 from contextlib import suppress
 
-from pipelines.adapters.process_runtime import is_port_taken
+from pipelines.adapters.processes.runtime import is_port_taken
 
 BACKLOG = 1024
 SETTLE_S = 0.1

@@ -1,0 +1,1 @@
+"""Units as processes of this machine: wanted, supervised, adopted."""
