@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipelines.adapters.gateway_router import GatewayRouter
+from pipelines.adapters.gateway import GatewayRouter
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm, TrafficSplit
 

@@ -109,7 +109,7 @@ class TestGatewayRouter(RouterContract):
 
 def test_a_gateway_that_is_gone_is_a_dependency_that_is_down():
     """Not an empty split."""
-    from pipelines.adapters.gateway_router import GatewayRouter
+    from pipelines.adapters.gateway import GatewayRouter
 
     with pytest.raises(DependencyDown):
         GatewayRouter(lambda _: Path("/nonexistent/socket")).read("s")

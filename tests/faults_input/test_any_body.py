@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from pipelines.adapters.gateway_router import GatewayRouter
+from pipelines.adapters.gateway import GatewayRouter
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.supply.bundle import seal

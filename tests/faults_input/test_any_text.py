@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows.cli import app as command_line
-from pipelines.adapters.model_uri import parse_model_uri
+from pipelines.adapters.registry_rules import parse_model_uri
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.errors import BadInput, ShipwayError
 from pipelines.home import Home

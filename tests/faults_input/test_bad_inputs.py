@@ -24,7 +24,7 @@ from flows.opening import opened
 from flows.wiring import wire
 from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.memory.traffic import MemoryMetrics
-from pipelines.adapters.model_uri import parse_model_uri
+from pipelines.adapters.registry_rules import parse_model_uri
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.services import SqlServices
 from pipelines.errors import BadInput, ShipwayError, UnsafeArtifact
@@ -63,7 +63,7 @@ class Folders:
 
     def resolve(self, uri: str) -> RegisteredVersion:
         """Versions 1 to 4 of `m`, and the alias `champion` at none."""
-        from pipelines.adapters.model_uri import no_such_version
+        from pipelines.adapters.registry_rules import no_such_version
 
         ref = parse_model_uri(uri)
         if ref.name != "m" or ref.version not in {1, 2, 3, 4}:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.adapters.alias_moves import check_expected
-from pipelines.adapters.model_uri import (
+from pipelines.adapters.registry_rules import (
     ModelRef,
     check_alias,
     check_model_name,

@@ -17,7 +17,7 @@ from pipelines.adapters.alias_moves import alias_moved, check_expected
 from pipelines.adapters.mlflow.client import asked_briefly, open_client
 from pipelines.adapters.mlflow.errors import is_absent, is_race, is_there_already, mapped
 from pipelines.adapters.mlflow.schema import SQLITE
-from pipelines.adapters.model_uri import (
+from pipelines.adapters.registry_rules import (
     ModelRef,
     check_alias,
     check_model_name,

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from pipelines.adapters.gateway_router import GatewayRouter
+from pipelines.adapters.gateway import GatewayRouter
 from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.adapters.processes.unit_files import (
