@@ -92,8 +92,8 @@ def _homes_server(home: Home) -> psutil.Process | None:
 
 def _count_model_work() -> Spent:
     from pipelines.compress.dynamic_int8 import DynamicInt8
-    from pipelines.serving.backends.onnxruntime import OnnxRuntimeBackend
-    from pipelines.serving.backends.torch import TorchBackend
+    from pipelines.serving.engines.onnxruntime import OnnxRuntimeBackend
+    from pipelines.serving.engines.torch import TorchBackend
     from pipelines.stages import evaluate as evaluation
 
     spent = Spent()

@@ -21,7 +21,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pipelines.errors import BadInput, ShipwayError
-from pipelines.serving.backends import Backend, Logits, load_backend
 from pipelines.serving.bodies import (
     NotFinite,
     error_answer,
@@ -32,6 +31,7 @@ from pipelines.serving.bodies import (
     parse_json,
 )
 from pipelines.serving.encodings import decoded
+from pipelines.serving.engines import Backend, Logits, load_backend
 from pipelines.supply.bundle import verify_bundle
 
 MAX_BODY_BYTES = 2 * 1024 * 1024

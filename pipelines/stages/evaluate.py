@@ -18,7 +18,7 @@ from evals.gate import Outcome, Verdict, judge
 from evals.offline.contract import ModelContract, judge_contract
 from evals.offline.suite import Answers, Suite, ask, measure
 from pipelines.records.service import Deployment
-from pipelines.serving.backends import Backend, load_backend
+from pipelines.serving.engines import Backend, load_backend
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.dataset import Rows

@@ -33,11 +33,11 @@ def load_backend(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Ba
     """The engine that `facts["engine"]` names, with the folder's model. `threads` 0 lets the engine choose."""
     engine = facts["engine"]
     if engine == "onnxruntime":
-        from pipelines.serving.backends.onnxruntime import OnnxRuntimeBackend
+        from pipelines.serving.engines.onnxruntime import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(folder, facts, threads)
     if engine == "torch":
-        from pipelines.serving.backends.torch import TorchBackend
+        from pipelines.serving.engines.torch import TorchBackend
 
         return TorchBackend(folder, facts, threads)
     raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(ENGINES))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.serving.backends import Logits
-from pipelines.serving.backends.tokens import TextTokenizer
+from pipelines.serving.engines import Logits
+from pipelines.serving.engines.tokens import TextTokenizer
 
 
 class TorchBackend:
