@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.attributes import scalar_in
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.request import Request
 
 OVERRIDE, TOKEN = b"x-shipway-arm-override", b"x-shipway-override-token"
 ARMS = {b"canary": "canary", b"stable": "stable"}

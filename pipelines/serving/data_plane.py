@@ -18,13 +18,13 @@ from pipelines.serving.attributes import Attributes
 from pipelines.serving.chance import draws
 from pipelines.serving.feedback import answer_of, is_feedback
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.http1_client import ClientConnection, Clients, Served
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.client import ClientConnection, Clients, Served
+from pipelines.serving.http1.limits import Limits, Load
+from pipelines.serving.http1.request import Request
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.labels import Labels
 from pipelines.serving.leaving import Leaving
-from pipelines.serving.limits import Limits, Load
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording
 from pipelines.serving.repeats import Repeats

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.http1_answer import Refusal
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.answer import Refusal
+from pipelines.serving.http1.request import Request
 from pipelines.serving.labels import LabelRefused, Labels, label_of
 
 

@@ -19,8 +19,8 @@ from pipelines.serving.data_plane import BACKLOG, DataPlane
 from pipelines.serving.door import given_door, private_socket
 from pipelines.serving.gateway_admin import Admin
 from pipelines.serving.gateway_options import TokenRefused, options_of, serving_of
-from pipelines.serving.http1_client import Clients
-from pipelines.serving.limits import Limits, Load
+from pipelines.serving.http1.client import Clients
+from pipelines.serving.http1.limits import Limits, Load
 
 EXIT_INPUT, EXIT_PORT_TAKEN = 2, 4
 ADMIN_LIMITS = Limits(connections=64)

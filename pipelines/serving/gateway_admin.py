@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 import orjson
 
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.http1_client import ClientConnection, Served, Waiting
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.client import ClientConnection, Served, Waiting
+from pipelines.serving.http1.request import Request
 from pipelines.serving.split_store import Held, Refused
 
 if TYPE_CHECKING:

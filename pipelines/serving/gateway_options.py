@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.serving.assignment import Rule
 from pipelines.serving.data_plane import Serving
-from pipelines.serving.limits import Limits, with_files
+from pipelines.serving.http1.limits import Limits, with_files
 from pipelines.serving.recorder import Recording
 from pipelines.serving.shadow import Shadowing
 

@@ -12,13 +12,13 @@ from pipelines.serving.attempts import Attempt
 from pipelines.serving.attributes import LONGEST, Attributes
 from pipelines.serving.chance import names
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.http1_answer import HOP_BY_HOP, Refusal, end_to_end
-from pipelines.serving.http1_client import ClientConnection
-from pipelines.serving.http1_request import Request
-from pipelines.serving.http1_upstream import Answer
+from pipelines.serving.http1.answer import HOP_BY_HOP, Refusal, end_to_end
+from pipelines.serving.http1.client import ClientConnection
+from pipelines.serving.http1.limits import Limits
+from pipelines.serving.http1.request import Request
+from pipelines.serving.http1.upstream import Answer
 from pipelines.serving.intervals import Intervals, Ticket
 from pipelines.serving.labels import Labels
-from pipelines.serving.limits import Limits
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.repeats import Repeats
 from pipelines.serving.replicas import Call, Replica, Replicas

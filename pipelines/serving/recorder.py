@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from pipelines.errors import BadInput
-from pipelines.serving.encodings import decoded
+from pipelines.serving.http1.encodings import decoded
 from pipelines.serving.repeats import is_inference
 
 KEPT_HEADERS = ("content-type", "accept", "accept-language")

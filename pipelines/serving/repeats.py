@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.request import Request
 
 INFERENCE = r"/(v2/models/[^/]+(/versions/[^/]+)?/infer|invocations|v1/(chat/completions|completions|embeddings))"
 """Paths whose requests ask a model something, and change nothing."""

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from pipelines.serving.http1_upstream import Answer, UpstreamConnection
+from pipelines.serving.http1.upstream import Answer, UpstreamConnection
 from pipelines.serving.trust import trust
 
 CONNECT_S = 2.0

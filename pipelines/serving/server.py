@@ -30,8 +30,8 @@ from pipelines.serving.bodies import (
     invocation_texts,
     parse_json,
 )
-from pipelines.serving.encodings import decoded
 from pipelines.serving.engines import Backend, Logits, load_backend
+from pipelines.serving.http1.encodings import decoded
 from pipelines.supply.bundle import verify_bundle
 
 MAX_BODY_BYTES = 2 * 1024 * 1024

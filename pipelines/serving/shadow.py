@@ -14,8 +14,8 @@ from typing import Any
 
 from pipelines.records.split import Arm
 from pipelines.serving.alike import TOLERANCE, Said, agreement
-from pipelines.serving.http1_request import Request
-from pipelines.serving.http1_upstream import Answer
+from pipelines.serving.http1.request import Request
+from pipelines.serving.http1.upstream import Answer
 from pipelines.serving.repeats import is_inference
 from pipelines.serving.replicas import Call, Replicas
 from pipelines.serving.streams import is_event_stream

@@ -10,7 +10,7 @@ from typing import Self
 
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.data_plane import DataPlane, Serving
-from pipelines.serving.limits import Limits
+from pipelines.serving.http1.limits import Limits
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

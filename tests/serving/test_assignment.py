@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.assignment import Assignment, NotAllowed, Rule
 from pipelines.serving.gateway_options import TokenRefused, token_in
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.request import Request
 from pipelines.serving.intervals import Intervals
 from pipelines.serving.users import Users
 from tests.serving.plane import OK, Plane, saying, status_of

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pipelines.serving.limits import Limits
+from pipelines.serving.http1.limits import Limits
 from tests.serving.plane import GET, OK, Plane, body_of, request_of, saying, status_of
 
 POST = b"POST /p HTTP/1.1\r\nhost: x\r\n"

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.records.split import Arm
 from pipelines.serving.data_plane import Serving
-from pipelines.serving.http1_request import Request
+from pipelines.serving.http1.request import Request
 from pipelines.serving.replicas import Replicas
 from pipelines.serving.shadow import Shadow, Shadowing
 from tests.serving.plane import Plane, body_of, request_of, status_of

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.serving.limits import Limits
+from pipelines.serving.http1.limits import Limits
 from pipelines.serving.streams import Events
 from tests.serving.plane import GET, Plane, request_of
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httptools
 
-from pipelines.serving.limits import Limits, Load
+from pipelines.serving.http1.limits import Limits, Load
 
 Headers = list[tuple[bytes, bytes]]
 

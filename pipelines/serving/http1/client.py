@@ -7,10 +7,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
 
-from pipelines.serving.http1_answer import Refusal, status_line
-from pipelines.serving.http1_request import BadRequest, Request, RequestReader
-from pipelines.serving.http1_upstream import Answer
-from pipelines.serving.limits import Limits, Load
+from pipelines.serving.http1.answer import Refusal, status_line
+from pipelines.serving.http1.limits import Limits, Load
+from pipelines.serving.http1.request import BadRequest, Request, RequestReader
+from pipelines.serving.http1.upstream import Answer
 
 LINGER_S = 2.0
 """A client that was refused in the middle of its request is heard so long, so that it gets to read why."""

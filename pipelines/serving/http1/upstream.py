@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from pipelines.serving.http1_request import Headers, size_of
+from pipelines.serving.http1.request import Headers, size_of
 
 MOST_HEADERS = 200
 MOST_HEAD_BYTES = 64 * 1024

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import orjson
 
-from pipelines.serving.http1_request import Headers
+from pipelines.serving.http1.request import Headers
 
 HOP_BY_HOP = frozenset(
     {

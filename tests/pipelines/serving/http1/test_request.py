@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.serving.http1_request import RequestReader
-from pipelines.serving.limits import Limits, Load
+from pipelines.serving.http1.limits import Limits, Load
+from pipelines.serving.http1.request import RequestReader
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
