@@ -26,10 +26,10 @@ from evals.signals.strata import Stratum
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.meetings import LATE_S, Meeting, Met
 from pipelines.serving.merging import Merging
-from pipelines.serving.split_store import Held, Refused
+from pipelines.serving.split.lease import TICK_S, SplitKeeper
+from pipelines.serving.split.store import Held, Refused
 from pipelines.serving.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
 
 CONFIRM_S = 1.0

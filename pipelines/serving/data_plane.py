@@ -22,13 +22,13 @@ from pipelines.serving.http1.client import ClientConnection, Clients, Served
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
 from pipelines.serving.intervals import Intervals
-from pipelines.serving.keeping import TICK_S, SplitKeeper
 from pipelines.serving.labels import Labels
 from pipelines.serving.leaving import Leaving
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording
 from pipelines.serving.repeats import Repeats
 from pipelines.serving.shadow import Shadow, Shadowing
+from pipelines.serving.split.lease import TICK_S, SplitKeeper
 
 TICKS_A_ROUND = 10
 """Who waits for a client is asked this seldom."""

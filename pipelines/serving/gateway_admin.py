@@ -11,7 +11,7 @@ import orjson
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request
-from pipelines.serving.split_store import Held, Refused
+from pipelines.serving.split.store import Held, Refused
 
 if TYPE_CHECKING:
     from pipelines.serving.crew import Crew

@@ -23,7 +23,7 @@ from pipelines.serving.recorder import Recorder
 from pipelines.serving.repeats import Repeats
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import Mirrored, Shadow
-from pipelines.serving.split_store import SplitStore
+from pipelines.serving.split.store import SplitStore
 from pipelines.serving.streams import Events, is_event_stream
 from pipelines.serving.users import User, Users
 

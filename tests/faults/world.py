@@ -44,7 +44,7 @@ from pipelines.services.paying import pay_debts
 from pipelines.services.reconcile import reconcile
 from pipelines.services.traffic import make_stable, rehearse_way_back
 from pipelines.services.units import server_name, wanted_units
-from pipelines.serving.split_store import SplitStore
+from pipelines.serving.split.store import SplitStore
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.steps import STEPS, Findings, Step, Workshop, conclude
 from tests.faults.recording import Journal, Killed, recorded

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving import keeping as rooms
 from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.gateway import listening, serve
+from pipelines.serving.split import lease as rooms
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 EXPOSED = TrafficSplit((1, 1), STABLE, CANARY, 50.0, 0.01)

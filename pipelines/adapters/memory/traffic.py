@@ -8,7 +8,7 @@ from evals.signals.strata import Stratum
 from pipelines.errors import StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.split_store import Refused, SplitStore
+from pipelines.serving.split.store import Refused, SplitStore
 
 
 @dataclass

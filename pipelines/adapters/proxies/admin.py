@@ -11,7 +11,7 @@ from aiohttp import web
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.door import private_socket
-from pipelines.serving.split_store import Refused
+from pipelines.serving.split.store import Refused
 
 if TYPE_CHECKING:
     from pipelines.adapters.proxies.agent import Keeper

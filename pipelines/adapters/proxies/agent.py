@@ -27,8 +27,8 @@ from pipelines.adapters.proxies.admin import serve_admin
 from pipelines.adapters.proxies.lanes import LaneIntervals
 from pipelines.adapters.proxies.proxy import Proxy, ProxyTrouble
 from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.split_snapshot import read_snapshot, write_snapshot
-from pipelines.serving.split_store import SplitStore
+from pipelines.serving.split.snapshot import read_snapshot, write_snapshot
+from pipelines.serving.split.store import SplitStore
 
 TICK_S, COUNT_S = 0.05, 0.2
 INTERVAL_S = 1.0

@@ -12,7 +12,7 @@ from pipelines.adapters.proxies.agent import Keeper
 from pipelines.adapters.proxies.lanes import LANES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.split_snapshot import read_snapshot
+from pipelines.serving.split.snapshot import read_snapshot
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HALF = TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)

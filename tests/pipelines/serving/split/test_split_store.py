@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.split_store import Refused, SplitStore
+from pipelines.serving.split.store import Refused, SplitStore
 
 STABLE, CANARY = Arm("sha256:a", ("http://127.0.0.1:1",)), Arm("sha256:b", ("http://127.0.0.1:2",))
 

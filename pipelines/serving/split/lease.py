@@ -13,7 +13,7 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.split_store import Refused, SplitStore
+from pipelines.serving.split.store import Refused, SplitStore
 
 TICK_S = 0.05
 

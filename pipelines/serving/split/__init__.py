@@ -1,0 +1,1 @@
+"""Who holds the split, under a lease, through a restart?"""
