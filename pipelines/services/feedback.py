@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from pipelines.errors import DependencyDown
-from pipelines.serving.labels import MOST_REQUESTS, LabelRefused, label_of
+from pipelines.serving.evidence.labels import MOST_REQUESTS, LabelRefused, label_of
 
 EVIDENCE, LATE, UNKNOWN = "evidence", "late", "unknown"
 

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.attributes import scalar_in
+from pipelines.serving.evidence.attributes import scalar_in
 from pipelines.serving.http1.request import Request
 
 OVERRIDE, TOKEN = b"x-shipway-arm-override", b"x-shipway-override-token"

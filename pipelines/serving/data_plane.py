@@ -14,15 +14,15 @@ from typing import Any
 
 from evals.signals.strata import Stratum
 from pipelines.serving.assignment import Assignment, Rule
-from pipelines.serving.attributes import Attributes
 from pipelines.serving.chance import draws
-from pipelines.serving.feedback import answer_of, is_feedback
-from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.evidence.attributes import Attributes
+from pipelines.serving.evidence.counters import GatewayCounters
+from pipelines.serving.evidence.feedback import answer_of, is_feedback
+from pipelines.serving.evidence.intervals import Intervals
+from pipelines.serving.evidence.labels import Labels
 from pipelines.serving.http1.client import ClientConnection, Clients, Served
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
-from pipelines.serving.intervals import Intervals
-from pipelines.serving.labels import Labels
 from pipelines.serving.leaving import Leaving
 from pipelines.serving.proxying import Proxy
 from pipelines.serving.recorder import Recorder, Recording

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.serving.intervals import Intervals
-from pipelines.serving.users import MINUTE_S, Counting, Routes, User, Users
+from pipelines.serving.evidence.intervals import Intervals
+from pipelines.serving.evidence.users import MINUTE_S, Counting, Routes, User, Users
 
 LATE_S = 1.0
 """So long after a user's minute his keeper waits for what workers have to say of it."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from evals.signals.strata import ArmCounts, Shadowed, Stratum
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.intervals import KEPT, places_of
+from pipelines.serving.evidence.intervals import KEPT, places_of
 
 T = TypeVar("T")
 

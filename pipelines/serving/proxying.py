@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from time import monotonic
 
 from pipelines.records.split import Arm
-from pipelines.serving.alike import CLASS, VALUE
 from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
-from pipelines.serving.attempts import Attempt
-from pipelines.serving.attributes import LONGEST, Attributes
 from pipelines.serving.chance import names
-from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.evidence.agreement import CLASS, VALUE
+from pipelines.serving.evidence.attempts import Attempt
+from pipelines.serving.evidence.attributes import LONGEST, Attributes
+from pipelines.serving.evidence.counters import GatewayCounters
+from pipelines.serving.evidence.intervals import Intervals, Ticket
+from pipelines.serving.evidence.labels import Labels
+from pipelines.serving.evidence.streams import Events, is_event_stream
+from pipelines.serving.evidence.users import User, Users
 from pipelines.serving.http1.answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import Answer
-from pipelines.serving.intervals import Intervals, Ticket
-from pipelines.serving.labels import Labels
 from pipelines.serving.recorder import Recorder
 from pipelines.serving.repeats import Repeats
 from pipelines.serving.replicas import Call, Replica, Replicas
 from pipelines.serving.shadow import Mirrored, Shadow
 from pipelines.serving.split.store import SplitStore
-from pipelines.serving.streams import Events, is_event_stream
-from pipelines.serving.users import User, Users
 
 CUT_AFTER_S = 0.2
 """An answer of known length is cut off this long after its deadline, when it has been counted."""

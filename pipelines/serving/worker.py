@@ -24,7 +24,7 @@ import orjson
 
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.data_plane import DataPlane, Serving
-from pipelines.serving.feedback import answer_of
+from pipelines.serving.evidence.feedback import answer_of
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request
 from pipelines.serving.meetings import Meetings

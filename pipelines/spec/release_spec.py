@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
-from pipelines.serving.alike import TOLERANCE
+from pipelines.serving.evidence.agreement import TOLERANCE
 from pipelines.serving.shadow import Shadowing
 from pipelines.spec.gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec.serve import RecordSpec, ReplaySpec

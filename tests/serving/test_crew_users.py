@@ -13,9 +13,9 @@ import pytest
 
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.crew import Crew
+from pipelines.serving.evidence.users import MINUTE_S
 from pipelines.serving.gateway_options import options_of, serving_of
 from pipelines.serving.meetings import LATE_S
-from pipelines.serving.users import MINUTE_S
 from tests.serving.plane import OK, saying
 from tests.waiting import HANG_S
 

@@ -8,8 +8,8 @@ import socket
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.leaving import Leaving
+from tests.pipelines.serving.evidence.test_streams import chunk, streaming
 from tests.serving.plane import GET, Plane, saying
-from tests.serving.test_streams import chunk, streaming
 
 DONE = b"data: [DONE]\n\n"
 FLOWING = streaming(*[chunk(b"data: a\n\n")] * 6, chunk(DONE) + b"0\r\n\r\n", pause_s=0.05)

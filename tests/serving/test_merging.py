@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.intervals import Intervals
+from pipelines.serving.evidence.intervals import Intervals
 from pipelines.serving.merging import Merging, merged
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evals.signals.strata import Stratum, threshold_ms
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.intervals import Intervals, step_of
+from pipelines.serving.evidence.intervals import Intervals, step_of
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HOME = TrafficSplit((1, 1), STABLE)

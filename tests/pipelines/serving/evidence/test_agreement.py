@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.serving.alike import Said, agreement
+from pipelines.serving.evidence.agreement import Said, agreement
 
 
 def said(body=None, status=200, **named):

@@ -14,7 +14,7 @@ from typing import Any
 
 from evals.signals.counting import GRID
 from evals.signals.strata import Cohort
-from pipelines.serving.intervals import Interval, Intervals, Ticket
+from pipelines.serving.evidence.intervals import Interval, Intervals, Ticket
 
 LONGEST_ID = 200
 """Bytes of a request's id and characters of a version; an answer to a longer id cannot be labelled."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import orjson
 
-from pipelines.serving.gateway_metrics import GatewayCounters
+from pipelines.serving.evidence.counters import GatewayCounters
+from pipelines.serving.evidence.labels import LabelRefused, Labels, label_of
 from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.request import Request
-from pipelines.serving.labels import LabelRefused, Labels, label_of
 
 
 def is_feedback(request: Request) -> bool:

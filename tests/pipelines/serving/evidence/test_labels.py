@@ -6,8 +6,8 @@ import pytest
 
 from evals.signals.strata import Cohort
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.intervals import Intervals
-from pipelines.serving.labels import LabelRefused, Labels, label_of
+from pipelines.serving.evidence.intervals import Intervals
+from pipelines.serving.evidence.labels import LabelRefused, Labels, label_of
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HALF = TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)

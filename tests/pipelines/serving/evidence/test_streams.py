@@ -7,8 +7,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.serving.evidence.streams import Events
 from pipelines.serving.http1.limits import Limits
-from pipelines.serving.streams import Events
 from tests.serving.plane import GET, Plane, request_of
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

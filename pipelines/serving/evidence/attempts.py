@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from time import monotonic
 
-from pipelines.serving.gateway_metrics import GatewayCounters
-from pipelines.serving.intervals import Intervals, Ticket
-from pipelines.serving.streams import Events
-from pipelines.serving.users import User
+from pipelines.serving.evidence.counters import GatewayCounters
+from pipelines.serving.evidence.intervals import Intervals, Ticket
+from pipelines.serving.evidence.streams import Events
+from pipelines.serving.evidence.users import User
 
 
 class Attempt:

@@ -1,0 +1,1 @@
+"""What is counted of requests, for the judge?"""
