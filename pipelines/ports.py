@@ -19,8 +19,8 @@ from pipelines.records.release import Release
 from pipelines.records.service import Service
 from pipelines.records.split import TrafficSplit
 from pipelines.replay_port import NoReplays, Replays
-from pipelines.serving.recorder import Recording
-from pipelines.serving.shadow import Shadowing
+from pipelines.serving.requests.recorder import Recording
+from pipelines.serving.requests.shadow import Shadowing
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from evals.signals.replay import Pair
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm
 from pipelines.replay_port import ReplayQuery
-from pipelines.serving.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests
+from pipelines.serving.requests.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests
 from pipelines.serving.trust import trust
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipelines.records.debt import Debt
-from pipelines.serving.recorder import Recording
-from pipelines.serving.shadow import Shadowing
+from pipelines.serving.requests.recorder import Recording
+from pipelines.serving.requests.shadow import Shadowing
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ import orjson
 
 from evals.signals.strata import Stratum
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.meetings import LATE_S, Meeting, Met
 from pipelines.serving.merging import Merging
+from pipelines.serving.requests.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.split.lease import TICK_S, SplitKeeper
 from pipelines.serving.split.store import Held, Refused
 from pipelines.serving.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE

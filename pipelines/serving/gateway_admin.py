@@ -15,7 +15,7 @@ from pipelines.serving.split.store import Held, Refused
 
 if TYPE_CHECKING:
     from pipelines.serving.crew import Crew
-    from pipelines.serving.data_plane import DataPlane
+    from pipelines.serving.requests.data_plane import DataPlane
 
 
 class Admin:

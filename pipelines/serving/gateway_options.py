@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipelines.serving.assignment import Rule
-from pipelines.serving.data_plane import Serving
 from pipelines.serving.http1.limits import Limits, with_files
-from pipelines.serving.recorder import Recording
-from pipelines.serving.shadow import Shadowing
+from pipelines.serving.requests.assignment import Rule
+from pipelines.serving.requests.data_plane import Serving
+from pipelines.serving.requests.recorder import Recording
+from pipelines.serving.requests.shadow import Shadowing
 
 LABEL_S = 900.0
 

@@ -23,11 +23,11 @@ from typing import Any
 import orjson
 
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.evidence.feedback import answer_of
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request
 from pipelines.serving.meetings import Meetings
+from pipelines.serving.requests.data_plane import DataPlane, Serving
 
 VARIABLE = "SHIPWAY_WORKER"
 """Names what this process was given: the descriptors of its keeper, its memory and its door, and the keeper's boot."""

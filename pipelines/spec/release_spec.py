@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
 from pipelines.serving.evidence.agreement import TOLERANCE
-from pipelines.serving.shadow import Shadowing
+from pipelines.serving.requests.shadow import Shadowing
 from pipelines.spec.gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec.serve import RecordSpec, ReplaySpec
 from pipelines.spec.values import (

@@ -16,7 +16,7 @@ from pipelines.adapters.memory.replays import MemoryReplays
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm
 from pipelines.replay_port import NoReplays, ReplayQuery, Replays
-from pipelines.serving.recorder import Recorder, Recording
+from pipelines.serving.requests.recorder import Recorder, Recording
 
 INFER = "/v2/models/s/infer"
 NOBODY = Arm("sha256:0", ("http://127.0.0.1:1",))

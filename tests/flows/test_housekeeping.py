@@ -21,7 +21,7 @@ from pipelines.ports import Ports
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.recorder import Recording
+from pipelines.serving.requests.recorder import Recording
 from pipelines.supply.bundle import seal
 from tests.docker_engine import BASE_IMAGE
 

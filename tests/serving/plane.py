@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.http1.limits import Limits
+from pipelines.serving.requests.data_plane import DataPlane, Serving
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

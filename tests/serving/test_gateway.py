@@ -24,7 +24,7 @@ from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.recorder import recorded_numbers, recorded_requests
+from pipelines.serving.requests.recorder import recorded_numbers, recorded_requests
 from tests.ports import free_port
 from tests.serving import upstream
 from tests.waiting import HANG_S, until

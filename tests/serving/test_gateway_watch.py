@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.data_plane import DataPlane, Serving
 from pipelines.serving.gateway import listening, serve
+from pipelines.serving.requests.data_plane import DataPlane, Serving
 from pipelines.serving.split import lease as rooms
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))

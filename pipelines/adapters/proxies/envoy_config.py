@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pipelines.adapters.proxies.lanes import PLACES
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.serving.repeats import INFERENCE, METHODS
+from pipelines.serving.requests.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000
 ROUTES, USERS = "shipway", "users"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pipelines.adapters.proxies.lanes import ARMS, LANES, PLACES
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.serving.repeats import INFERENCE, METHODS
+from pipelines.serving.requests.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000
 MAX_BODY_BYTES = 2 * 1024 * 1024

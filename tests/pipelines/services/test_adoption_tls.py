@@ -23,7 +23,7 @@ from pipelines.records.split import Arm, TrafficSplit
 from pipelines.replay_port import ReplayQuery
 from pipelines.services.adoption import check_answers, find_endpoint
 from pipelines.services.units import server_units
-from pipelines.serving.recorder import Recorder, Recording
+from pipelines.serving.requests.recorder import Recorder, Recording
 from tests.pipelines.services.test_adoption import endpoint
 from tests.serving.plane import Plane, body_of, request_of, status_of
 

@@ -32,7 +32,7 @@ from pipelines.home import Home
 from pipelines.ports import Now, Unit
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.gateway_options import options_of, serving_of
-from pipelines.serving.shadow import Shadowing
+from pipelines.serving.requests.shadow import Shadowing
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 from tests.ports import free_port
 from tests.serving import upstream

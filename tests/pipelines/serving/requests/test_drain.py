@@ -6,8 +6,8 @@ import asyncio
 import socket
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.data_plane import DataPlane, Serving
-from pipelines.serving.leaving import Leaving
+from pipelines.serving.requests.data_plane import DataPlane, Serving
+from pipelines.serving.requests.drain import Leaving
 from tests.pipelines.serving.evidence.test_streams import chunk, streaming
 from tests.serving.plane import GET, Plane, saying
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from pipelines.serving.data_plane import Serving
 from pipelines.serving.http1.request import Request
-from pipelines.serving.repeats import Repeats
+from pipelines.serving.requests.data_plane import Serving
+from pipelines.serving.requests.repeats import Repeats
 from tests.serving.plane import GET, OK, Plane, request_of, saying, status_of
 
 

@@ -17,8 +17,8 @@ from pipelines.serving.evidence.agreement import TOLERANCE, Said, agreement
 from pipelines.serving.evidence.streams import is_event_stream
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import Answer
-from pipelines.serving.repeats import is_inference
-from pipelines.serving.replicas import Call, Replicas
+from pipelines.serving.requests.repeats import is_inference
+from pipelines.serving.requests.replicas import Call, Replicas
 
 HEADER = b"x-shipway-shadow: 1\r\n"
 MOST_KEPT = 256 * 1024

@@ -6,8 +6,8 @@ import asyncio
 import socket
 from collections import Counter
 
-from pipelines.serving import replicas as rooms
-from pipelines.serving.replicas import ILL_AFTER, Replicas
+from pipelines.serving.requests import replicas as rooms
+from pipelines.serving.requests.replicas import ILL_AFTER, Replicas
 from tests.serving.plane import GET, OK, Plane, saying, status_of
 
 URLS = tuple(f"http://127.0.0.1:{port}" for port in (1, 2, 3))

@@ -25,7 +25,7 @@ import orjson
 
 from pipelines.errors import BadInput
 from pipelines.serving.http1.encodings import decoded
-from pipelines.serving.repeats import is_inference
+from pipelines.serving.requests.repeats import is_inference
 
 KEPT_HEADERS = ("content-type", "accept", "accept-language")
 REPLAYED = "x-shipway-replay"

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from time import monotonic
 
 from pipelines.records.split import Arm
-from pipelines.serving.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
-from pipelines.serving.chance import names
 from pipelines.serving.evidence.agreement import CLASS, VALUE
 from pipelines.serving.evidence.attempts import Attempt
 from pipelines.serving.evidence.attributes import LONGEST, Attributes
@@ -21,10 +19,12 @@ from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import Answer
-from pipelines.serving.recorder import Recorder
-from pipelines.serving.repeats import Repeats
-from pipelines.serving.replicas import Call, Replica, Replicas
-from pipelines.serving.shadow import Mirrored, Shadow
+from pipelines.serving.requests.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
+from pipelines.serving.requests.chance import names
+from pipelines.serving.requests.recorder import Recorder
+from pipelines.serving.requests.repeats import Repeats
+from pipelines.serving.requests.replicas import Call, Replica, Replicas
+from pipelines.serving.requests.shadow import Mirrored, Shadow
 from pipelines.serving.split.store import SplitStore
 
 CUT_AFTER_S = 0.2

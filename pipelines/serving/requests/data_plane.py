@@ -13,8 +13,6 @@ from time import monotonic
 from typing import Any
 
 from evals.signals.strata import Stratum
-from pipelines.serving.assignment import Assignment, Rule
-from pipelines.serving.chance import draws
 from pipelines.serving.evidence.attributes import Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.feedback import answer_of, is_feedback
@@ -23,11 +21,13 @@ from pipelines.serving.evidence.labels import Labels
 from pipelines.serving.http1.client import ClientConnection, Clients, Served
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
-from pipelines.serving.leaving import Leaving
-from pipelines.serving.proxying import Proxy
-from pipelines.serving.recorder import Recorder, Recording
-from pipelines.serving.repeats import Repeats
-from pipelines.serving.shadow import Shadow, Shadowing
+from pipelines.serving.requests.assignment import Assignment, Rule
+from pipelines.serving.requests.chance import draws
+from pipelines.serving.requests.drain import Leaving
+from pipelines.serving.requests.exchange import Proxy
+from pipelines.serving.requests.recorder import Recorder, Recording
+from pipelines.serving.requests.repeats import Repeats
+from pipelines.serving.requests.shadow import Shadow, Shadowing
 from pipelines.serving.split.lease import TICK_S, SplitKeeper
 
 TICKS_A_ROUND = 10

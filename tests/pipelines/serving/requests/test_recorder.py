@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.serving.recorder import (
+from pipelines.serving.requests.recorder import (
     MOST_WAITING,
     Recorder,
     Recording,
