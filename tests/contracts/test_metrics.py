@@ -11,7 +11,7 @@ from pipelines.adapters.memory.traffic import MemoryMetrics
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery
 from tests.pipelines.adapters.proxies.proxy_bench import proxy_bench
-from tests.serving.test_gateway import Bench
+from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.waiting import until
 
 NOW = Now(0.0, 0.0)

@@ -12,7 +12,7 @@ from pipelines.adapters.memory.traffic import MemoryRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.records.split import Arm, TrafficSplit
 from tests.pipelines.adapters.proxies.proxy_bench import proxy_bench
-from tests.serving.test_gateway import Bench
+from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.waiting import until
 
 STABLE, CANARY = Arm("sha256:a", ("http://127.0.0.1:1",)), Arm("sha256:b", ("http://127.0.0.1:2",))

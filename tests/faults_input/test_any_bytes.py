@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.pipelines.serving.http1.test_request import MALFORMED, OTHERS
-from tests.serving.test_gateway import Bench
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration

@@ -25,7 +25,7 @@ from pipelines.services.adoption import check_answers, find_endpoint
 from pipelines.services.units import server_units
 from pipelines.serving.requests.recorder import Recorder, Recording
 from tests.pipelines.services.test_adoption import endpoint
-from tests.serving.plane import Plane, body_of, request_of, status_of
+from tests.pipelines.serving.plane import Plane, body_of, request_of, status_of
 
 ASKED = b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 LAST = ASKED.replace(b"host: x", b"host: x\r\nconnection: close")

@@ -24,8 +24,8 @@ from pipelines.home import Home
 from pipelines.services.feedback import send_labels
 from tests.mlflow_database import lay_database
 from tests.mlflow_server import MlflowServer
+from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.ports import free_port
-from tests.serving.test_gateway import Bench
 
 pytestmark = pytest.mark.integration
 

@@ -31,11 +31,11 @@ from pipelines.adapters.processes.unit_process import child_environment, how_it_
 from pipelines.home import Home
 from pipelines.ports import Now, Unit
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.gateway_options import options_of, serving_of
+from pipelines.serving.gateway.options import options_of, serving_of
 from pipelines.serving.requests.shadow import Shadowing
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
+from tests.pipelines.serving import upstream
 from tests.ports import free_port
-from tests.serving import upstream
 
 UPSTREAM = Path(upstream.__file__)
 UNIT = Unit("s-0", "server", "s", digest="sha256:1")

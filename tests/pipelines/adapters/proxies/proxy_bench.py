@@ -22,8 +22,8 @@ from pipelines.adapters.gateway_metrics import GatewayMetrics
 from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm, TrafficSplit
+from tests.pipelines.serving import upstream
 from tests.ports import free_port
-from tests.serving import upstream
 from tests.waiting import HANG_S, until
 
 UPSTREAM = Path(upstream.__file__)

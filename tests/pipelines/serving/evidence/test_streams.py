@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.serving.evidence.streams import Events
 from pipelines.serving.http1.limits import Limits
-from tests.serving.plane import GET, Plane, request_of
+from tests.pipelines.serving.plane import GET, Plane, request_of
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 

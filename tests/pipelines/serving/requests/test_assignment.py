@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.evidence.intervals import Intervals
 from pipelines.serving.evidence.users import Users
-from pipelines.serving.gateway_options import TokenRefused, token_in
+from pipelines.serving.gateway.options import TokenRefused, token_in
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.assignment import Assignment, NotAllowed, Rule
-from tests.serving.plane import OK, Plane, saying, status_of
+from tests.pipelines.serving.plane import OK, Plane, saying, status_of
 
 STABLE, CANARY, OTHER = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2, 3))
 

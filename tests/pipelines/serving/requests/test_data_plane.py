@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from pipelines.serving.http1.limits import Limits
-from tests.serving.plane import GET, OK, Plane, body_of, request_of, saying, status_of
+from tests.pipelines.serving.plane import GET, OK, Plane, body_of, request_of, saying, status_of
 
 POST = b"POST /p HTTP/1.1\r\nhost: x\r\n"
 KEPT = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -343,7 +343,9 @@ def test_an_id_that_is_too_long_to_be_labelled_is_not_kept(tmp_path):
 
 def test_a_gateway_loads_nothing_heavy():
     """Its memory is paid for by every worker: neither numpy nor another web server is among what it imports."""
-    code = "import sys, pipelines.serving.gateway; print(sorted({'numpy', 'aiohttp', 'torch'} & set(sys.modules)))"
+    code = (
+        "import sys, pipelines.serving.gateway.gateway; print(sorted({'numpy', 'aiohttp', 'torch'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

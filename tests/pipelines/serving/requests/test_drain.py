@@ -9,7 +9,7 @@ from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.requests.data_plane import DataPlane, Serving
 from pipelines.serving.requests.drain import Leaving
 from tests.pipelines.serving.evidence.test_streams import chunk, streaming
-from tests.serving.plane import GET, Plane, saying
+from tests.pipelines.serving.plane import GET, Plane, saying
 
 DONE = b"data: [DONE]\n\n"
 FLOWING = streaming(*[chunk(b"data: a\n\n")] * 6, chunk(DONE) + b"0\r\n\r\n", pause_s=0.05)

@@ -9,7 +9,7 @@ import pytest
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import Serving
 from pipelines.serving.requests.repeats import Repeats
-from tests.serving.plane import GET, OK, Plane, request_of, saying, status_of
+from tests.pipelines.serving.plane import GET, OK, Plane, request_of, saying, status_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections import Counter
 
 from pipelines.serving.requests import replicas as rooms
 from pipelines.serving.requests.replicas import ILL_AFTER, Replicas
-from tests.serving.plane import GET, OK, Plane, saying, status_of
+from tests.pipelines.serving.plane import GET, OK, Plane, saying, status_of
 
 URLS = tuple(f"http://127.0.0.1:{port}" for port in (1, 2, 3))
 BAD = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"

@@ -11,7 +11,7 @@ from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import Serving
 from pipelines.serving.requests.replicas import Replicas
 from pipelines.serving.requests.shadow import Shadow, Shadowing
-from tests.serving.plane import Plane, body_of, request_of, status_of
+from tests.pipelines.serving.plane import Plane, body_of, request_of, status_of
 
 PATH = b"/v2/models/m/infer"
 EVERY = Shadowing(pct=100.0, max_in_flight=4)

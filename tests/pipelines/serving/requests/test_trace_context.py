@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.records.split import Arm
 from tests.pipelines.adapters.proxies.proxy_bench import proxy_bench
-from tests.serving.test_gateway import Bench
+from tests.pipelines.serving.gateway.test_gateway import Bench
 
 pytestmark = pytest.mark.integration
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.crew import Crew
 from pipelines.serving.evidence.users import MINUTE_S
-from pipelines.serving.gateway_options import options_of, serving_of
-from pipelines.serving.meetings import LATE_S
-from tests.serving.plane import OK, saying
+from pipelines.serving.gateway.crew import Crew
+from pipelines.serving.gateway.meetings import LATE_S
+from pipelines.serving.gateway.options import options_of, serving_of
+from tests.pipelines.serving.plane import OK, saying
 from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.integration

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.gateway import listening, serve
+from pipelines.serving.gateway.gateway import listening, serve
 from pipelines.serving.requests.data_plane import DataPlane, Serving
 from pipelines.serving.split import lease as rooms
 

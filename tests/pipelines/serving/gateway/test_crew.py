@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.errors import DependencyDown
 from tests.contracts.test_router import RouterContract
-from tests.serving.test_gateway import Bench, feedback
+from tests.pipelines.serving.gateway.test_gateway import Bench, feedback
 from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.serving.crew import Crew
 from pipelines.serving.door import given_door, private_socket
-from pipelines.serving.gateway_admin import Admin
-from pipelines.serving.gateway_options import TokenRefused, options_of, serving_of
+from pipelines.serving.gateway.admin import Admin
+from pipelines.serving.gateway.crew import Crew
+from pipelines.serving.gateway.options import TokenRefused, options_of, serving_of
 from pipelines.serving.http1.client import Clients
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.requests.data_plane import BACKLOG, DataPlane
@@ -77,7 +77,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         print(f"E_PORT: cannot listen on {options.port}: {error.strerror}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_PORT_TAKEN)
-
-
-if __name__ == "__main__":
-    main()

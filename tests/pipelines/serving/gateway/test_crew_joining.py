@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from evals.signals.strata import ArmCounts, Stratum
-from pipelines.serving.crew import Crew, Hand
-from pipelines.serving.gateway_options import options_of, serving_of
-from pipelines.serving.worker import MEMORY_BYTES
-from tests.serving.test_crew_users import until
+from pipelines.serving.gateway.crew import Crew, Hand
+from pipelines.serving.gateway.options import options_of, serving_of
+from pipelines.serving.gateway.worker import MEMORY_BYTES
+from tests.pipelines.serving.gateway.test_crew_users import until
 
 
 class Heard:

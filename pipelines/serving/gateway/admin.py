@@ -14,7 +14,7 @@ from pipelines.serving.http1.request import Request
 from pipelines.serving.split.store import Held, Refused
 
 if TYPE_CHECKING:
-    from pipelines.serving.crew import Crew
+    from pipelines.serving.gateway.crew import Crew
     from pipelines.serving.requests.data_plane import DataPlane
 
 

@@ -25,12 +25,12 @@ import orjson
 from evals.signals.strata import Stratum
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.evidence.counters import GatewayCounters
-from pipelines.serving.meetings import LATE_S, Meeting, Met
-from pipelines.serving.merging import Merging
+from pipelines.serving.gateway.meetings import LATE_S, Meeting, Met
+from pipelines.serving.gateway.merging import Merging
+from pipelines.serving.gateway.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
 from pipelines.serving.requests.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
 from pipelines.serving.split.lease import TICK_S, SplitKeeper
 from pipelines.serving.split.store import Held, Refused
-from pipelines.serving.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
 
 CONFIRM_S = 1.0
 START_S = 30.0

@@ -25,8 +25,8 @@ from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.requests.recorder import recorded_numbers, recorded_requests
+from tests.pipelines.serving import upstream
 from tests.ports import free_port
-from tests.serving import upstream
 from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.evidence.intervals import Intervals
-from pipelines.serving.merging import Merging, merged
+from pipelines.serving.gateway.merging import Merging, merged
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HOME, HALF = TrafficSplit((1, 1), STABLE), TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.evidence.intervals import Intervals
 from pipelines.serving.evidence.users import Users
-from pipelines.serving.meetings import LATE_S, Meeting, Meetings, Met
+from pipelines.serving.gateway.meetings import LATE_S, Meeting, Meetings, Met
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 SPLITS = [TrafficSplit((1, n), STABLE, CANARY, pct, 60.0) for n, pct in enumerate((5.0, 25.0, 50.0))]

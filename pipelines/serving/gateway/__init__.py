@@ -1,0 +1,1 @@
+"""The gateway's process, its workers and its admin socket."""

@@ -1,0 +1,153 @@
+"""One of several processes that serve users: it does what the keeper of the split says, and tells it what it saw.
+
+It was given a listening socket, a socket to its keeper, and the memory of two numbers, its undecided requests, which
+its keeper reads when it is gone. Without its keeper it goes home, finishes what is in flight, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from pipelines.records.split import TrafficSplit
+from pipelines.serving.evidence.feedback import answer_of
+from pipelines.serving.gateway.meetings import Meetings
+from pipelines.serving.http1.client import ClientConnection, Served, Waiting
+from pipelines.serving.http1.request import Request
+from pipelines.serving.requests.data_plane import DataPlane, Serving
+
+VARIABLE = "SHIPWAY_WORKER"
+"""Names what this process was given: the descriptors of its keeper, its memory and its door, and the keeper's boot."""
+
+REPORT_S = 0.05
+TICKS_A_COUNT = 20
+GRACE_S = 1.0
+"""So much later than its keeper a worker ends a lease by itself."""
+
+MEMORY_BYTES = 16
+MOST_LINE_BYTES = 64 * 2**20
+
+
+class Worker(DataPlane):
+    """Serves users by a split that somebody else keeps."""
+
+    def __init__(self, serving: Serving, boot: str, in_flight: memoryview) -> None:
+        super().__init__(None, replace(serving, interval_s=math.inf), boot, in_flight)
+        self.proxy.users = self.meetings = Meetings(self.intervals)
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._ids = itertools.count()
+        self._labels_out: dict[int, tuple[ClientConnection, bytes]] = {}
+        self._told = -1
+
+    async def obey(self, keeper: socket.socket, door: socket.socket) -> None:
+        """Say that it is ready, and do what is said; it ends with its keeper."""
+        self._reader, self._writer = await asyncio.open_connection(sock=keeper, limit=MOST_LINE_BYTES)
+        self._say({"ready": os.getpid()})
+        while line := await self._reader.readline():
+            said = orjson.loads(line)
+            match said["do"]:
+                case "split":
+                    await self._take(said, door)
+                case "cut":
+                    self.intervals.begin(said["interval"], monotonic(), self.store.split)
+                case "label":
+                    status, body = answer_of(orjson.dumps(said["label"]), self.labels, self.counters)
+                    self._say({"done": said["n"], "status": status, "body": body.decode()})
+                case "labelled":
+                    client, own_id = self._labels_out.pop(said["id"])
+                    client.reply(said["status"], said["body"].encode(), own_id)
+        fence, n = self.store.split.generation
+        self.store.adopt(self.store.split.home((fence, n), "the gateway's keeper is gone"))
+
+    async def _take(self, said: dict[str, Any], door: socket.socket) -> None:
+        """Another split, or another lease; the first one opens the door."""
+        split, left_s = TrafficSplit.from_dict(said["split"]), said["lease_left_s"]
+        if self.intervals.current.number < said["interval"]:
+            self.intervals.begin(said["interval"], monotonic(), split)
+        if split.routes != self.store.split.routes:
+            self.meetings.begin(split.routes)
+        self.store.adopt(split, monotonic() + left_s + GRACE_S if left_s is not None else None)
+        self.changed(monotonic())
+        if self._listening is None:
+            await self.open(door)
+        self._say({"done": said["n"]})
+
+    def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
+        """A label of an answer that another worker may have given."""
+        status, body = answer_of(request.body, self.labels, self.counters)
+        own_id = request.named.get(b"x-request-id", b"")
+        if status != 404:
+            client.reply(status, body, own_id)
+            return None
+        number = next(self._ids)
+        self._labels_out[number] = client, own_id
+        self._say({"label": orjson.loads(request.body), "id": number, "body": body.decode()})
+        return Waiting()
+
+    def duties(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Serving, and telling what was seen."""
+        return *super().duties(), self._report()
+
+    async def _report(self) -> None:
+        for turn in itertools.count():
+            await asyncio.sleep(REPORT_S)
+            self.report(with_counts=turn % TICKS_A_COUNT == 0)
+
+    def report(self, *, with_counts: bool) -> None:
+        """Say what is decided since the last time."""
+        for stratum in self.intervals.decided_after(self._told):
+            self._told = stratum.interval
+            self._say({"stratum": stratum.as_dict()})
+        if met := self.meetings.news():
+            self._say({"met": [meeting.as_dict() for meeting in met]})
+        if with_counts:
+            self._say({"counters": self.counters.plain()})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        if self._writer is not None:
+            with suppress(RuntimeError):  # uvloop says so where the keeper is gone, which `obey` sees, too
+                self._writer.write(orjson.dumps(message) + b"\n")
+
+
+async def work(worker: Worker, keeper: socket.socket, door: socket.socket) -> None:
+    """Serve until the keeper is gone or says that it is enough; then finish what is in flight."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    duties = [loop.create_task(duty) for duty in (worker.obey(keeper, door), *worker.duties())]
+    for duty in duties:
+        duty.add_done_callback(lambda _: stopped.set())
+    await stopped.wait()
+    await worker.farewell()
+    worker.report(with_counts=True)
+    broken = [duty.exception() for duty in duties if duty.done() and duty.exception()]
+    for duty in duties:
+        duty.cancel()
+    if broken and broken[0] is not None:
+        raise broken[0]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Be one worker."""
+    import uvloop
+
+    from pipelines.serving.gateway.options import options_of, serving_of
+
+    keeper_fd, memory_fd, door_fd, boot = os.environ[VARIABLE].split(",")
+    memory = memoryview(mmap.mmap(int(memory_fd), MEMORY_BYTES)).cast("q")
+    worker = Worker(serving_of(options_of(argv)), boot, memory)
+    sockets = [socket.socket(fileno=int(number)) for number in (keeper_fd, door_fd)]
+    uvloop.run(work(worker, *sockets))
