@@ -92,7 +92,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     digest, path = seal(tiny_model, FACTS, tmp_path_factory.mktemp("store"))
     port = free_port()
     options = ("--bundle", path, "--digest", digest, "--port", port, "--model-name", "m")
-    with started("pipelines.serving.server", *options) as process:
+    with started("pipelines.serving.server.server", *options) as process:
         wait_ready(f"http://127.0.0.1:{port}")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield Target(client, process)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from pipelines.serving.server import Served, make_app
+from pipelines.serving.server.server import Served, make_app
 
 
 class Backend:

@@ -21,7 +21,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pipelines.errors import BadInput, ShipwayError
-from pipelines.serving.bodies import (
+from pipelines.serving.engines import Backend, Logits, load_backend
+from pipelines.serving.http1.encodings import decoded
+from pipelines.serving.server.bodies import (
     NotFinite,
     error_answer,
     infer_answer,
@@ -30,8 +32,6 @@ from pipelines.serving.bodies import (
     invocation_texts,
     parse_json,
 )
-from pipelines.serving.engines import Backend, Logits, load_backend
-from pipelines.serving.http1.encodings import decoded
 from pipelines.supply.bundle import verify_bundle
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -246,7 +246,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on after SIGTERM")
     parser.add_argument("--threads", type=int, default=1, help="threads of one inference; 0 lets the engine choose")
     return parser
-
-
-if __name__ == "__main__":
-    main()

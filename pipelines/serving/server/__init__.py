@@ -1,0 +1,1 @@
+"""The model server: one bundle, verified before it is loaded."""
