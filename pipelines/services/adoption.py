@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
-from pipelines.adapters.readiness import answer_of, is_endpoint_ready
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.records.service import Deployment
 from pipelines.records.split import ADOPTED
+from pipelines.serving.probes import answer_of, is_endpoint_ready
 from pipelines.serving.trust import trust
 from pipelines.spec.values import NAME
 

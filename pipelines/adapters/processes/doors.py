@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pipelines.adapters.processes.shared_door import shared_door
 from pipelines.ports import Unit
-from pipelines.serving.door import DOOR_VARIABLE
+from pipelines.serving.sockets import DOOR_VARIABLE
 
 BACKLOG = 1024
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.door import private_socket
+from pipelines.serving.sockets import private_socket
 from pipelines.serving.split.store import Refused
 
 if TYPE_CHECKING:

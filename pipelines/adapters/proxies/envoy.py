@@ -35,9 +35,9 @@ from pipelines.adapters.proxies.envoy_config import (
 from pipelines.adapters.proxies.lanes import LANES, PLACES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.adapters.proxies.proxy_process import DRAIN_S, envoy_program, start_tied, stop
-from pipelines.adapters.readiness import UnixConnection
 from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.door import given_door
+from pipelines.serving.probes import UnixConnection
+from pipelines.serving.sockets import given_door
 
 ANSWER_S, APPLY_S, START_S = 2.0, 2.0, 30.0
 ASK_AGAIN_S = 0.01

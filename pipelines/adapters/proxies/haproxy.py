@@ -22,9 +22,9 @@ from pipelines.adapters.proxies.haproxy_config import Doors, Entry, config_text,
 from pipelines.adapters.proxies.lanes import ARMS, PLACES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.adapters.proxies.proxy_process import DRAIN_S, haproxy_program, start_tied, stop
-from pipelines.adapters.readiness import UnixConnection
 from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.door import given_door, private_socket
+from pipelines.serving.probes import UnixConnection
+from pipelines.serving.sockets import given_door, private_socket
 
 ANSWER_S = 2.0
 START_S = 10.0

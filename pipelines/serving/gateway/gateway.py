@@ -14,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.serving.door import given_door, private_socket
 from pipelines.serving.gateway.admin import Admin
 from pipelines.serving.gateway.crew import Crew
 from pipelines.serving.gateway.options import TokenRefused, options_of, serving_of
 from pipelines.serving.http1.client import Clients
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.requests.data_plane import BACKLOG, DataPlane
+from pipelines.serving.sockets import given_door, private_socket
 
 EXIT_INPUT, EXIT_PORT_TAKEN = 2, 4
 ADMIN_LIMITS = Limits(connections=64)
