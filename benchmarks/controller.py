@@ -78,10 +78,10 @@ def measure_release(home: Home, spec: Path, model: str) -> dict[str, Any]:
 
 def _homes_server(home: Home) -> psutil.Process | None:
     """The server of Prefect that `up` has, where this build knows such a one."""
-    from flows.up_file import find_up
+    from flows.control.up_file import find_up
 
     try:
-        from flows.prefect_choice import use_homes_prefect
+        from flows.control.prefect_choice import use_homes_prefect
     except ImportError:
         return None
     if why := use_homes_prefect(home):
@@ -135,8 +135,8 @@ def _start_traffic(home: Home) -> subprocess.Popen[bytes]:
 
 
 def _released(home: Home, spec: Path, model: str, spent: Spent, server: psutil.Process | None) -> dict[str, Any]:
-    from flows.holders import holder
-    from flows.opening import opened
+    from flows.control.holders import holder
+    from flows.control.opening import opened
     from flows.wiring import wire
     from flows.working import Listener, Stop, work_on
     from pipelines.spec.spec_file import read_spec

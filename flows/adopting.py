@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from flows.holders import holder
-from flows.holding import hold
+from flows.control.holders import holder
+from flows.control.lock import hold
 from flows.wiring import clock
 from pipelines.errors import BadInput, DependencyDown, NotFound, ShipwayError
 from pipelines.ports import Ports

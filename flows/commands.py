@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flows.holders import holder
-from flows.holding import hold
+from flows.control.holders import holder
+from flows.control.lock import hold
 from flows.wiring import clock
 from flows.working import abort_unseen, is_exposed
 from pipelines.errors import DependencyDown

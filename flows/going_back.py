@@ -12,8 +12,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from flows.holders import holder
-from flows.holding import Held, exposed_ttl_s, hold
+from flows.control.holders import holder
+from flows.control.lock import Held, exposed_ttl_s, hold
 from flows.up import start_up
 from flows.wiring import actor, clock
 from pipelines.errors import Busy, DependencyDown, ShipwayError

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.up_file import find_up
+from flows.control.up_file import find_up
 from flows.wiring import ledger_place
 from pipelines.adapters.processes.unit_files import names_in
 from pipelines.adapters.sql.engine import URL_VARIABLE, open_engine

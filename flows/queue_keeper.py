@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from flows.holders import is_dead
-from flows.queueing import awaited, drop
+from flows.control.holders import is_dead
+from flows.control.queueing import awaited, drop
 from pipelines.errors import NotFound, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Now, Ports

@@ -18,11 +18,11 @@ from prefect.cache_policies import INPUTS, TASK_SOURCE
 from prefect.exceptions import CancelledRun, FailedRun, PrefectException
 from prefect.states import State
 
-from flows.driving import Driving, last_of
+from flows.control.driving import Driving, last_of
+from flows.control.lock import Held, exposed_ttl_s
+from flows.control.passing_prefect import end_with_this_process
+from flows.control.prefect_states import state_of, tag_outcome, tags_of
 from flows.evidence_page import publish_looks, publish_step
-from flows.holding import Held, exposed_ttl_s
-from flows.passing_prefect import end_with_this_process
-from flows.prefect_states import state_of, tag_outcome, tags_of
 from pipelines.records.release import EXPOSED, Phase, Release
 from pipelines.rollout.ending import promote
 from pipelines.rollout.look import Controller

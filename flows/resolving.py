@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from flows.commands import home_unrecorded, obey_now
-from flows.holders import holder, living_holder
-from flows.holding import hold
+from flows.control.holders import holder, living_holder
+from flows.control.lock import hold
 from flows.wiring import actor, clock
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound
 from pipelines.home import Home

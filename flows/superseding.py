@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from flows.holders import holder, living_holder
-from flows.holding import busy, hold
+from flows.control.holders import holder, living_holder
+from flows.control.lock import busy, hold
 from flows.wiring import clock
 from flows.working import abort_unseen
 from pipelines.errors import Busy

@@ -20,13 +20,13 @@ from typing import IO
 
 import psutil
 
-from flows.holders import holder, living_holder
-from flows.holding import exposed_ttl_s, hold
-from flows.opening import rollout_of
-from flows.prefect_server import HomeServer
+from flows.control.holders import holder, living_holder
+from flows.control.lock import exposed_ttl_s, hold
+from flows.control.opening import rollout_of
+from flows.control.prefect_server import HomeServer
+from flows.control.up_file import find_up, up_file, write_up_file
 from flows.queue_keeper import QueueKeeper, start_worker
 from flows.seldom import Seldom
-from flows.up_file import find_up, up_file, write_up_file
 from flows.wiring import clock, wire
 from flows.working import hold_unseen, is_exposed, take_over
 from pipelines.adapters.processes.log_rotation import rotate_all

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from prefect import flow, task
 
-from flows.holders import holder
-from flows.holding import hold
-from flows.passing_prefect import end_with_this_process
+from flows.control.holders import holder
+from flows.control.lock import hold
+from flows.control.passing_prefect import end_with_this_process
 from flows.wiring import clock, home_path, wire
 from flows.working import is_exposed, take_over
 from pipelines.errors import Busy, DependencyDown

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flows.holding import Held, exposed_ttl_s
-from flows.opening import data_dir_of, rollout_of, spec_of, timeout_of, work_dir
+from flows.control.lock import Held, exposed_ttl_s
+from flows.control.opening import data_dir_of, rollout_of, spec_of, timeout_of, work_dir
 from flows.wiring import builder, clock
 from pipelines.home import Home
 from pipelines.ports import Command, Ports

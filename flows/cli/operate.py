@@ -50,7 +50,7 @@ def pause(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -
 
 def abort(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
     """Take traffic home and end the release as aborted, or take one that is queued out of its queue."""
-    from flows.queueing import withdraw
+    from flows.control.queueing import withdraw
     from flows.wiring import actor
 
     _, ports = open_ports()
@@ -109,7 +109,7 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
 def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = "") -> Release:
     """The release after a command was obeyed, or when it ended first; without a living controller this one acts."""
     from flows.commands import obey_now
-    from flows.holders import living_holder
+    from flows.control.holders import living_holder
     from flows.wiring import actor, clock
     from pipelines.errors import BadInput, DependencyDown
     from pipelines.ports import Command

@@ -30,7 +30,7 @@ def open_home() -> Home:
 
 def open_ports() -> tuple[Home, Ports]:
     """The home and everything outside it."""
-    from flows.up_file import refuse_other_ledger
+    from flows.control.up_file import refuse_other_ledger
     from flows.wiring import wire
 
     home = open_home()

@@ -120,8 +120,8 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Stop a service and forget it; its releases stay in the record. One that serves is only removed with --force."""
+    from flows.control.up_file import find_up
     from flows.resolving import remove_service
-    from flows.up_file import find_up
 
     home, ports = open_ports()
     removed = remove_service(home, ports, service, force)

@@ -15,7 +15,7 @@ from flows.cli.needs import plan_lines
 from flows.cli.options import EXIT_OF, AsJson, open_ports, print_json
 
 if TYPE_CHECKING:
-    from flows.holding import Held
+    from flows.control.lock import Held
     from flows.working import Stop
     from pipelines.home import Home
     from pipelines.ports import Ports
@@ -53,7 +53,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a release would do: resolved versions, gates, steps, and requests needed to decide. Changes nothing."""
-    from flows.opening import inspect
+    from flows.control.opening import inspect
     from flows.wiring import clock
     from pipelines.forecast.outlook import outlook
     from pipelines.forecast.usual_traffic import measured
@@ -86,8 +86,8 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
-    from flows.prefect_choice import refuse_silent_prefect
-    from flows.queueing import in_turn, line_up
+    from flows.control.prefect_choice import refuse_silent_prefect
+    from flows.control.queueing import in_turn, line_up
     from flows.up import start_up
     from pipelines.records.view import release_view
     from pipelines.spec.spec_file import read_spec
@@ -114,7 +114,7 @@ def release(
 
 def begin(ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]) -> None:
     """Begin a release that waited in a queue: what `up` runs when its service is free."""
-    from flows.queueing import begun
+    from flows.control.queueing import begun
     from pipelines.stages.intake import AlreadyLive
 
     home, ports = open_ports()
@@ -137,8 +137,8 @@ def resume(
 ) -> None:
     """Let a paused release go on, or take over one whose controller is gone."""
     from flows.cli.operate import order
-    from flows.holders import holder, living_holder
-    from flows.holding import hold
+    from flows.control.holders import holder, living_holder
+    from flows.control.lock import hold
     from flows.up import start_up
     from flows.wiring import clock
 
@@ -157,7 +157,7 @@ def resume(
 def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, as_json: bool) -> None:
     """Work in a thread, so that this one is free for signals; then say how it ended and exit."""
     from flows.cli.screen import Screen
-    from flows.prefect_choice import use_homes_prefect
+    from flows.control.prefect_choice import use_homes_prefect
     from flows.working import Listener, is_exposed, work_on
 
     screen = Screen()

@@ -62,7 +62,7 @@ class Pilot:
         if not self.is_over:
             self.go_on()
 
-    # What `flows.holding.Held` is to a controller:
+    # What `flows.control.lock.Held` is to a controller:
 
     def keep_for(self, ttl_s: float) -> None:
         """From now on the lock is taken for `ttl_s`."""

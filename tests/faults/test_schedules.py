@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flows.holding import exposed_ttl_s
+from flows.control.lock import exposed_ttl_s
 from flows.working import take_over
 from pipelines.errors import DependencyDown, ShipwayError, StaleWriter
 from pipelines.records.release import Phase

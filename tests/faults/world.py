@@ -16,9 +16,9 @@ from unittest.mock import patch
 
 from evals.signals.strata import ArmCounts, Stratum
 from flows.commands import obey_now
+from flows.control.lock import exposed_ttl_s
+from flows.control.opening import spec_of
 from flows.going_back import back_to_previous
-from flows.holding import exposed_ttl_s
-from flows.opening import spec_of
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
 from pipelines.adapters.memory.records import (
     MemoryInbox,
@@ -87,7 +87,7 @@ def memory_ports() -> Ports:
 
 @dataclass
 class Keeping:
-    """A held lock that is renewed whenever its controller sleeps: `flows.holding.Held` without a thread."""
+    """A held lock that is renewed whenever its controller sleeps: `flows.control.lock.Held` without a thread."""
 
     world: World
     token: Token
@@ -277,7 +277,7 @@ class World:
 
     @contextmanager
     def hold(self, ports: Ports, service: str, who: str, ttl_s: float = UNSEEN_TTL_S) -> Iterator[Keeping]:
-        """`flows.holding.hold` on virtual time."""
+        """`flows.control.lock.hold` on virtual time."""
         keeping = Keeping(self, ports.lock.acquire(service, who, ttl_s, self.now()), ttl_s)
         try:
             yield keeping

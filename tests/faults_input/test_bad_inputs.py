@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from evals.signals.strata import ArmCounts, Stratum
+from flows.control.opening import opened
 from flows.going_back import back_to_previous
-from flows.opening import opened
 from flows.wiring import wire
 from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.memory.traffic import MemoryMetrics

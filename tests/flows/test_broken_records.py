@@ -19,9 +19,9 @@ import flows.up
 import flows.watch
 from flows import seldom
 from flows.cli.app import app
+from flows.control.opening import opened as opening
 from flows.housekeeping import collect
 from flows.ledger_backup import back_up
-from flows.opening import opened as opening
 from flows.seldom import Seldom
 from flows.up import Up
 from flows.web.api import make_app

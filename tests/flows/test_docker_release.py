@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from flows.up_file import find_up
+from flows.control.up_file import find_up
 from pipelines.adapters.docker.engine import HOME_LABEL, UNIT_LABEL, engine
 from pipelines.services.units import server_name
 from tests.contracts.test_runtime import outgrow

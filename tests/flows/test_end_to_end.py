@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.up_file import find_up
+from flows.control.up_file import find_up
 from flows.wiring import clock
 from tests.flows.real_world import SHORT_LEASE, SPEC, Client, World, bootstrapped, calling, kill, looks_since, phases
 from tests.waiting import HANG_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from flows.up_file import find_up
+from flows.control.up_file import find_up
 from pipelines.services.units import gateway_name
 from tests.flows.real_world import SHORT_LEASE, SPEC, bootstrapped, calling, kill, phases
 from tests.pipelines.adapters.proxies.proxy_bench import need

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.working import Stop
 from pipelines.records.release import Phase
-from tests.flows.waiting_room import Room
+from tests.flows.control.waiting_room import Room
 
 SPEC = """\
 model: models:/m@challenger

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from flows.holders import holder
+from flows.control.holders import holder
 from flows.queue_keeper import MOST_TRIES, QueueKeeper
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now
-from tests.flows.waiting_room import Room
+from tests.flows.control.waiting_room import Room
 
 
 @dataclass
@@ -62,7 +62,7 @@ def test_what_waits_begins_when_its_service_is_free(kept):
 
 def test_a_living_command_begins_its_own(kept):
     """A killed one does not: its ticket is begun here."""
-    code = "from flows.holders import holder; print(holder('release'), flush=True)"
+    code = "from flows.control.holders import holder; print(holder('release'), flush=True)"
     gone = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
     kept.room.ticket(waiter=holder("release"))
     assert kept.look() == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.up_file import find_up
+from flows.control.up_file import find_up
 from flows.wiring import clock
 from pipelines.adapters.processes.unit_files import boot_id
 from pipelines.services.units import gateway_name, server_name

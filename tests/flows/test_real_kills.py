@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from flows.up_file import find_up
+from flows.control.up_file import find_up
 from pipelines.services.units import gateway_name, server_name
 from tests.flows.real_observer import WITH_USERS, RealObserver, observed
 from tests.flows.real_world import SPEC, World, bootstrapped, calling, phases

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.queueing import Turn, in_turn, line_up
+from flows.control.queueing import Turn, in_turn, line_up
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.inbox import SqlInbox
 from pipelines.adapters.sql.ledger import SqlLedger
@@ -59,7 +59,7 @@ class Room:
         self.ports.registry.mark("m", aliases={"challenger": 2})
         self.folder, self.told = folder, []
         self.fails: Exception | None = None
-        monkeypatch.setattr("flows.opening.take_in", self._take_in)
+        monkeypatch.setattr("flows.control.opening.take_in", self._take_in)
 
     def _take_in(self, spec, registry, _services, *, data_dir, work, force):
         """What is checked before a release begins, without a model."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.holding import Held, busy, hold
+from flows.control.lock import Held, busy, hold
 from flows.wiring import actor, clock
 from pipelines.errors import Busy, ShipwayError, Withdrawn
 from pipelines.forecast.decidability import refuse_undecidable

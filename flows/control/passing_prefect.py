@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
-from flows.prefect_server import APP
-from flows.tether import leash, tethered
+from flows.control.prefect_server import APP
+from flows.control.tether import leash, tethered
 
 
 def end_with_this_process() -> None:

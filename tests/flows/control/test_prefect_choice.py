@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.prefect_choice import refuse_silent_prefect, use_homes_prefect
-from flows.prefect_server import auth_string, request_file
-from flows.up_file import say_in_up_file, up_file, write_up_file
+from flows.control.prefect_choice import refuse_silent_prefect, use_homes_prefect
+from flows.control.prefect_server import auth_string, request_file
+from flows.control.up_file import say_in_up_file, up_file, write_up_file
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
 

@@ -1,8 +1,8 @@
 """What a test lets Prefect run in a process of its own: releases without models.
 
-python -m tests.flows.prefect_story ends        five releases that have ended, and what a query then finds
-python -m tests.flows.prefect_story kills WHO   one step, in which WHO (the server, or all of up) is killed
-python -m tests.flows.prefect_story hangs       one step that never ends, on a server of this process's own
+python -m tests.flows.control.prefect_story ends        five releases that have ended, and what a query then finds
+python -m tests.flows.control.prefect_story kills WHO   one step, in which WHO (the server, or all of up) is killed
+python -m tests.flows.control.prefect_story hangs       one step that never ends, on a server of this process's own
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 import psutil
 
 from flows.cli.options import open_home
-from flows.prefect_choice import use_homes_prefect
-from flows.up_file import find_up
+from flows.control.prefect_choice import use_homes_prefect
+from flows.control.up_file import find_up
 from pipelines.home import Home
 from pipelines.records.release import Phase, Release
-from tests.flows.test_tether import wait_gone
+from tests.flows.control.test_tether import wait_gone
 
 OUTCOMES = (Phase.PROMOTED, Phase.REJECTED, Phase.ROLLED_BACK, Phase.HELD, Phase.ABORTED)
 

@@ -1,6 +1,6 @@
 """How does a server end with the process that started it, also where that one was killed?
 
-    python -m flows.tether MODULE [ARGUMENTS]
+    python -m flows.control.tether MODULE [ARGUMENTS]
 
 runs a module for as long as its standard input is open. A parent that gives it the reading end of `leash()` holds the
 other end until it dies, of whatever: then the kernel closes it, and the module is asked to end, and soon made to.
@@ -33,7 +33,7 @@ def tethered(command: Sequence[str]) -> list[str]:
     if minus_m != "-m":
         raise ValueError(f"not a module that Python runs: {command}")
     # -P: a folder called `flows` where somebody happened to type the command is not ours.
-    return [python, "-P", "-m", "flows.tether", *module]
+    return [python, "-P", "-m", "flows.control.tether", *module]
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.driving import Driving, last_of
+from flows.control.driving import Driving, last_of
 from pipelines.errors import StaleWriter
 from pipelines.records.release import Phase
 from tests.pipelines.rollout.test_look import World

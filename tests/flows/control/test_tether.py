@@ -9,11 +9,11 @@ import time
 import psutil
 import pytest
 
-from flows.tether import leash, tethered
+from flows.control.tether import leash, tethered
 
 PARENT = """\
 import subprocess, sys, time
-from flows.tether import leash, tethered
+from flows.control.tether import leash, tethered
 server = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1"]
 child = subprocess.Popen(tethered(server), stdin=leash(), stdout=subprocess.DEVNULL, start_new_session=True)
 print(child.pid, flush=True)

@@ -19,8 +19,8 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from flows.tether import leash, tethered
-from flows.up_file import say_in_up_file
+from flows.control.tether import leash, tethered
+from flows.control.up_file import say_in_up_file
 from pipelines.adapters.processes.unit_process import child_environment, how_it_ended
 from pipelines.home import Home
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.holders import holder, living_holder
-from flows.holding import Held, busy
-from flows.opening import check_turn, new_id, opened
+from flows.control.holders import holder, living_holder
+from flows.control.lock import Held, busy
+from flows.control.opening import check_turn, new_id, opened
 from flows.superseding import refuse_met, supersede, take_back
 from flows.wiring import actor, clock
 from pipelines.errors import BadInput, Busy, ShipwayError, Withdrawn

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import httpx
 
-from flows.prefect_server import auth_string, request_file
-from flows.up_file import find_up, up_file
+from flows.control.prefect_server import auth_string, request_file
+from flows.control.up_file import find_up, up_file
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
 

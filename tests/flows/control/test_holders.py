@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from flows.holders import holder, is_dead, living_holder
-from flows.holding import hold
+from flows.control.holders import holder, is_dead, living_holder
+from flows.control.lock import hold
 from flows.wiring import clock, wire
 from pipelines.errors import Busy
 from pipelines.home import Home
 
-SAY = "from flows.holders import holder; print(holder('release'), flush=True)"
+SAY = "from flows.control.holders import holder; print(holder('release'), flush=True)"
 
 
 @pytest.fixture

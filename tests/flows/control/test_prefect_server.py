@@ -17,12 +17,12 @@ import httpx
 import psutil
 import pytest
 
-from flows import prefect_server
-from flows.prefect_server import HomeServer, auth_string, request_file
-from flows.up_file import find_up, write_up_file
+from flows.control import prefect_server
+from flows.control.prefect_server import HomeServer, auth_string, request_file
+from flows.control.up_file import find_up, write_up_file
 from pipelines.home import Home
-from tests.flows.prefect_story import OUTCOMES, servers_of
-from tests.flows.test_tether import wait_gone
+from tests.flows.control.prefect_story import OUTCOMES, servers_of
+from tests.flows.control.test_tether import wait_gone
 
 FAKE = """\
 import os, socket, sys
@@ -203,7 +203,7 @@ class Real:
 
     def tell(self, *words: str) -> Any:
         """Run a story to its end."""
-        command = [sys.executable, "-m", "tests.flows.prefect_story", *words]
+        command = [sys.executable, "-m", "tests.flows.control.prefect_story", *words]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=250)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "Traceback" not in done.stderr
@@ -300,7 +300,7 @@ def test_a_stop_of_up_stops_its_server(real):
 @pytest.mark.integration
 def test_a_killed_controller_leaves_no_server_of_its_own(real):
     """Where a run had to start one: SIGKILL to the controller alone."""
-    command = [sys.executable, "-m", "tests.flows.prefect_story", "hangs"]
+    command = [sys.executable, "-m", "tests.flows.control.prefect_story", "hangs"]
     with subprocess.Popen(command, env=real.environment, stdout=subprocess.PIPE, text=True) as controller:
         assert controller.stdout is not None
         (server,) = json.loads(controller.stdout.readline())

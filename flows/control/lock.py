@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from flows.holders import living_holder
+from flows.control.holders import living_holder
 from flows.wiring import clock
 from pipelines.errors import Busy, DependencyDown, ShipwayError, StaleWriter
 from pipelines.ports import Ports, Token

@@ -1,0 +1,1 @@
+"""Who works on a release: the lock, the looks, Prefect, the queue."""
