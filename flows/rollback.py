@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.control.passing_prefect import end_with_this_process
-from flows.going_back import order_home
+from flows.orders.going_back import order_home
 from flows.wiring import home_path, wire
 from pipelines.home import Home
 

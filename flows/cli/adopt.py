@@ -31,8 +31,8 @@ def adopt(
 
     Shipway asks whether it answers, and never starts or ends it. Users call the gateway from now on.
     """
-    from flows.adopting import record_adoption, wait_serving
-    from flows.resolving import remove_service
+    from flows.orders.adopting import record_adoption, wait_serving
+    from flows.orders.resolving import remove_service
     from flows.up import start_up
     from pipelines.errors import ShipwayError
     from pipelines.services.adoption import find_endpoint

@@ -108,8 +108,8 @@ def order(ports: Ports, release: Release, verb: str, reason: str, *, as_json: bo
 
 def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = "") -> Release:
     """The release after a command was obeyed, or when it ended first; without a living controller this one acts."""
-    from flows.commands import obey_now
     from flows.control.holders import living_holder
+    from flows.orders.commands import obey_now
     from flows.wiring import actor, clock
     from pipelines.errors import BadInput, DependencyDown
     from pipelines.ports import Command
@@ -129,7 +129,7 @@ def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = 
 
 def _without_a_record(ports: Ports, release: Release, verb: str, error: DependencyDown) -> DependencyDown:
     """A ledger that cannot be written keeps nobody at a canary: act at the gateway, and say what is missing."""
-    from flows.commands import home_unrecorded
+    from flows.orders.commands import home_unrecorded
     from flows.working import is_exposed
 
     if verb not in {"abort", "rollback"} or not is_exposed(release):

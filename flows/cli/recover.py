@@ -63,7 +63,7 @@ def rollback(
 
 def _went_home(home: Home, ports: Ports, service: Service, running: Release | None, reason: str, force: str) -> Release:
     """The order that is under way already, or a new one."""
-    from flows.going_back import CARRIED_OUT_S, order_home, wait_ended
+    from flows.orders.going_back import CARRIED_OUT_S, order_home, wait_ended
     from flows.up import start_up
     from flows.wiring import clock
 
@@ -101,7 +101,7 @@ def resolve(
     An ended one whose registry entries are still owed is told to the registry once more; with --force they are dropped.
     A record that cannot be read is set aside. A living controller is only shut out with --force.
     """
-    from flows.resolving import resolve_release
+    from flows.orders.resolving import resolve_release
     from pipelines.records.view import release_view, why
 
     _, ports = open_ports()
@@ -121,7 +121,7 @@ def remove(
 ) -> None:
     """Stop a service and forget it; its releases stay in the record. One that serves is only removed with --force."""
     from flows.control.up_file import find_up
-    from flows.resolving import remove_service
+    from flows.orders.resolving import remove_service
 
     home, ports = open_ports()
     removed = remove_service(home, ports, service, force)

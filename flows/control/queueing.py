@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from flows.control.holders import holder, living_holder
 from flows.control.lock import Held, busy
 from flows.control.opening import check_turn, new_id, opened
-from flows.superseding import refuse_met, supersede, take_back
+from flows.orders.superseding import refuse_met, supersede, take_back
 from flows.wiring import actor, clock
 from pipelines.errors import BadInput, Busy, ShipwayError, Withdrawn
 from pipelines.home import Home

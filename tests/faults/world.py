@@ -15,10 +15,10 @@ from typing import Any
 from unittest.mock import patch
 
 from evals.signals.strata import ArmCounts, Stratum
-from flows.commands import obey_now
 from flows.control.lock import exposed_ttl_s
 from flows.control.opening import spec_of
-from flows.going_back import back_to_previous
+from flows.orders.commands import obey_now
+from flows.orders.going_back import back_to_previous
 from flows.working import Stopped, abort_unseen, is_exposed, take_over
 from pipelines.adapters.memory.records import (
     MemoryInbox,
@@ -269,9 +269,9 @@ class World:
     def patched(self) -> Iterator[None]:
         """The flows read this world's clock and hold locks without threads."""
         with ExitStack() as stack:
-            for module in ("working", "commands", "going_back"):
+            for module in ("working", "orders.commands", "orders.going_back"):
                 stack.enter_context(patch(f"flows.{module}.clock", self.now))
-            for module in ("commands", "going_back"):
+            for module in ("orders.commands", "orders.going_back"):
                 stack.enter_context(patch(f"flows.{module}.hold", self.hold))
             yield
 

@@ -20,7 +20,7 @@ import pytest
 
 from evals.signals.strata import ArmCounts, Stratum
 from flows.control.opening import opened
-from flows.going_back import back_to_previous
+from flows.orders.going_back import back_to_previous
 from flows.wiring import wire
 from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.memory.traffic import MemoryMetrics

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.going_back import back_to_previous
+from flows.orders.going_back import back_to_previous
 from pipelines.adapters.memory.registry import ANSWERS
 from pipelines.errors import BadInput, DependencyDown, StaleWriter
 from pipelines.records.release import Phase, Release

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flows.commands import home_unrecorded, obey_now
 from flows.control.lock import hold
-from flows.going_back import back_to_previous
+from flows.orders.commands import home_unrecorded, obey_now
+from flows.orders.going_back import back_to_previous
 from flows.working import is_exposed, take_over
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command

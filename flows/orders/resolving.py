@@ -6,9 +6,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from flows.commands import home_unrecorded, obey_now
 from flows.control.holders import holder, living_holder
 from flows.control.lock import hold
+from flows.orders.commands import home_unrecorded, obey_now
 from flows.wiring import actor, clock
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound
 from pipelines.home import Home

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from flows.adopting import record_adoption
+from flows.orders.adopting import record_adoption
 from pipelines.errors import BadInput
 from pipelines.ports import Ports
 from pipelines.records.service import Service

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.resolving import remove_service, resolve_release
+from flows.orders.resolving import remove_service, resolve_release
 from pipelines.adapters.memory.registry import ANSWERS
 from pipelines.errors import BadInput, Busy, LedgerBroken, NotFound
 from pipelines.home import Home
@@ -23,8 +23,8 @@ def world(tmp_path) -> Iterator[World]:
     """Version 2 serves, and this process resolves what the others left."""
     made = STORIES[0].world(begin(tmp_path))
     with pytest.MonkeyPatch.context() as patched, made.patched():
-        patched.setattr("flows.resolving.clock", made.now)
-        patched.setattr("flows.resolving.hold", made.hold)
+        patched.setattr("flows.orders.resolving.clock", made.now)
+        patched.setattr("flows.orders.resolving.hold", made.hold)
         yield made
 
 

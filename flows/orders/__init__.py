@@ -1,0 +1,1 @@
+"""What a person orders, and how it is carried out at once."""
