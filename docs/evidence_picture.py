@@ -16,7 +16,7 @@ from evals.canary.judgement import judge_canary
 from evals.canary.state import CanaryState
 from evals.sequential import arm_of
 from evals.signals.strata import Stratum
-from flows.evidence_picture import write_picture
+from flows.show.evidence_picture import write_picture
 from pipelines.records.evidence_series import evidence_series
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.rollout.watch import Watch, canary_plan, declaration

@@ -22,7 +22,7 @@ from flows.control.driving import Driving, last_of
 from flows.control.lock import Held, exposed_ttl_s
 from flows.control.passing_prefect import end_with_this_process
 from flows.control.prefect_states import state_of, tag_outcome, tags_of
-from flows.evidence_page import publish_looks, publish_step
+from flows.show.evidence_page import publish_looks, publish_step
 from pipelines.records.release import EXPOSED, Phase, Release
 from pipelines.rollout.ending import promote
 from pipelines.rollout.look import Controller

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.needs import plan_lines
 from flows.cli.options import EXIT_OF, AsJson, open_ports, print_json
+from flows.show.needs import plan_lines
 
 if TYPE_CHECKING:
     from flows.control.lock import Held
@@ -156,8 +156,8 @@ def resume(
 
 def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, as_json: bool) -> None:
     """Work in a thread, so that this one is free for signals; then say how it ended and exit."""
-    from flows.cli.screen import Screen
     from flows.control.prefect_choice import use_homes_prefect
+    from flows.show.screen import Screen
     from flows.working import Listener, is_exposed, work_on
 
     screen = Screen()

@@ -94,13 +94,13 @@ def evidence(
     as_json: AsJson = False,
 ) -> None:
     """Show the evidence on a canary against its boundaries: now, at its largest, and when it crossed."""
-    from flows.evidence_text import evidence_text
+    from flows.show.evidence_text import evidence_text
     from pipelines.records.evidence_series import evidence_series
 
     _, ports = open_ports()
     series = evidence_series(find_release(ports, release_id))
     if plot is not None:
-        from flows.evidence_picture import write_picture
+        from flows.show.evidence_picture import write_picture
 
         write_picture(series, plot)
     print_json(series.as_dict()) if as_json else typer.echo(evidence_text(series))

@@ -47,7 +47,7 @@ def simulate(
     played = _play(plan, worlds, releases, seed, jobs or os.cpu_count() or 1)
     rows = [summary(world, played[world.name], seed) for world in worlds]
     if plot is not None:
-        from flows.simulation_picture import draw
+        from flows.show.simulation_picture import draw
 
         draw(rows, played, plot)
     print_json({"rps": rps, "labels": labels, "scenarios": rows}) if as_json else typer.echo(_text(rows, rps))

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from flows.evidence_picture import draw
+from flows.show.evidence_picture import draw
 from flows.web.release_metrics import metrics_text
 from flows.web.snapshot import Snapshot
 from pipelines.errors import BadInput, NotFound, ShipwayError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.planning.usual import Usual
-from flows.cli.needs import plan_lines
+from flows.show.needs import plan_lines
 from pipelines.forecast.outlook import outlook
 from pipelines.ports import RegisteredVersion
 from pipelines.records.release import Candidate

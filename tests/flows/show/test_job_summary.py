@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from flows import job_summary
-from flows.job_summary import main, page
+from flows.show import job_summary
+from flows.show.job_summary import main, page
 
 VIEW = {
     "id": "s-1",

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from flows.evidence_picture import COLOURS, draw, write_picture
-from flows.evidence_text import evidence_text
+from flows.show.evidence_picture import COLOURS, draw, write_picture
+from flows.show.evidence_text import evidence_text
 from pipelines.errors import BadInput
 from pipelines.records.evidence_series import EvidenceSeries, evidence_series
 from pipelines.records.release import Phase

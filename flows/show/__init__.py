@@ -1,0 +1,1 @@
+"""What people and CI jobs get to see."""
