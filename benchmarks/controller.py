@@ -120,7 +120,7 @@ def _import_everything() -> None:
 
 
 def _start_traffic(home: Home) -> subprocess.Popen[bytes]:
-    from flows.up import start_up
+    from flows.up.up import start_up
     from flows.wiring import wire
     from pipelines.services.units import gateway_name
 
@@ -216,7 +216,7 @@ def _serving(root: Path, releases: int) -> Iterator[tuple[Path, dict[str, str]]]
 def one(model: str) -> None:
     """A further release in the home and by the build that the environment names."""
     from flows.cli.options import open_home
-    from flows.up import start_up
+    from flows.up.up import start_up
 
     home = open_home()
     start_up(home)

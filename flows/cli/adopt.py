@@ -33,7 +33,7 @@ def adopt(
     """
     from flows.orders.adopting import record_adoption, wait_serving
     from flows.orders.resolving import remove_service
-    from flows.up import start_up
+    from flows.up.up import start_up
     from pipelines.errors import ShipwayError
     from pipelines.services.adoption import find_endpoint
 

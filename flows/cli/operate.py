@@ -78,7 +78,7 @@ def up(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The API's port on loopback; 0 chooses.")] = 0,
 ) -> None:
     """Reconcile services: gateways, servers, leases, orphaned releases, and the read-only API on loopback."""
-    from flows.up import run_up
+    from flows.up.up import run_up
 
     run_up(open_home(), port)
 
@@ -90,7 +90,7 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Stop what `up` started."""
-    from flows.up import stop_up
+    from flows.up.up import stop_up
     from pipelines.rollout.ending import update_service
 
     if service is not None:

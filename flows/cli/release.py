@@ -88,7 +88,7 @@ def release(
     """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
     from flows.control.prefect_choice import refuse_silent_prefect
     from flows.control.queueing import in_turn, line_up
-    from flows.up import start_up
+    from flows.up.up import start_up
     from pipelines.records.view import release_view
     from pipelines.spec.spec_file import read_spec
     from pipelines.stages.intake import AlreadyLive
@@ -139,7 +139,7 @@ def resume(
     from flows.cli.operate import order
     from flows.control.holders import holder, living_holder
     from flows.control.lock import hold
-    from flows.up import start_up
+    from flows.up.up import start_up
     from flows.wiring import clock
 
     home, ports = open_ports()

@@ -10,7 +10,7 @@ import typer
 from flows.cli.options import AsJson, open_home, open_ports, print_json
 
 if TYPE_CHECKING:
-    from flows.ledger_backup import Contents
+    from flows.up.ledger_backup import Contents
     from pipelines.services.garbage import Litter
 
 
@@ -25,7 +25,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove bundles and recorded requests that nobody needs, working folders of ended releases, and rotated logs."""
-    from flows.housekeeping import collect
+    from flows.up.housekeeping import collect
 
     home, ports = open_ports()
     litter = collect(home, ports, dry_run=dry_run)
@@ -46,7 +46,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy the ledger to a file while it is in use; every record's chain is checked, and a broken one is named."""
-    from flows.ledger_backup import back_up
+    from flows.up.ledger_backup import back_up
 
     _tell("backed up to", file, back_up(open_home(), file), as_json=as_json)
 
@@ -56,7 +56,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Put a backup into an empty home; every record's chain is checked, and a broken one is named."""
-    from flows.ledger_backup import restore as put_back
+    from flows.up.ledger_backup import restore as put_back
 
     _tell("restored from", file, put_back(open_home(), file), as_json=as_json)
 

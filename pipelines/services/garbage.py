@@ -1,6 +1,6 @@
 """What in a home does nobody need any more?
 
-Pure: `flows/housekeeping.py` looks, asks `decide_litter`, and removes what it says. Whatever is not known counts as
+Pure: `flows/up/housekeeping.py` looks, asks `decide_litter`, and removes what it says. Whatever is not known counts as
 needed: a router or a record that cannot be read, or a release that has not said yet which bytes it will serve, keeps
 every bundle. A broken record that is ended, by itself or set aside by a person, keeps no more than its row names.
 """

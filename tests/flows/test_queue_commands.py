@@ -28,7 +28,7 @@ class Terminal:
         self.room, self.ups = room, []
         for module in ("release", "operate", "show"):
             monkeypatch.setattr(f"flows.cli.{module}.open_ports", lambda: (room.home, room.ports))
-        monkeypatch.setattr("flows.up.start_up", self.ups.append)
+        monkeypatch.setattr("flows.up.up.start_up", self.ups.append)
         monkeypatch.setattr("flows.cli.release._stop_on_signals", Stop)
         self.spec = room.folder / "release.yaml"
         self.spec.write_text(SPEC)

@@ -25,8 +25,8 @@ from flows.control.lock import exposed_ttl_s, hold
 from flows.control.opening import rollout_of
 from flows.control.prefect_server import HomeServer
 from flows.control.up_file import find_up, up_file, write_up_file
-from flows.queue_keeper import QueueKeeper, start_worker
-from flows.seldom import Seldom
+from flows.up.queue_keeper import QueueKeeper, start_worker
+from flows.up.seldom import Seldom
 from flows.wiring import clock, wire
 from flows.working import hold_unseen, is_exposed, take_over
 from pipelines.adapters.processes.log_rotation import rotate_all

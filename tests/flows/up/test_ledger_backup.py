@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ledger_backup import back_up, restore
+from flows.up.ledger_backup import back_up, restore
 from flows.wiring import wire
 from pipelines.errors import BadInput, LedgerBroken, NotFound
 from pipelines.home import Home

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.housekeeping import collect
+from flows.up.housekeeping import collect
 from flows.wiring import wire
 from pipelines.adapters.docker.builder import DockerBuilder
 from pipelines.adapters.docker.engine import engine, image_id

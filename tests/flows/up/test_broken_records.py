@@ -15,15 +15,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-import flows.up
+import flows.up.up
 import flows.watch
-from flows import seldom
 from flows.cli.app import app
 from flows.control.opening import opened as opening
-from flows.housekeeping import collect
-from flows.ledger_backup import back_up
-from flows.seldom import Seldom
-from flows.up import Up
+from flows.up import seldom
+from flows.up.housekeeping import collect
+from flows.up.ledger_backup import back_up
+from flows.up.seldom import Seldom
+from flows.up.up import Up
 from flows.web.api import make_app
 from flows.web.release_metrics import metrics_text
 from flows.web.snapshot import KEEP_S, Snapshot
@@ -251,7 +251,7 @@ def test_up_cares_for_services_that_sort_after_a_broken_record(home, monkeypatch
     """Round by round; the broken one is named once, with what to do."""
     damage(home, "aa-open")
     cared, adopted = [], []
-    monkeypatch.setattr(flows.up, "reconcile", lambda _ports, service, *_: cared.append(service.name))
+    monkeypatch.setattr(flows.up.up, "reconcile", lambda _ports, service, *_: cared.append(service.name))
     up = Up(home, 0)
     monkeypatch.setattr(up, "_adopt", lambda release: adopted.append(release.id))
     with caplog.at_level(logging.WARNING):
@@ -270,7 +270,7 @@ def test_up_cares_for_services_that_sort_after_a_broken_service(home, monkeypatc
         if service.name == "aa":
             raise error
 
-    monkeypatch.setattr(flows.up, "reconcile", reconcile)
+    monkeypatch.setattr(flows.up.up, "reconcile", reconcile)
     change(home, "INSERT INTO services VALUES ('mm', 1, '{')")
     up = Up(home, 0)
     monkeypatch.setattr(up, "_adopt", lambda release: adopted.append(release.id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.up import MOST_TRIES, Up
+from flows.up.up import MOST_TRIES, Up
 from pipelines.home import Home
 from pipelines.records.release import Phase, Release
 

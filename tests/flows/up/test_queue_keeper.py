@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from flows.control.holders import holder
-from flows.queue_keeper import MOST_TRIES, QueueKeeper
+from flows.up.queue_keeper import MOST_TRIES, QueueKeeper
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now
 from tests.flows.control.waiting_room import Room
