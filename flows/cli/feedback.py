@@ -42,7 +42,7 @@ def feedback(
     as_json: AsJson = False,
 ) -> None:
     """Send labels of earlier answers to the gateway, each once, and say how many are evidence."""
-    from flows import labelling
+    from flows.cli import labelling
     from flows.traffic import check_loopback
     from pipelines.adapters.gateway_feedback import GatewayFeedback
     from pipelines.services.feedback import send_labels

@@ -36,7 +36,7 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Say how releases of this spec would end: good ones, bad ones, and some that are hard to judge."""
-    from flows.simulating import refuse_unplayable
+    from flows.cli.simulating import refuse_unplayable
     from pipelines.forecast.scenarios import chosen
     from pipelines.forecast.simulation_summary import summary
     from pipelines.spec.spec_file import read_spec
@@ -60,7 +60,7 @@ def _play(
     from rich.console import Console
     from rich.progress import Progress
 
-    from flows.simulating import play_all
+    from flows.cli.simulating import play_all
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

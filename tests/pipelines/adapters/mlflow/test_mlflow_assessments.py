@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.labelling import sent_labels
+from flows.cli.labelling import sent_labels
 from pipelines.adapters.gateway_feedback import GatewayFeedback
 from pipelines.adapters.mlflow.assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound

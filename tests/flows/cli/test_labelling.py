@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows import labelling
+from flows.cli import labelling
 from pipelines.errors import DependencyDown, NotFound
 from pipelines.home import Home
 from pipelines.services.feedback import Label, Sent, Tally

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.simulating import play_all
+from flows.cli.simulating import play_all
 from pipelines.forecast.scenarios import scenarios
 from pipelines.spec.release_spec import RolloutSpec
 
