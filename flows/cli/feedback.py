@@ -43,7 +43,7 @@ def feedback(
 ) -> None:
     """Send labels of earlier answers to the gateway, each once, and say how many are evidence."""
     from flows.cli import labelling
-    from flows.traffic import check_loopback
+    from flows.demo.traffic import check_loopback
     from pipelines.adapters.gateway_feedback import GatewayFeedback
     from pipelines.services.feedback import send_labels
 

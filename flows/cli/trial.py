@@ -29,7 +29,7 @@ def traffic(
     as_json: AsJson = False,
 ) -> None:
     """Send rows through the gateway and count, as a client sees them, answers and failures per version."""
-    from flows.traffic import read_texts, run_traffic_command
+    from flows.demo.traffic import read_texts, run_traffic_command
 
     run_traffic_command(
         url or gateway_url(service), service, read_texts(data, text), rps, duration_s, report, as_json=as_json

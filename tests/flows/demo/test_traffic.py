@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from aiohttp import web
 
-from flows.traffic import read_texts, run_traffic_command
+from flows.demo.traffic import read_texts, run_traffic_command
 from pipelines.errors import BadInput
 from tests.waiting import HANG_S, until
 
