@@ -189,7 +189,7 @@ def _serving(root: Path, releases: int) -> Iterator[tuple[Path, dict[str, str]]]
     """A home in which the build in `root` has released version 1, under traffic, with further versions."""
     from flows.wiring import wire
     from pipelines.services.units import gateway_name
-    from tests.flows.real_world import SPEC, calling
+    from tests.flows.releases.real_world import SPEC, calling
     from tests.pipelines.model_folders import make_classifier
 
     with tempfile.TemporaryDirectory(prefix="shipway-bench-") as folder:

@@ -125,5 +125,9 @@ def test_the_weights_are_of_files_that_are_there():
 
 def test_a_file_belongs_to_one_worker():
     """And all that needs the Docker Engine to another one, or the same."""
-    ids = ["tests/flows/test_adopt.py::test_a[x/y::z]", "tests/contracts/test_runtime.py::TestB::test_b", "test_c.py"]
+    ids = [
+        "tests/flows/releases/test_adopt.py::test_a[x/y::z]",
+        "tests/contracts/test_runtime.py::TestB::test_b",
+        "test_c.py",
+    ]
     assert [group_of(nodeid) for nodeid in ids] == ["adopt", DOCKER, "c"]

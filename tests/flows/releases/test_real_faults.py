@@ -16,8 +16,8 @@ from flows.wiring import clock
 from pipelines.adapters.processes.unit_files import boot_id
 from pipelines.services.units import gateway_name, server_name
 from tests.faults_input.fingerprints import fingerprint
-from tests.flows.real_observer import observed
-from tests.flows.real_world import SPEC, Client, World, bootstrapped, calling, kill, looks_since
+from tests.flows.releases.real_observer import observed
+from tests.flows.releases.real_world import SPEC, Client, World, bootstrapped, calling, kill, looks_since
 from tests.mlflow_server import MlflowServer
 from tests.pipelines.model_folders import make_classifier
 from tests.waiting import HANG_S

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from pipelines.errors import DependencyDown
 from pipelines.records.release import Event
-from tests.flows.real_world import World
+from tests.flows.releases.real_world import World
 
 LOOK_S = 0.03
 WITH_USERS = {"canary", "baking"}

@@ -7,7 +7,7 @@ import pytest
 
 from flows.control.up_file import find_up
 from pipelines.services.units import gateway_name
-from tests.flows.real_world import SHORT_LEASE, SPEC, bootstrapped, calling, kill, phases
+from tests.flows.releases.real_world import SHORT_LEASE, SPEC, bootstrapped, calling, kill, phases
 from tests.pipelines.adapters.proxies.proxy_bench import need
 from tests.waiting import HANG_S
 

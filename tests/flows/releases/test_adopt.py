@@ -10,8 +10,8 @@ import trustme
 
 from flows.wiring import wire
 from pipelines.home import Home
-from tests.flows.mlflow_scoring import scoring_server
-from tests.flows.real_world import SPEC, World, calling
+from tests.flows.releases.mlflow_scoring import scoring_server
+from tests.flows.releases.real_world import SPEC, World, calling
 from tests.mlflow_database import lay_database
 from tests.pipelines.model_folders import make_classifier
 from tests.pipelines.services.test_adoption import endpoint

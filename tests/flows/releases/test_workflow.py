@@ -18,7 +18,7 @@ import yaml
 from pipelines.adapters.mlflow.registry import MlflowRegistry
 from tests.pipelines.model_folders import LABELS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WORKFLOWS = ROOT / ".github" / "workflows"
 RELEASE = WORKFLOWS / "release-model.yml"
 TOOLS = Path(sys.executable).parent

@@ -12,7 +12,7 @@ import pytest
 
 from evals.signals.replay import pairs_to_promote
 from pipelines.records.reading import readable
-from tests.flows.real_world import SPEC, World, bootstrapped, kill, phases
+from tests.flows.releases.real_world import SPEC, World, bootstrapped, kill, phases
 from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

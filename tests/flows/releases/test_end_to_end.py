@@ -18,7 +18,17 @@ import pytest
 
 from flows.control.up_file import find_up
 from flows.wiring import clock
-from tests.flows.real_world import SHORT_LEASE, SPEC, Client, World, bootstrapped, calling, kill, looks_since, phases
+from tests.flows.releases.real_world import (
+    SHORT_LEASE,
+    SPEC,
+    Client,
+    World,
+    bootstrapped,
+    calling,
+    kill,
+    looks_since,
+    phases,
+)
 from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

@@ -15,8 +15,8 @@ import pytest
 
 from flows.control.up_file import find_up
 from pipelines.services.units import gateway_name, server_name
-from tests.flows.real_observer import WITH_USERS, RealObserver, observed
-from tests.flows.real_world import SPEC, World, bootstrapped, calling, phases
+from tests.flows.releases.real_observer import WITH_USERS, RealObserver, observed
+from tests.flows.releases.real_world import SPEC, World, bootstrapped, calling, phases
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
