@@ -31,8 +31,8 @@ from pipelines.compress.search import techniques_for
 from pipelines.home import Home
 from pipelines.ports import Bundle, Unit
 from pipelines.stages.evaluate import source_subject
-from tests.docker_engine import BASE_IMAGE, running
 from tests.pipelines.model_folders import make_classifier
+from tests.systems.docker_engine import BASE_IMAGE, running
 
 
 def measure(base: str, rounds: int) -> dict[str, Any]:

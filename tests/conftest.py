@@ -16,15 +16,15 @@ from hypothesis import settings
 from sqlalchemy import Engine
 
 from pipelines.adapters.sql.engine import open_engine
-from tests.base_image import BaseImage, cache_folder
-from tests.docker_engine import CannotRun
-from tests.docker_engine import Engine as DockerEngine
-from tests.docker_engine import missing as docker_missing
-from tests.docker_engine import running as docker_running
 from tests.ordering import arrange, needs_docker, scheduler
-from tests.postgres import Server, program, serving
-from tests.prefect_server import PrefectServer
-from tests.prefect_server import serving as serving_prefect
+from tests.systems.base_image import BaseImage, cache_folder
+from tests.systems.docker_engine import CannotRun
+from tests.systems.docker_engine import Engine as DockerEngine
+from tests.systems.docker_engine import missing as docker_missing
+from tests.systems.docker_engine import running as docker_running
+from tests.systems.postgres import Server, program, serving
+from tests.systems.prefect_server import PrefectServer
+from tests.systems.prefect_server import serving as serving_prefect
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",

@@ -12,7 +12,7 @@ from pipelines.adapters.memory.registry import MemoryBuilder
 from pipelines.adapters.processes.folder_builder import FolderBuilder
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Builder
-from tests.docker_engine import BASE_IMAGE
+from tests.systems.docker_engine import BASE_IMAGE
 
 FACTS = {"engine": "onnxruntime", "labels": ["no", "yes"], "max_length": 64, "model": "sentiment", "variant": "source"}
 

@@ -22,8 +22,8 @@ from pipelines.adapters.processes.unit_process import unit_command
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
 from pipelines.ports import Bundle, Runtime, Unit, UnitStatus
-from tests.docker_engine import BASE_IMAGE
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
+from tests.systems.docker_engine import BASE_IMAGE
 
 UNIT = Unit("s-0", "server", "s", digest="sha256:1", bundle="/bundle")
 OTHER = replace(UNIT, name="s-1")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.mlflow_server import MlflowServer
 from tests.pipelines.adapters.proxies.proxy_bench import until
 from tests.ports import free_port
+from tests.systems.mlflow_server import MlflowServer
 
 
 def save_model(folder: Path) -> Path:

@@ -26,8 +26,8 @@ from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
 from pipelines.services.units import gateway_name
-from tests.mlflow_database import lay_database
-from tests.prefect_server import PrefectServer
+from tests.systems.mlflow_database import lay_database
+from tests.systems.prefect_server import PrefectServer
 from tests.waiting import HANG_S
 
 SPEC = """\

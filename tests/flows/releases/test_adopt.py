@@ -12,9 +12,9 @@ from flows.wiring import wire
 from pipelines.home import Home
 from tests.flows.releases.mlflow_scoring import scoring_server
 from tests.flows.releases.real_world import SPEC, World, calling
-from tests.mlflow_database import lay_database
 from tests.pipelines.model_folders import make_classifier
 from tests.pipelines.services.test_adoption import endpoint
+from tests.systems.mlflow_database import lay_database
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

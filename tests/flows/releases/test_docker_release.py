@@ -13,8 +13,8 @@ from flows.control.up_file import find_up
 from pipelines.adapters.docker.engine import HOME_LABEL, UNIT_LABEL, engine
 from pipelines.services.units import server_name
 from tests.contracts.test_runtime import outgrow
-from tests.docker_engine import BASE_IMAGE
 from tests.flows.releases.real_world import SPEC, Client, World, bootstrapped, calling, kill
+from tests.systems.docker_engine import BASE_IMAGE
 from tests.waiting import HANG_S
 
 pytestmark = [

@@ -18,8 +18,8 @@ from pipelines.services.units import gateway_name, server_name
 from tests.faults_input.fingerprints import fingerprint
 from tests.flows.releases.real_observer import observed
 from tests.flows.releases.real_world import SPEC, Client, World, bootstrapped, calling, kill, looks_since
-from tests.mlflow_server import MlflowServer
 from tests.pipelines.model_folders import make_classifier
+from tests.systems.mlflow_server import MlflowServer
 from tests.waiting import HANG_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

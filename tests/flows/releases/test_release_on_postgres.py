@@ -13,9 +13,9 @@ import pytest
 from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.home import Home
 from tests.faults_input.fingerprints import fingerprint
-from tests.mlflow_server import MlflowServer
 from tests.pipelines.model_folders import LABELS
-from tests.postgres import Server
+from tests.systems.mlflow_server import MlflowServer
+from tests.systems.postgres import Server
 
 SPEC = """\
 model: models:/tiny/1

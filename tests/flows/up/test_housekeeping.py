@@ -23,7 +23,7 @@ from pipelines.records.service import Deployment, Service
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.requests.recorder import Recording
 from pipelines.supply.bundle import seal
-from tests.docker_engine import BASE_IMAGE
+from tests.systems.docker_engine import BASE_IMAGE
 
 FACTS = {"engine": "torch", "labels": ["a", "b"], "max_length": 8, "model": "m", "variant": "source"}
 

@@ -22,10 +22,10 @@ from pipelines.adapters.mlflow.assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.home import Home
 from pipelines.services.feedback import send_labels
-from tests.mlflow_database import lay_database
-from tests.mlflow_server import MlflowServer
 from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.ports import free_port
+from tests.systems.mlflow_database import lay_database
+from tests.systems.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.integration
 

@@ -20,9 +20,9 @@ from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, Ship
 from pipelines.supply.bundle import artifact_digest
 from pipelines.supply.layout import gather, read_layout
 from pipelines.supply.scan import scan
-from tests.mlflow_server import MlflowServer
 from tests.pipelines.model_folders import LABELS, copy_folder
 from tests.ports import free_port
+from tests.systems.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROOMS = ("evals", "pipelines", "flows")
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 MAY_IMPORT = {"evals": {"evals"}, "pipelines": {"evals", "pipelines"}, "flows": {"evals", "pipelines", "flows"}}

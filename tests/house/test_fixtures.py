@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import prefect_server
-from tests.base_image import NAME, BaseImage, CannotMake
-from tests.mlflow_server import MlflowServer
 from tests.ordering import DOCKER, DOCKER_FILES, FIRST, WEIGHTS_S, group_of, weight_s
 from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.ports import EACH, free_port, thousand_of
+from tests.systems import prefect_server
+from tests.systems.base_image import NAME, BaseImage, CannotMake
+from tests.systems.mlflow_server import MlflowServer
 
-TESTS = Path(__file__).parents[0]
+TESTS = Path(__file__).parents[1]
 ALIVE = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
@@ -65,7 +65,11 @@ def test_a_base_image_that_cannot_be_made_leaves_nothing(tmp_path, program):
 def test_servers_that_do_not_get_ready_are_ended(tmp_path, monkeypatch):
     """MLflow's, Prefect's and a gateway: whoever waits for them in vain leaves no process behind."""
     before = own_children()
-    for module in ("tests.mlflow_server", "tests.prefect_server", "tests.pipelines.serving.gateway.test_gateway"):
+    for module in (
+        "tests.systems.mlflow_server",
+        "tests.systems.prefect_server",
+        "tests.pipelines.serving.gateway.test_gateway",
+    ):
         monkeypatch.setattr(f"{module}.until", never)
     with pytest.raises(AssertionError, match="never held"):
         MlflowServer(tmp_path).start()

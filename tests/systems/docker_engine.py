@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipelines.adapters.docker.engine import engine, image_id
 from pipelines.errors import DependencyDown
-from tests.base_image import BaseImage, CannotMake, cache_folder
+from tests.systems.base_image import BaseImage, CannotMake, cache_folder
 from tests.waiting import HANG_S, until
 
 BASE_IMAGE = "shipway-test-base:bookworm"
