@@ -26,8 +26,7 @@ from rich.table import Table
 
 from benchmarks.many_releases import first_alarms
 from evals.canary.plan import CanaryPlan
-from evals.maths.information import requests_to_tell
-from evals.maths.rates import clopper_pearson
+from evals.maths.rates import clopper_pearson, requests_to_tell
 from evals.planning.worlds import EQUAL, INTERVAL_S, WORLDS, Traffic, World, play
 from evals.sequential import SequentialTest, default_test
 

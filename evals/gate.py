@@ -8,8 +8,7 @@ from enum import StrEnum
 from statistics import NormalDist
 from typing import Any
 
-from evals.evidence import Comparison, Evidence, Measurement
-from evals.offline.slices import column_of, is_too_few
+from evals.evidence import Comparison, Evidence, Measurement, column_of, is_too_few
 
 
 class Outcome(StrEnum):

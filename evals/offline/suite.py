@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evals.evidence import Comparison, Evidence, Measurement
+from evals.evidence import Comparison, Evidence, Measurement, too_few
 from evals.offline.metrics import LATENCY, QUALITY, SIZE, probabilities, wilson
 from evals.offline.paired import METHOD, bootstrap_difference, mean_difference
-from evals.offline.slices import slice_rows, too_few
+from evals.offline.slices import slice_rows
 
 Predict = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 Rows = npt.NDArray[np.int64]

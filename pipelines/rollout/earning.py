@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from evals.canary.plan import ALPHA_SHARES, EXCESS
-from evals.maths.information import requests_to_tell
+from evals.maths.rates import requests_to_tell
 from pipelines.spec.release_spec import RolloutSpec
 
 LEANS = 0.1

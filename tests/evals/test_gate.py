@@ -7,10 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from evals.evidence import Comparison, Evidence, Measurement
+from evals.evidence import Comparison, Evidence, Measurement, too_few
 from evals.gate import Gate, Outcome, Reason, Verdict, judge
 from evals.offline.paired import mean_difference
-from evals.offline.slices import too_few
 
 MARGIN = Gate("accuracy", margin=0.02)
 GUARD = Gate("accuracy", margin=0.05, slices="topic")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.maths.e_processes import Bank, NonInferiority, OddsRatio, absorb, log_mean
-from evals.maths.information import requests_to_tell
+from evals.maths.rates import requests_to_tell
 
 ERRORS = OddsRatio()
 

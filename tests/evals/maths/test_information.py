@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.maths.information import divergence, requests_to_tell
+from evals.maths.rates import divergence, requests_to_tell
 
 rates = st.floats(0.001, 0.999)
 

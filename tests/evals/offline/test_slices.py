@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evals.offline.slices import MIN_ROWS, column_of, is_too_few, slice_rows, too_few
+from evals.evidence import MIN_ROWS, column_of, is_too_few, too_few
+from evals.offline.slices import slice_rows
 
 COLUMNS = {"topic": ("rail", "air", "rail"), "channel": ("web", "web", "app")}
 
