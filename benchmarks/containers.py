@@ -29,7 +29,8 @@ from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home
-from pipelines.ports import Bundle, Unit
+from pipelines.ports import Bundle
+from pipelines.records.unit import Unit
 from pipelines.stages.evaluate import source_subject
 from tests.pipelines.model_folders import make_classifier
 from tests.systems.docker_engine import BASE_IMAGE, running

@@ -1,26 +1,25 @@
 """What does Shipway need from the outside world?
 
 Each port is a Protocol of at most four methods. All are synchronous; `now` is an argument, never read inside. Every
-adapter passes the port's contract test class (`tests/contracts/`); in-memory adapters are in `adapters/memory.py`.
+adapter passes the port's contract test class (`tests/contracts/`); in-memory adapters are in `adapters/memory/`.
 Adapters raise only the errors of `errors.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from evals.signals.replay import Pair
 from evals.signals.strata import Stratum
 from pipelines.records.ledger import Records
 from pipelines.records.queue import NoQueue, Queue
 from pipelines.records.release import Release
-from pipelines.records.service import Service
-from pipelines.records.split import TrafficSplit
-from pipelines.replay_port import NoReplays, Replays
-from pipelines.serving.requests.recorder import Recording
-from pipelines.serving.requests.shadow import Shadowing
+from pipelines.records.service import Services
+from pipelines.records.split import Arm, TrafficSplit
+from pipelines.records.unit import Unit, UnitStatus
 
 
 @dataclass(frozen=True)
@@ -114,68 +113,6 @@ class Builder(Protocol):
 # ── Runtime ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One long-lived process that must be running: a gateway, or one replica of one bundle.
-
-    `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users by `assign`, keeps requests as
-    `record` says, and is the program that `router` names. A unit that outgrows `memory_mb` is ended. One with an
-    `image` runs as a container, with at most `pids` processes. What is asked at a path of `idempotent` may be asked
-    twice. Answers may go on for `drain_s` when it ends; `convicted_streams` says whether those of a canary sent home
-    may, too. A canary is asked copies of stable's requests as `shadow` says.
-    """
-
-    name: str
-    kind: str
-    service: str
-    digest: str = ""
-    bundle: str = ""
-    port: int = 0
-    cpus: float | None = None
-    release_id: str = ""
-    version: int = 0
-    timeout_s: float = 10.0
-    image: str = ""
-    memory_mb: int = 0
-    pids: int = 0
-    slices: tuple[str, ...] = ()
-    label_s: float = 900.0
-    assign: str = ""
-    workers: int = 1
-    record: Recording | None = None
-    router: str = "shipway"
-    drain_s: float = 10.0
-    convicted_streams: str = "finish"
-    idempotent: tuple[str, ...] = ()
-    shadow: Shadowing | None = None
-    url: str = ""
-    """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
-    probe: str = ""
-    ca_file: str = ""
-    """The authorities that its certificate is checked by, where that is not left to the machine's."""
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Unit:
-        """The unit of plain JSON data. TypeError where it is none."""
-        record = Recording.from_dict(raw.get("record"))
-        shadow = Shadowing.from_dict(raw.get("shadow"))
-        lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
-        return cls(**{**raw, **lists, "record": record, "shadow": shadow})
-
-
-@dataclass(frozen=True)
-class UnitStatus:
-    """What is seen of a unit: `state` is absent, starting, ready or failed."""
-
-    state: str = "absent"
-    url: str = ""
-    pid: int | None = None
-    restarts: int = 0
-    rss_mb: float | None = None
-    reason: str = ""
-
-
 class Runtime(Protocol):
     """Where units run. `ensure` is idempotent and durable: who supervises restarts what dies."""
 
@@ -229,26 +166,6 @@ class MetricsSource(Protocol):
 
 
 # ── Records ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Services(Protocol):
-    """What should serve."""
-
-    def load(self, name: str) -> Service:
-        """The service. NotFound names the known ones; LedgerBroken where its record cannot be read."""
-        ...
-
-    def save(self, service: Service) -> Service:
-        """Compare-and-set on `service.version` (0 creates); returns it at version + 1. StaleWriter on conflict."""
-        ...
-
-    def names(self) -> tuple[str, ...]:
-        """All services."""
-        ...
-
-    def remove(self, service: Service) -> None:
-        """Forget it, at this version of its record. StaleWriter where it was changed meanwhile."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -324,6 +241,45 @@ class Notifier(Protocol):
     def send(self, release: Release, sentence: str) -> None:
         """Tell it."""
         ...
+
+
+@dataclass(frozen=True)
+class ReplayQuery:
+    """Which recorded requests shall be asked of both arms, directly, at most `concurrency` pairs at one time?
+
+    The order of the numbers is the order of the pairs, and arms take turns in being asked first.
+    """
+
+    service: str
+    numbers: Sequence[int]
+    stable: Arm
+    canary: Arm
+    timeout_s: float = 10.0
+    concurrency: int = 1
+
+
+class Replays(Protocol):
+    """What a service's clients asked before, and how two versions answer it."""
+
+    def recorded(self, service: str) -> tuple[int, ...]:
+        """The numbers of the requests that are kept, oldest first. DependencyDown where they cannot be read."""
+        ...
+
+    def ask(self, query: ReplayQuery) -> tuple[Pair, ...]:
+        """A pair for each of the numbers that is still kept, in their order."""
+        ...
+
+
+class NoReplays:
+    """Implements `Replays` where nothing is ever recorded."""
+
+    def recorded(self, service: str) -> tuple[int, ...]:  # noqa: ARG002  the same for every service
+        """Nothing."""
+        return ()
+
+    def ask(self, query: ReplayQuery) -> tuple[Pair, ...]:  # noqa: ARG002
+        """Nothing."""
+        return ()
 
 
 @dataclass(frozen=True)

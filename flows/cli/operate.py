@@ -91,7 +91,7 @@ def down(
 ) -> None:
     """Stop what `up` started."""
     from flows.up.up import stop_up
-    from pipelines.rollout.ending import update_service
+    from pipelines.services.change import update_service
 
     if service is not None:
         update_service(open_ports()[1], service, lambda s: s.changed(wanted=False))

@@ -22,8 +22,8 @@ from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
-from pipelines.rollout.ending import update_service
 from pipelines.rollout.way_home import carry_on, check_target, ordered, refuse_again
+from pipelines.services.change import update_service
 from pipelines.services.units import arm_of
 from pipelines.supply.bundle import verify_bundle
 

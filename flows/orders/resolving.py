@@ -17,8 +17,9 @@ from pipelines.records.reading import newest_first
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Service
 from pipelines.records.split import TrafficSplit
-from pipelines.rollout.ending import resume_promotion, update_service
+from pipelines.rollout.ending import resume_promotion
 from pipelines.rollout.way_home import named
+from pipelines.services.change import update_service
 from pipelines.services.paying import pay_debts
 from pipelines.services.units import dead_reason
 

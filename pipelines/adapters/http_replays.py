@@ -16,8 +16,8 @@ import httpx
 
 from evals.signals.replay import Pair
 from pipelines.errors import DependencyDown
+from pipelines.ports import ReplayQuery
 from pipelines.records.split import Arm
-from pipelines.replay_port import ReplayQuery
 from pipelines.serving.requests.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests
 from pipelines.serving.trust import trust
 

@@ -7,10 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipelines.errors import LedgerBroken, NotFound
-from pipelines.ports import Services
 from pipelines.records.ledger import Ledger
 from pipelines.records.release import Release
-from pipelines.records.service import Service
+from pipelines.records.service import Service, Services
 from pipelines.records.summary import Summary, summary_of
 
 PAGE = 50

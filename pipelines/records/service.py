@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from pipelines.records.debt import Debt
-from pipelines.serving.requests.recorder import Recording
-from pipelines.serving.requests.shadow import Shadowing
+from pipelines.records.settings import Recording, Shadowing
 
 
 @dataclass(frozen=True)
@@ -106,3 +105,23 @@ class Service:
         lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
         owed = tuple(Debt.from_dict(debt) for debt in raw.get("owed", ()))
         return cls(**{**raw, **parts, **lists, "record": record, "shadow": shadow, "owed": owed})
+
+
+class Services(Protocol):
+    """What should serve."""
+
+    def load(self, name: str) -> Service:
+        """The service. NotFound names the known ones; LedgerBroken where its record cannot be read."""
+        ...
+
+    def save(self, service: Service) -> Service:
+        """Compare-and-set on `service.version` (0 creates); returns it at version + 1. StaleWriter on conflict."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """All services."""
+        ...
+
+    def remove(self, service: Service) -> None:
+        """Forget it, at this version of its record. StaleWriter where it was changed meanwhile."""
+        ...

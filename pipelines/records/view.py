@@ -6,7 +6,6 @@ from typing import Any
 
 from pipelines.records.release import Phase, Release
 from pipelines.records.summary import summary_of
-from pipelines.rollout.replay import progress
 
 _PART = {
     Phase.OPEN: "evaluate",
@@ -151,3 +150,12 @@ def _verdicts(release: Release) -> list[dict[str, Any]]:
             step = event.data.get("step_name") or event.data.get("step") or event.data.get("phase")
             found.append({"step": step, "outcome": verdict["outcome"], "reasons": verdict["reasons"]})
     return found
+
+
+def progress(release: Release) -> str:
+    """How many recorded requests were asked; "" where none was chosen."""
+    begun = release.last("replaying")
+    if begun is None:
+        return ""
+    asked = sum(event.data["asked"] for event in release.of_kind("replayed"))
+    return f"replaying: {asked} of {len(begun.data['numbers'])} recorded requests were asked of both versions"

@@ -13,9 +13,9 @@ from typing import Any
 
 from evals.signals.replay import ReplayState
 from pipelines.errors import BadInput, DependencyDown
-from pipelines.ports import Now, Ports
+from pipelines.ports import Now, Ports, ReplayQuery
 from pipelines.records.release import Phase, Release
-from pipelines.replay_port import ReplayQuery
+from pipelines.records.view import progress
 from pipelines.rollout.watch import Watch, declaration
 from pipelines.services.units import arm_of, down_reason, exits_of
 from pipelines.spec.release_spec import RolloutSpec
@@ -54,15 +54,6 @@ def replayed_so_far(plan: RolloutSpec, release: Release) -> str:
     if left is None:
         return "replaying: the recorded requests cannot be read"
     return progress(release) if left else ""
-
-
-def progress(release: Release) -> str:
-    """How many recorded requests were asked; "" where none was chosen."""
-    begun = release.last("replaying")
-    if begun is None:
-        return ""
-    asked = sum(event.data["asked"] for event in release.of_kind("replayed"))
-    return f"replaying: {asked} of {len(begun.data['numbers'])} recorded requests were asked of both versions"
 
 
 def nothing_recorded(service: str) -> BadInput:

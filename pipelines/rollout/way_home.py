@@ -13,7 +13,8 @@ from pipelines.errors import BadInput
 from pipelines.ports import Now, Ports, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.rollout.ending import conclude_promoted, relabel, stable_before
+from pipelines.rollout.ending import conclude_promoted, stable_before
+from pipelines.services.change import relabel
 from pipelines.services.marking import alias_debts, promotion_debts, withdrawal_debts
 from pipelines.services.outbox import tell_alone
 from pipelines.services.traffic import make_stable, shut_out_others

@@ -13,7 +13,7 @@ from pipelines.ports import Now, Ports
 from pipelines.records.debt import Debt
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Service
-from pipelines.rollout.ending import update_service
+from pipelines.services.change import update_service
 from pipelines.services.marking import alias_debts, alias_of, promotion_debts, returned_alias_debts, verdict_debts
 from pipelines.services.outbox import Answer, Told, after_telling, left_untold, tell_alone
 

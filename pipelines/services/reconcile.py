@@ -9,7 +9,7 @@ from __future__ import annotations
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.ports import Now, Ports
 from pipelines.records.service import Service
-from pipelines.rollout.ending import settle
+from pipelines.services.change import settle
 from pipelines.services.traffic import make_stable
 from pipelines.services.units import wanted_units
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pipelines.errors import DependencyDown
-from pipelines.ports import Ports, Unit, UnitStatus
+from pipelines.ports import Ports
 from pipelines.records.service import Deployment, Service
 from pipelines.records.split import Arm
+from pipelines.records.unit import Unit, UnitStatus
 
 
 def gateway_name(service: str) -> str:

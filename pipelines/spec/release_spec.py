@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evals.gate import Gate
-from pipelines.serving.evidence.agreement import TOLERANCE
-from pipelines.serving.requests.shadow import Shadowing
+from pipelines.records.settings import TOLERANCE, Shadowing
 from pipelines.spec.gates import AlphaShares, GateSpec, RolloutGates
 from pipelines.spec.serve import RecordSpec, ReplaySpec
 from pipelines.spec.values import (

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.serving.requests.recorder import Recording
+from pipelines.records.settings import Recording
 from pipelines.spec.values import Attribute, Part
 
 MOST_RECORDED_BYTES = 4 * 1024**3

@@ -16,10 +16,10 @@ from typing import Any
 
 from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import BadInput, NotFound
-from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry, Services
+from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry
 from pipelines.records.reading import read_services
 from pipelines.records.release import Candidate
-from pipelines.records.service import Service
+from pipelines.records.service import Service, Services
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec

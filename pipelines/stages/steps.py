@@ -20,7 +20,8 @@ from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFo
 from pipelines.ports import BUNDLE_TAG, Builder, Now, Ports, RegisteredVersion, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.rollout.ending import deployment_of, tell_registry, update_service
+from pipelines.rollout.ending import tell_registry
+from pipelines.services.change import deployment_of, update_service
 from pipelines.services.marking import verdict_debts
 from pipelines.services.outbox import with_debts
 from pipelines.services.traffic import rehearse_way_back

@@ -14,9 +14,10 @@ import pytest
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.memory.replays import MemoryReplays
 from pipelines.errors import DependencyDown
+from pipelines.ports import NoReplays, ReplayQuery, Replays
+from pipelines.records.settings import Recording
 from pipelines.records.split import Arm
-from pipelines.replay_port import NoReplays, ReplayQuery, Replays
-from pipelines.serving.requests.recorder import Recorder, Recording
+from pipelines.serving.requests.recorder import Recorder
 
 INFER = "/v2/models/s/infer"
 NOBODY = Arm("sha256:0", ("http://127.0.0.1:1",))

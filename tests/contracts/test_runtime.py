@@ -21,7 +21,8 @@ from pipelines.adapters.processes.unit_files import read_unit, unit_file
 from pipelines.adapters.processes.unit_process import unit_command
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
-from pipelines.ports import Bundle, Runtime, Unit, UnitStatus
+from pipelines.ports import Bundle, Runtime
+from pipelines.records.unit import Unit, UnitStatus
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 from tests.systems.docker_engine import BASE_IMAGE
 

@@ -11,8 +11,7 @@ from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.services import SqlServices
 from pipelines.errors import NotFound, StaleWriter
-from pipelines.ports import Services
-from pipelines.records.service import Deployment, Service
+from pipelines.records.service import Deployment, Service, Services
 
 STABLE = Deployment("sha256:1", "/bundles/1", "m", 3, "r1", since_s=1.5)
 

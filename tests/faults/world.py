@@ -33,11 +33,12 @@ from pipelines.adapters.memory.registry import MemoryBuilder, MemoryRegistry
 from pipelines.adapters.memory.replays import MemoryReplays
 from pipelines.adapters.memory.traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import Busy, ShipwayError
-from pipelines.ports import Command, Now, Ports, Token, UnitStatus
+from pipelines.ports import Command, Now, Ports, Token
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import EXPOSED, Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.split import TrafficSplit
+from pipelines.records.unit import UnitStatus
 from pipelines.rollout.ending import promote
 from pipelines.rollout.look import Controller, drive
 from pipelines.services.paying import pay_debts

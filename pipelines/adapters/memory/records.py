@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pipelines.errors import Busy, LedgerBroken, NotFound, StaleWriter
-from pipelines.ports import Command, Now, Token, Unit, UnitStatus
+from pipelines.ports import Command, Now, Token
 from pipelines.records.queue import Ticket
 from pipelines.records.release import Event, Release
 from pipelines.records.service import Service
 from pipelines.records.summary import Summary, summary_of
+from pipelines.records.unit import Unit, UnitStatus
 
 FIRST_PORT = 20_000
 

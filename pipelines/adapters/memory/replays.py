@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from evals.signals.replay import Pair
-from pipelines.replay_port import ReplayQuery
+from pipelines.ports import ReplayQuery
 
 SAME = Pair(1.0, 1.0, agrees=True, is_class=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pipelines.adapters.processes.shared_door import shared_door
-from pipelines.ports import Unit
+from pipelines.records.unit import Unit
 from pipelines.serving.sockets import DOOR_VARIABLE
 
 BACKLOG = 1024

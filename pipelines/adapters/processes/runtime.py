@@ -17,7 +17,7 @@ import psutil
 from pipelines.adapters.processes.unit_files import Observed, names_in, read_observed, read_unit, unit_file, write_unit
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
-from pipelines.ports import Unit, UnitStatus
+from pipelines.records.unit import Unit, UnitStatus
 from pipelines.serving.probes import is_endpoint_ready, is_gateway_ready, is_server_ready
 
 PORTS = range(20_000, 32_000)

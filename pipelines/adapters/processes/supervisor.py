@@ -53,7 +53,8 @@ from pipelines.adapters.processes.upkeep import (
 )
 from pipelines.errors import DependencyDown, ShipwayError
 from pipelines.home import Home
-from pipelines.ports import Now, Unit
+from pipelines.ports import Now
+from pipelines.records.unit import Unit
 
 log = logging.getLogger("shipway.supervise")
 

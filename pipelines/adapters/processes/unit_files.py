@@ -18,7 +18,7 @@ import psutil
 
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
-from pipelines.ports import Unit
+from pipelines.records.unit import Unit
 
 SAME_START_S = 1.5
 """Linux gives the boot time in whole seconds, and it may differ by one between two reads."""

@@ -18,7 +18,7 @@ from pipelines.adapters.processes.doors import lent
 from pipelines.adapters.processes.runtime import rss_mb
 from pipelines.adapters.processes.unit_files import Observed
 from pipelines.home import Home
-from pipelines.ports import Unit
+from pipelines.records.unit import Unit
 
 TAIL_BYTES = 4096
 

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipelines.adapters.processes.unit_files import Observed
-from pipelines.ports import Now, Unit
+from pipelines.ports import Now
+from pipelines.records.unit import Unit
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0

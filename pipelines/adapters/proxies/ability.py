@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
-from pipelines.ports import Unit
 from pipelines.records.service import Service
+from pipelines.records.unit import Unit
 from pipelines.spec.release_spec import ReleaseSpec
 
 _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}

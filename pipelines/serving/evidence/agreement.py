@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
+from pipelines.records.settings import TOLERANCE
+
 CLASS, VALUE = b"x-shipway-class", b"x-shipway-value"
-TOLERANCE = 0.05
-"""The distance between two numbers, or two lists of numbers, over the length of the longer one."""
 
 
 @dataclass(frozen=True)

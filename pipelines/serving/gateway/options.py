@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipelines.records.settings import Recording, Shadowing
 from pipelines.serving.http1.limits import Limits, with_files
 from pipelines.serving.requests.assignment import Rule
 from pipelines.serving.requests.data_plane import Serving
-from pipelines.serving.requests.recorder import Recording
-from pipelines.serving.requests.shadow import Shadowing
 
 LABEL_S = 900.0
 

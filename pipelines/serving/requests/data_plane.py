@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from evals.signals.strata import Stratum
+from pipelines.records.settings import Recording, Shadowing
 from pipelines.serving.evidence.attributes import Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.feedback import answer_of, is_feedback
@@ -25,9 +26,9 @@ from pipelines.serving.requests.assignment import Assignment, Rule
 from pipelines.serving.requests.chance import draws
 from pipelines.serving.requests.drain import Leaving
 from pipelines.serving.requests.exchange import Proxy
-from pipelines.serving.requests.recorder import Recorder, Recording
+from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
-from pipelines.serving.requests.shadow import Shadow, Shadowing
+from pipelines.serving.requests.shadow import Shadow
 from pipelines.serving.split.lease import TICK_S, SplitKeeper
 
 TICKS_A_ROUND = 10

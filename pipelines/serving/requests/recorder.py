@@ -24,6 +24,7 @@ from typing import Any
 import orjson
 
 from pipelines.errors import BadInput
+from pipelines.records.settings import Recording
 from pipelines.serving.http1.encodings import decoded
 from pipelines.serving.requests.repeats import is_inference
 
@@ -37,21 +38,6 @@ PAUSE_S = 0.2
 
 _TABLE = """CREATE TABLE IF NOT EXISTS requests
     (n INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL, method TEXT, path TEXT, headers TEXT, body BLOB)"""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Which requests are kept, and without which values."""
-
-    share: float = 0.1
-    keep: int = 1000
-    redact: tuple[str, ...] = ()
-    max_body_bytes: int = 65_536
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any] | None) -> Recording | None:
-        """The recording of plain JSON data; None where nothing is recorded."""
-        return cls(**{**raw, "redact": tuple(raw.get("redact", ()))}) if raw else None
 
 
 @dataclass(frozen=True)

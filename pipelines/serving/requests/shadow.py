@@ -7,13 +7,12 @@ and no live evidence comes of it: it is counted apart. It does give the canary m
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
+from pipelines.records.settings import Shadowing
 from pipelines.records.split import Arm
-from pipelines.serving.evidence.agreement import TOLERANCE, Said, agreement
+from pipelines.serving.evidence.agreement import Said, agreement
 from pipelines.serving.evidence.streams import is_event_stream
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import Answer
@@ -23,23 +22,6 @@ from pipelines.serving.requests.replicas import Call, Replicas
 HEADER = b"x-shipway-shadow: 1\r\n"
 MOST_KEPT = 256 * 1024
 """Bytes of an answer that are kept until it is compared; of a longer one nothing is."""
-
-
-@dataclass(frozen=True)
-class Shadowing:
-    """Which part of stable's requests the canary is asked, too, and how many of them at one time by one process.
-
-    Numbers of both answers are the same within `tolerance`.
-    """
-
-    pct: float = 10.0
-    max_in_flight: int = 16
-    tolerance: float = TOLERANCE
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, Any] | None) -> Shadowing | None:
-        """The shadowing of plain JSON data; None where there is none."""
-        return cls(**raw) if raw else None
 
 
 Count = Callable[[str, str, float], None]

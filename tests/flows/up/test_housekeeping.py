@@ -20,8 +20,8 @@ from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.records.settings import Recording
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.requests.recorder import Recording
 from pipelines.supply.bundle import seal
 from tests.systems.docker_engine import BASE_IMAGE
 

@@ -162,7 +162,7 @@ def test_a_word_that_came_with_an_unmarked_restart_was_for_the_exposure_before_i
 
 def test_a_canary_that_is_started_again_while_it_waits_is_not_accused():
     """`down` and `up` in the hours in which nobody answered; it meets nobody before it is ready, approved or not."""
-    from pipelines.ports import UnitStatus
+    from pipelines.records.unit import UnitStatus
 
     world = waiting(World(MARKED), Asked("step", 0))
     service = world.ports.services.load("s")

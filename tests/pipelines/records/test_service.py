@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.records.service import Deployment, Service
-from pipelines.serving.requests.recorder import Recording
+from pipelines.records.settings import Recording
 
 STABLE = Deployment("sha256:1", "/b/1", "m", 1, "r1")
 PARKED = Deployment("sha256:0", "/b/0", "m", 0, "r0", keep_until_s=100.0)

@@ -17,14 +17,16 @@ from pipelines.adapters.memory.records import (
 )
 from pipelines.adapters.memory.traffic import MemoryMetrics, MemoryRouter
 from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
-from pipelines.ports import Command, Now, Ports, RegisteredVersion, UnitStatus
+from pipelines.ports import Command, Now, Ports, RegisteredVersion
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.records.unit import UnitStatus
 from pipelines.rollout.decision import PATIENCE_S, RollBack
-from pipelines.rollout.ending import go_home, relabel, take_back
+from pipelines.rollout.ending import go_home, take_back
 from pipelines.rollout.look import TROUBLE_S, Controller, drive, look
 from pipelines.rollout.watch import Watch, replay
 from pipelines.rollout.words import record_command
+from pipelines.services.change import relabel
 from pipelines.services.paying import pay_debts
 from pipelines.services.traffic import make_stable, set_share
 from pipelines.services.units import server_units

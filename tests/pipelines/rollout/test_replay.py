@@ -10,8 +10,9 @@ import pytest
 from evals.signals.replay import Pair
 from pipelines.adapters.memory.replays import SAME, MemoryReplays
 from pipelines.errors import DependencyDown, LedgerBroken
-from pipelines.ports import Command, UnitStatus
+from pipelines.ports import Command
 from pipelines.records.release import Phase, Release
+from pipelines.records.unit import UnitStatus
 from pipelines.rollout.look import drive
 from pipelines.rollout.recheck import recheck_verdicts
 from pipelines.rollout.replay import PART_PAIRS, chosen

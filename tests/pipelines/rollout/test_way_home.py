@@ -11,9 +11,9 @@ from flows.orders.going_back import back_to_previous
 from pipelines.adapters.memory.registry import ANSWERS
 from pipelines.errors import BadInput, DependencyDown, StaleWriter
 from pipelines.records.release import Phase, Release
-from pipelines.rollout.ending import relabel
 from pipelines.rollout.look import Controller, drive
 from pipelines.rollout.way_home import JUST_NOW_S, carry_on, check_target, ordered, refuse_again
+from pipelines.services.change import relabel
 from pipelines.services.traffic import make_stable
 from tests.faults.stories import Story, once_exposed
 from tests.faults.world import OLD, SERVICE, World, begin

@@ -18,12 +18,13 @@ from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.proxies.admin import _plain
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
+from pipelines.ports import ReplayQuery
 from pipelines.records.service import Service
+from pipelines.records.settings import Recording
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.replay_port import ReplayQuery
 from pipelines.services.adoption import check_answers, find_endpoint
 from pipelines.services.units import server_units
-from pipelines.serving.requests.recorder import Recorder, Recording
+from pipelines.serving.requests.recorder import Recorder
 from tests.pipelines.services.test_adoption import endpoint
 from tests.pipelines.serving.plane import Plane, body_of, request_of, status_of
 

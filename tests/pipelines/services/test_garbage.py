@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.records.settings import Recording
 from pipelines.records.summary import Summary, summary_of
 from pipelines.services.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_litter, needed_digests
-from pipelines.serving.requests.recorder import Recording
 
 NOW_S = 1_000_000.0
 LONG_AGO_S = NOW_S - 2 * DEFAULT_RETAIN_S

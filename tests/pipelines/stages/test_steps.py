@@ -10,8 +10,8 @@ import pytest
 
 from evals.gate import Outcome, Reason, Verdict
 from pipelines.errors import BadInput, DependencyDown
-from pipelines.ports import UnitStatus
 from pipelines.records.release import Phase, Release
+from pipelines.records.unit import UnitStatus
 from pipelines.services.units import server_name
 from pipelines.stages.steps import EXITS_AT_STAGING, READY_TIMEOUT_S, STEPS, Workshop, conclude, could_not, stage
 from tests.pipelines.model_folders import LABELS

@@ -17,7 +17,7 @@ from pipelines.adapters.processes.doors import Doors
 from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.home import Home
-from pipelines.ports import Unit
+from pipelines.records.unit import Unit
 from pipelines.services.units import gateway_name
 from tests.pipelines.adapters.processes.tiny_server import now, until
 from tests.pipelines.adapters.proxies.proxy_bench import need

@@ -11,7 +11,7 @@ import pytest
 from pipelines.adapters.processes import shared_door
 from pipelines.adapters.processes.doors import Doors
 from pipelines.adapters.processes.shared_door import let_in, send_to_door, send_to_proxy
-from pipelines.ports import Unit
+from pipelines.records.unit import Unit
 from tests.ports import free_port
 from tests.waiting import HANG_S
 

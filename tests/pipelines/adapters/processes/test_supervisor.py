@@ -29,10 +29,11 @@ from pipelines.adapters.processes.unit_files import (
 )
 from pipelines.adapters.processes.unit_process import child_environment, how_it_ended, unit_command
 from pipelines.home import Home
-from pipelines.ports import Now, Unit
+from pipelines.ports import Now
+from pipelines.records.settings import Shadowing
 from pipelines.records.split import Arm, TrafficSplit
+from pipelines.records.unit import Unit
 from pipelines.serving.gateway.options import options_of, serving_of
-from pipelines.serving.requests.shadow import Shadowing
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 from tests.pipelines.serving import upstream
 from tests.ports import free_port

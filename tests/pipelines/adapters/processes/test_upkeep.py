@@ -19,7 +19,8 @@ from pipelines.adapters.processes.upkeep import (
     restarts_after,
     shares_door,
 )
-from pipelines.ports import Now, Unit
+from pipelines.ports import Now
+from pipelines.records.unit import Unit
 
 SERVER = Unit("s-0", "server", "s", digest="sha256:1", port=20_001)
 GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.home import Home
-from pipelines.ports import Now, Unit
+from pipelines.ports import Now
+from pipelines.records.unit import Unit
 from tests.waiting import HANG_S
 
 SCRIPT = """

@@ -8,8 +8,8 @@ from pipelines.adapters.processes.unit_process import unit_command
 from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import BadInput
 from pipelines.home import Home
-from pipelines.ports import Unit
 from pipelines.records.service import Deployment, Service
+from pipelines.records.unit import Unit
 from pipelines.services.units import wanted_units
 from pipelines.spec.spec_file import parse_spec
 

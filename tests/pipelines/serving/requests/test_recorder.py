@@ -14,14 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.serving.requests.recorder import (
-    MOST_WAITING,
-    Recorder,
-    Recording,
-    recorded_numbers,
-    recorded_requests,
-    redacted,
-)
+from pipelines.records.settings import Recording
+from pipelines.serving.requests.recorder import MOST_WAITING, Recorder, recorded_numbers, recorded_requests, redacted
 
 INFER = "/v2/models/m/infer"
 HEADERS = {

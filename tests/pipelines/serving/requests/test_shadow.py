@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from pipelines.records.settings import Shadowing
 from pipelines.records.split import Arm
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import Serving
 from pipelines.serving.requests.replicas import Replicas
-from pipelines.serving.requests.shadow import Shadow, Shadowing
+from pipelines.serving.requests.shadow import Shadow
 from tests.pipelines.serving.plane import Plane, body_of, request_of, status_of
 
 PATH = b"/v2/models/m/infer"
