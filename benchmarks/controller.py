@@ -92,14 +92,14 @@ def _homes_server(home: Home) -> psutil.Process | None:
 
 def _count_model_work() -> Spent:
     from pipelines.compress.dynamic_int8 import DynamicInt8
-    from pipelines.serving.engines.onnxruntime import OnnxRuntimeBackend
-    from pipelines.serving.engines.torch import TorchBackend
+    from pipelines.serving.engines.onnxruntime import OnnxRuntimeEngine
+    from pipelines.serving.engines.torch import TorchEngine
     from pipelines.stages import evaluate as evaluation
 
     spent = Spent()
-    for backend in (OnnxRuntimeBackend, TorchBackend):
-        backend.predict = spent.on(backend.predict)
-        backend.__init__ = spent.on(backend.__init__)
+    for engine in (OnnxRuntimeEngine, TorchEngine):
+        engine.predict = spent.on(engine.predict)
+        engine.__init__ = spent.on(engine.__init__)
     DynamicInt8.compress = spent.on(DynamicInt8.compress)
     evaluation.measure = spent.on(evaluation.measure)
     return spent
@@ -120,7 +120,7 @@ def _import_everything() -> None:
 
 
 def _start_traffic(home: Home) -> subprocess.Popen[bytes]:
-    from flows.up.up import start_up
+    from flows.control.background import start_up
     from flows.wiring import wire
     from pipelines.services.units import gateway_name
 
@@ -216,7 +216,7 @@ def _serving(root: Path, releases: int) -> Iterator[tuple[Path, dict[str, str]]]
 def one(model: str) -> None:
     """A further release in the home and by the build that the environment names."""
     from flows.cli.options import open_home
-    from flows.up.up import start_up
+    from flows.control.background import start_up
 
     home = open_home()
     start_up(home)

@@ -31,9 +31,9 @@ def adopt(
 
     Shipway asks whether it answers, and never starts or ends it. Users call the gateway from now on.
     """
+    from flows.control.background import start_up
     from flows.orders.adopting import record_adoption, wait_serving
     from flows.orders.resolving import remove_service
-    from flows.up.up import start_up
     from pipelines.errors import ShipwayError
     from pipelines.services.adoption import find_endpoint
 

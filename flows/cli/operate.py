@@ -50,7 +50,7 @@ def pause(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -
 
 def abort(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -> None:
     """Take traffic home and end the release as aborted, or take one that is queued out of its queue."""
-    from flows.control.queueing import withdraw
+    from flows.orders.queueing import withdraw
     from flows.wiring import actor
 
     _, ports = open_ports()
@@ -90,7 +90,7 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Stop what `up` started."""
-    from flows.up.up import stop_up
+    from flows.control.background import stop_up
     from pipelines.services.change import update_service
 
     if service is not None:

@@ -63,8 +63,8 @@ def rollback(
 
 def _went_home(home: Home, ports: Ports, service: Service, running: Release | None, reason: str, force: str) -> Release:
     """The order that is under way already, or a new one."""
+    from flows.control.background import start_up
     from flows.orders.going_back import CARRIED_OUT_S, order_home, wait_ended
-    from flows.up.up import start_up
     from flows.wiring import clock
 
     if running is None:
@@ -74,7 +74,7 @@ def _went_home(home: Home, ports: Ports, service: Service, running: Release | No
 
 
 def _tell_home(home: Home, ports: Ports, release: Release, *, as_json: bool) -> None:
-    from flows.up.up import start_up
+    from flows.control.background import start_up
     from pipelines.errors import ShipwayError
     from pipelines.records.view import release_view, why
     from pipelines.rollout.way_home import named

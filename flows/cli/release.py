@@ -86,9 +86,9 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Take a model version to production, or end with the reason why not. Ctrl-C takes traffic home first."""
+    from flows.control.background import start_up
     from flows.control.prefect_choice import refuse_silent_prefect
-    from flows.control.queueing import in_turn, line_up
-    from flows.up.up import start_up
+    from flows.orders.queueing import in_turn, line_up
     from pipelines.records.view import release_view
     from pipelines.spec.spec_file import read_spec
     from pipelines.stages.intake import AlreadyLive
@@ -114,7 +114,7 @@ def release(
 
 def begin(ticket_id: Annotated[str, typer.Argument(metavar="ID", help="The ticket.")]) -> None:
     """Begin a release that waited in a queue: what `up` runs when its service is free."""
-    from flows.control.queueing import begun
+    from flows.orders.queueing import begun
     from pipelines.stages.intake import AlreadyLive
 
     home, ports = open_ports()
@@ -137,9 +137,9 @@ def resume(
 ) -> None:
     """Let a paused release go on, or take over one whose controller is gone."""
     from flows.cli.operate import order
+    from flows.control.background import start_up
     from flows.control.holders import holder, living_holder
     from flows.control.lock import hold
-    from flows.up.up import start_up
     from flows.wiring import clock
 
     home, ports = open_ports()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flows.control.lock import Held, busy, hold
 from flows.wiring import actor, clock
+from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import Busy, ShipwayError, Withdrawn
 from pipelines.forecast.decidability import refuse_undecidable
 from pipelines.forecast.usual_traffic import measured
@@ -23,13 +24,20 @@ from pipelines.records.reading import unfinished_or_refuse
 from pipelines.records.release import Release
 from pipelines.rollout.replay import nothing_recorded
 from pipelines.spec.release_spec import ReleaseSpec, RolloutSpec, ServeSpec
-from pipelines.stages.intake import Intake, take_in
+from pipelines.stages.intake import Intake, find_service, take_in
+
+
+def _taken_in(spec: ReleaseSpec, ports: Ports, data_dir: Path, work: Path, force: str) -> Intake:
+    """What the release begins with, where the router can do what is asked of it."""
+    check_router(spec)
+    check_spoken(find_service(ports.services, spec.service), spec.serve.router)
+    return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=work, force=force)
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:
     """What would this release begin with? Reads only; the private copy is thrown away."""
     with tempfile.TemporaryDirectory(prefix="shipway-") as work:
-        return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(work), force=force)
+        return _taken_in(spec, ports, data_dir, Path(work), force)
 
 
 @contextmanager
@@ -53,7 +61,7 @@ def opened(
         return
     check_turn(ports, spec.service, ticket)
     with tempfile.TemporaryDirectory(prefix="shipway-") as temp:
-        intake = take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=Path(temp), force=force)
+        intake = _taken_in(spec, ports, data_dir, Path(temp), force)
         if intake.service and intake.service.stable:
             recorded = len(ports.replays.recorded(spec.service)) if spec.rollout.replay else 0
             if spec.rollout.replay and not recorded:

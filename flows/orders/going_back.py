@@ -12,9 +12,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from flows.control.background import start_up
 from flows.control.holders import holder
 from flows.control.lock import Held, exposed_ttl_s, hold
-from flows.up.up import start_up
 from flows.wiring import actor, clock
 from pipelines.errors import Busy, DependencyDown, ShipwayError
 from pipelines.home import Home

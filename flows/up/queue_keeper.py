@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flows.control.holders import is_dead
-from flows.control.queueing import awaited, drop
+from flows.orders.queueing import awaited, drop
 from pipelines.errors import NotFound, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Now, Ports

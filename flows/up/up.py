@@ -8,18 +8,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from functools import partial
-from typing import IO
 
-import psutil
-
+from flows.control.background import append_to_log
 from flows.control.holders import holder, living_holder
 from flows.control.lock import exposed_ttl_s, hold
 from flows.control.opening import rollout_of
@@ -31,7 +27,7 @@ from flows.wiring import clock, wire
 from flows.working import hold_unseen, is_exposed, take_over
 from pipelines.adapters.processes.log_rotation import rotate_all
 from pipelines.adapters.processes.supervisor import Supervisor
-from pipelines.errors import Busy, DependencyDown, ShipwayError
+from pipelines.errors import Busy, ShipwayError
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.reading import Inspection, broken_record, read_unfinished
@@ -52,7 +48,6 @@ INSPECT_S = 2.0
 INSPECTION_PAUSES = 100.0
 """A record is verified this often, and so much longer is the pause than what it took: a hundredth of one core."""
 
-START_TIMEOUT_S = 60.0
 PAY_S = 1.0
 MOST_TRIES = 20
 LONGEST_PAUSE_S = 60.0
@@ -200,7 +195,7 @@ class Up:
         """The slow steps need Prefect and torch: they run in a process of their own."""
         log.info("going on with %s in a worker", release.id)
         command = [sys.executable, "-m", "flows.cli", "resume", release.id, "--work"]
-        with _append(self._home, f"{release.id}.log") as out:
+        with append_to_log(self._home, f"{release.id}.log") as out:
             return subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _take_over(self, release: Release) -> None:
@@ -242,44 +237,6 @@ async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) 
         await runner.cleanup()
 
 
-def start_up(home: Home) -> dict[str, object]:
-    """The running `up`, started in the background where none was."""
-    running = find_up(home)
-    if running is not None:
-        return running
-    # A CI runner ends what it tracks when the job is over; what serves must outlive the job.
-    command = [sys.executable, "-m", "flows.cli", "up"]
-    with _append(home, "up.log") as out:
-        child = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "SHIPWAY_HOME": str(home.root), "RUNNER_TRACKING_ID": ""},
-        )
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and (child.poll() is None or find_up(home)):
-        if facts := find_up(home):
-            return facts
-        time.sleep(0.05)
-    raise DependencyDown("shipway up did not start", code="E_UP", hint=f"read {home.root / 'logs' / 'up.log'}")
-
-
-def stop_up(home: Home, timeout_s: float = 30.0) -> bool:
-    """Stop the running `up` and all of its children; False where none runs."""
-    facts = find_up(home)
-    if facts is None:
-        return False
-    with suppress(psutil.NoSuchProcess):
-        psutil.Process(int(str(facts["pid"]))).terminate()
-    # Not by waiting for the process: one whose parent never asks for it stays as a zombie.
-    deadline = time.monotonic() + timeout_s
-    while find_up(home) is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return True
-
-
 def run_up(home: Home, port: int) -> None:
     """Be `up`. Busy where another one is."""
     lock = (home.root / "up.lock").open("a")
@@ -294,9 +251,3 @@ def run_up(home: Home, port: int) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("httpx").setLevel(logging.WARNING)
         Up(home, port).run()
-
-
-def _append(home: Home, name: str) -> IO[bytes]:
-    folder = home.root / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / name).open("ab")

@@ -18,7 +18,8 @@ from evals.gate import Outcome, Verdict, judge
 from evals.offline.contract import ModelContract, judge_contract
 from evals.offline.suite import Answers, Suite, ask, measure
 from pipelines.records.service import Deployment
-from pipelines.serving.engines import Backend, load_backend
+from pipelines.serving.engines import load_engine
+from pipelines.serving.engines.engine import Engine
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.dataset import Rows
@@ -32,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that can be asked: its files, and the facts that its backend needs."""
+    """A model that can be asked: its files, and the facts that its engine needs."""
 
     name: str
     folder: Path
@@ -113,16 +114,16 @@ def judge_model(
 def _answers(
     suite: Suite, subject: Subject, clock: Callable[[], float], progress: Progress
 ) -> tuple[Answers, dict[str, Any]]:
-    backend = load_backend(subject.folder, subject.facts)
-    answers = ask(suite, backend.predict, backend.labels, lambda done, of: progress(subject.name, done, of), clock)
-    return answers, golden_answers(backend, suite.texts)
+    engine = load_engine(subject.folder, subject.facts)
+    answers = ask(suite, engine.predict, engine.labels, lambda done, of: progress(subject.name, done, of), clock)
+    return answers, golden_answers(engine, suite.texts)
 
 
-def golden_answers(backend: Backend, texts: Sequence[str]) -> dict[str, Any]:
+def golden_answers(engine: Engine, texts: Sequence[str]) -> dict[str, Any]:
     """Some rows asked one by one, as a user would: their labels and probabilities, by row."""
     step = max(1, len(texts) // GOLDEN_ROWS)
     chosen = list(range(0, len(texts), step))[:GOLDEN_ROWS]
-    logits = np.concatenate([backend.predict([texts[i]]) for i in chosen]).astype(np.float64)
+    logits = np.concatenate([engine.predict([texts[i]]) for i in chosen]).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     digest = hashlib.sha256("\0".join(texts[i] for i in chosen).encode()).hexdigest()
@@ -130,6 +131,6 @@ def golden_answers(backend: Backend, texts: Sequence[str]) -> dict[str, Any]:
     return {
         "rows": chosen,
         "texts_sha256": digest,
-        "labels": [backend.labels[int(k)] for k in logits.argmax(axis=1)],
+        "labels": [engine.labels[int(k)] for k in logits.argmax(axis=1)],
         "probabilities": np.round(finite, 6).tolist(),
     }

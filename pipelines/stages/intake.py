@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import BadInput, NotFound
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry
 from pipelines.records.reading import read_services
@@ -65,7 +64,6 @@ def take_in(
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive."""
     service = find_service(services, spec.service)
-    check_router(spec)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version)
     _check_bootstrap(spec, service)
@@ -74,7 +72,7 @@ def take_in(
     rows = read_evaluation_rows(spec, data_dir, layout.labels)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
-    _check_champion(service, spec.serve.router)
+    _check_champion(service)
     candidate = Candidate(
         version.name, version.version, digest, config_digest=_config_digest(layout), made=version.made
     )
@@ -169,11 +167,9 @@ def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, dig
         )
 
 
-def _check_champion(service: Service | None, router: str) -> None:
+def _check_champion(service: Service | None) -> None:
     """Before anything begins: what everything would go home to is there, and its bytes are what was promoted."""
     stable = service.stable if service is not None else None
-    if service is not None:
-        check_spoken(service, router)
     if stable is not None and stable.url:
         check_answers(stable)
     elif stable is not None:

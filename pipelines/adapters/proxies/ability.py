@@ -38,9 +38,10 @@ def check_router(spec: ReleaseSpec) -> None:
         )
 
 
-def check_spoken(service: Service, router: str) -> None:
+def check_spoken(service: Service | None, router: str) -> None:
     """BadInput where traffic may go to an endpoint that this router cannot speak to."""
-    ways = [kept.url for kept in (service.stable, service.previous) if kept and kept.url.startswith("https:")]
+    kept = (service.stable, service.previous) if service is not None else ()
+    ways = [arm.url for arm in kept if arm and arm.url.startswith("https:")]
     if ways and router != "shipway":
         raise BadInput(
             f"{router} is not told to speak TLS, which the adopted endpoint {ways[0]} does",

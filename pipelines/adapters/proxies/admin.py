@@ -1,25 +1,44 @@
-"""How does a controller speak to a keeper? By the same admin socket as to Shipway's own gateway."""
+"""How does a controller speak to the agent of a proxy? By the same admin socket as to Shipway's own gateway."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from aiohttp import web
 
 from pipelines.adapters.proxies.proxy import ProxyTrouble
-from pipelines.records.split import TrafficSplit
+from pipelines.records.split import Generation, TrafficSplit
 from pipelines.serving.sockets import private_socket
 from pipelines.serving.split.store import Refused
 
-if TYPE_CHECKING:
-    from pipelines.adapters.proxies.agent import Keeper
+
+class Administered(Protocol):
+    """Who holds the split of a proxy."""
+
+    boot: str
+
+    def read(self) -> TrafficSplit:
+        """The split, as the proxy shows it."""
+        ...
+
+    def put(self, wanted: TrafficSplit, expected: Generation) -> TrafficSplit:
+        """Set it; Refused for a stale writer."""
+        ...
+
+    def decided_after(self, boot: str, number: int) -> list[dict[str, object]]:
+        """The strata after an interval."""
+        ...
+
+    def metrics(self) -> bytes:
+        """The proxy's own counters."""
+        ...
 
 
-async def serve_admin(keeper: Keeper, path: Path) -> web.AppRunner:
+async def serve_admin(agent: Administered, path: Path) -> web.AppRunner:
     """Answer on a Unix socket that only its owner may open."""
-    admin = _Admin(keeper)
+    admin = _Admin(agent)
     app = web.Application(middlewares=[_troubles])
     app.router.add_get("/split", admin.read)
     app.router.add_put("/split", admin.put)
@@ -35,12 +54,12 @@ async def serve_admin(keeper: Keeper, path: Path) -> web.AppRunner:
 class _Admin:
     """The routes. What blocks happens in a thread: a lease must not wait for a proxy that is slow to answer."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, agent: Administered) -> None:
+        self._agent = agent
 
     async def read(self, _: web.Request) -> web.Response:
         """The split, as the proxy shows it."""
-        split = await asyncio.to_thread(self._keeper.read)
+        split = await asyncio.to_thread(self._agent.read)
         return web.json_response(split.as_dict())
 
     async def put(self, request: web.Request) -> web.Response:
@@ -52,7 +71,7 @@ class _Admin:
         except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
             return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
         try:
-            split = await asyncio.to_thread(self._keeper.put, wanted, expected)
+            split = await asyncio.to_thread(self._agent.put, wanted, expected)
         except Refused as error:
             return web.json_response({"reason": str(error), "split": error.current.as_dict()}, status=409)
         except OSError as error:
@@ -66,17 +85,17 @@ class _Admin:
         except ValueError:
             return web.json_response({"reason": "after must be the number of an interval"}, status=400)
         boot = request.query.get("boot") or ""
-        strata = await asyncio.to_thread(self._keeper.decided_after, boot, after)
-        return web.json_response({"boot": self._keeper.boot, "strata": strata})
+        strata = await asyncio.to_thread(self._agent.decided_after, boot, after)
+        return web.json_response({"boot": self._agent.boot, "strata": strata})
 
     async def health(self, _: web.Request) -> web.Response:
-        """Whether the keeper lives, and its proxy answers."""
-        await asyncio.to_thread(self._keeper.read)
-        return web.json_response({"boot": self._keeper.boot, "live": True})
+        """Whether the agent lives, and its proxy answers."""
+        await asyncio.to_thread(self._agent.read)
+        return web.json_response({"boot": self._agent.boot, "live": True})
 
     async def metrics(self, _: web.Request) -> web.Response:
         """The proxy's own Prometheus page."""
-        body = await asyncio.to_thread(self._keeper.metrics)
+        body = await asyncio.to_thread(self._agent.metrics)
         return web.Response(body=body, content_type="text/plain")
 
 

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from pipelines.errors import BadInput
-
-Logits = npt.NDArray[np.float32]
+from pipelines.serving.engines.engine import Engine
 
 ENGINES = ("onnxruntime", "torch")
 
 
-class Backend(Protocol):
-    """A loaded model."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the logits."""
-        ...
-
-    def predict(self, texts: Sequence[str]) -> Logits:
-        """Logits of shape [texts, labels]."""
-        ...
-
-
-def load_backend(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Backend:
+def load_engine(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Engine:
     """The engine that `facts["engine"]` names, with the folder's model. `threads` 0 lets the engine choose."""
     engine = facts["engine"]
     if engine == "onnxruntime":
-        from pipelines.serving.engines.onnxruntime import OnnxRuntimeBackend
+        from pipelines.serving.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeBackend(folder, facts, threads)
+        return OnnxRuntimeEngine(folder, facts, threads)
     if engine == "torch":
-        from pipelines.serving.engines.torch import TorchBackend
+        from pipelines.serving.engines.torch import TorchEngine
 
-        return TorchBackend(folder, facts, threads)
+        return TorchEngine(folder, facts, threads)
     raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(ENGINES))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.serving.engines import Logits
+from pipelines.serving.engines.engine import Logits
 from pipelines.serving.engines.tokens import TextTokenizer
 
 
-class OnnxRuntimeBackend:
-    """Implements `Backend` for a bundle with `model.onnx`."""
+class OnnxRuntimeEngine:
+    """Implements `Engine` for a bundle with `model.onnx`."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], threads: int) -> None:
         import onnxruntime

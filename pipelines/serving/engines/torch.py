@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.serving.engines import Logits
+from pipelines.serving.engines.engine import Logits
 from pipelines.serving.engines.tokens import TextTokenizer
 
 
-class TorchBackend:
-    """Implements `Backend` for a folder with safetensors and a config. No code of the model is executed."""
+class TorchEngine:
+    """Implements `Engine` for a folder with safetensors and a config. No code of the model is executed."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], threads: int) -> None:
         import torch

@@ -21,7 +21,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pipelines.errors import BadInput, ShipwayError
-from pipelines.serving.engines import Backend, Logits, load_backend
+from pipelines.serving.engines import load_engine
+from pipelines.serving.engines.engine import Engine, Logits
 from pipelines.serving.http1.encodings import decoded
 from pipelines.serving.server.bodies import (
     NotFinite,
@@ -47,7 +48,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Served:
     """A loaded model with the names it answers to, its one worker thread, and what is counted."""
 
-    backend: Backend
+    engine: Engine
     model: str
     version: str
     ready: bool = False
@@ -80,7 +81,7 @@ class Served:
     def _timed(self, texts: Sequence[str]) -> Logits:
         began = perf_counter()
         try:
-            return self.backend.predict(texts)
+            return self.engine.predict(texts)
         finally:
             took_s = perf_counter() - began
             self.typical_s += TYPICAL_OF_LAST * (took_s - self.typical_s)
@@ -152,14 +153,14 @@ async def _body(request: web.Request) -> bytes:
 async def _infer(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     logits = await served.predict(infer_texts(parse_json(await _body(request))))
-    answer = infer_answer(served.model, served.version, served.backend.labels, logits)
-    return _with_class(_json(answer), served.backend.labels, logits)
+    answer = infer_answer(served.model, served.version, served.engine.labels, logits)
+    return _with_class(_json(answer), served.engine.labels, logits)
 
 
 async def _invocations(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     logits = await served.predict(invocation_texts(parse_json(await _body(request))))
-    return _with_class(_json(invocation_answer(served.backend.labels, logits)), served.backend.labels, logits)
+    return _with_class(_json(invocation_answer(served.engine.labels, logits)), served.engine.labels, logits)
 
 
 def _with_class(response: web.Response, labels: Sequence[str], logits: Logits) -> web.Response:
@@ -179,7 +180,7 @@ async def _metadata(_: web.Request) -> web.Response:
 async def _model(request: web.Request) -> web.Response:
     served = request.app[SERVED]
     outputs = [{"name": "label", "datatype": "BYTES", "shape": [-1]}]
-    outputs.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.backend.labels)]})
+    outputs.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.engine.labels)]})
     inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     facts: dict[str, Any] = {"name": served.model, "versions": [served.version], "platform": "shipway"}
     return web.json_response({**facts, "inputs": inputs, "outputs": outputs})
@@ -205,9 +206,9 @@ async def _metrics(request: web.Request) -> web.Response:
 def load(bundle: Path, digest: str, model: str, version: str, threads: int) -> Served:
     """Verify, load and try out a bundle. UnsafeArtifact where its bytes are not those of the digest."""
     manifest = verify_bundle(bundle, digest)
-    served = Served(load_backend(bundle, manifest["facts"], threads), model, version)
-    logits = served.backend.predict(["ready?"])
-    if logits.shape != (1, len(served.backend.labels)):
+    served = Served(load_engine(bundle, manifest["facts"], threads), model, version)
+    logits = served.engine.predict(["ready?"])
+    if logits.shape != (1, len(served.engine.labels)):
         raise BadInput(f"the model answers in shape {logits.shape}", code="E_CONFIG_MISMATCH")
     served.ready = True
     return served

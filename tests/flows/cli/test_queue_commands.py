@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.working import Stop
 from pipelines.records.release import Phase
-from tests.flows.control.waiting_room import Room
+from tests.flows.orders.waiting_room import Room
 
 SPEC = """\
 model: models:/m@challenger
@@ -28,7 +28,7 @@ class Terminal:
         self.room, self.ups = room, []
         for module in ("release", "operate", "show"):
             monkeypatch.setattr(f"flows.cli.{module}.open_ports", lambda: (room.home, room.ports))
-        monkeypatch.setattr("flows.up.up.start_up", self.ups.append)
+        monkeypatch.setattr("flows.control.background.start_up", self.ups.append)
         monkeypatch.setattr("flows.cli.release._stop_on_signals", Stop)
         self.spec = room.folder / "release.yaml"
         self.spec.write_text(SPEC)

@@ -15,7 +15,7 @@ from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
 from pipelines.rollout.words import UNSEEN
 from pipelines.spec.release_spec import StepSpec
-from tests.flows.control.waiting_room import Room, Script
+from tests.flows.orders.waiting_room import Room, Script
 from tests.pipelines.rollout.test_look import SPEC, World
 
 LATE = Command("late", "r1", "abort", "ada", "superseded by s-2", UNSEEN)

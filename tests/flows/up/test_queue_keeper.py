@@ -12,7 +12,7 @@ from flows.control.holders import holder
 from flows.up.queue_keeper import MOST_TRIES, QueueKeeper
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now
-from tests.flows.control.waiting_room import Room
+from tests.flows.orders.waiting_room import Room
 
 
 @dataclass

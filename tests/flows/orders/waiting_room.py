@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.control.queueing import Turn, in_turn, line_up
+from flows.orders.queueing import Turn, in_turn, line_up
 from pipelines.adapters.sql.engine import open_engine
 from pipelines.adapters.sql.inbox import SqlInbox
 from pipelines.adapters.sql.ledger import SqlLedger

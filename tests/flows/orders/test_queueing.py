@@ -11,13 +11,13 @@ from flows.control import queueing
 from flows.control.holders import holder
 from flows.control.lock import hold
 from flows.control.opening import check_turn, opened
-from flows.control.queueing import begun, withdraw
+from flows.orders.queueing import begun, withdraw
 from flows.wiring import clock
 from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError, Withdrawn
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
 from pipelines.stages.intake import AlreadyLive
-from tests.flows.control.waiting_room import CHALLENGER, Room, Script
+from tests.flows.orders.waiting_room import CHALLENGER, Room, Script
 
 
 @pytest.fixture

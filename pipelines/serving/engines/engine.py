@@ -1,0 +1,24 @@
+"""What can an engine do with a bundle? All speak texts in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels in the order of the logits."""
+        ...
+
+    def predict(self, texts: Sequence[str]) -> Logits:
+        """Logits of shape [texts, labels]."""
+        ...
