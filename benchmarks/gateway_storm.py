@@ -26,8 +26,7 @@ import httpx
 
 from benchmarks import proxies
 from benchmarks.gateway import free_port
-from pipelines.adapters.gateway import GatewayRouter
-from pipelines.adapters.gateway_metrics import GatewayMetrics
+from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.adapters.processes.doors import BACKLOG, lent
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, StrataQuery

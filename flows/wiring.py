@@ -6,8 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from pipelines.adapters.gateway import GatewayRouter
-from pipelines.adapters.gateway_metrics import GatewayMetrics
+from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.log_notifier import LogNotifier
 from pipelines.adapters.mlflow.registry import MlflowRegistry

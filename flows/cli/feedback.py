@@ -44,7 +44,7 @@ def feedback(
     """Send labels of earlier answers to the gateway, each once, and say how many are evidence."""
     from flows.cli import labelling
     from flows.demo.traffic import check_loopback
-    from pipelines.adapters.gateway_feedback import GatewayFeedback
+    from pipelines.adapters.gateway import GatewayFeedback
     from pipelines.services.feedback import send_labels
 
     _check_source(data, experiment, follow=follow)

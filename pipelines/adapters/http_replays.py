@@ -19,7 +19,7 @@ from pipelines.errors import DependencyDown
 from pipelines.ports import ReplayQuery
 from pipelines.records.split import Arm
 from pipelines.serving.requests.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests
-from pipelines.serving.trust import trust
+from pipelines.serving.sockets import trust
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
 OF_ONE_ANSWER = frozenset({"model_version", "id", "created", "model", "system_fingerprint"})

@@ -1,11 +1,12 @@
-"""Which registered version does a `models:/` URI ask for?"""
+"""Which registered version does a `models:/` URI ask for, and may an alias move?"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.errors import BadInput, NotFound
+from pipelines.errors import AliasMoved, BadInput, NotFound
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
@@ -74,3 +75,30 @@ def made_again(ref: ModelRef) -> NotFound:
 
 def _bad(code: str, reason: str, expected: str) -> BadInput:
     return BadInput(reason, code=code, field="model", expected=expected)
+
+
+def check_expected(
+    name: str, found: Mapping[str, int], expected: Mapping[str, int | None], wanted: Mapping[str, int]
+) -> None:
+    """AliasMoved names both values where an alias is neither as expected nor already where it shall be.
+
+    The second case is a controller that was killed after its write: going on is right.
+    """
+    for alias, number in expected.items():
+        at = found.get(alias)
+        if at not in {number, wanted.get(alias, number)}:
+            raise alias_moved(name, alias, number, at)
+
+
+def alias_moved(name: str, alias: str, expected: int | None, found: int | None) -> AliasMoved:
+    """The error with both values."""
+    return AliasMoved(
+        f"{name}@{alias} is at {_said(found)}, not at {_said(expected)}: somebody else moved it",
+        field=f"{name}@{alias}",
+        expected=_said(expected),
+        hint="look who moved it; nothing was overwritten",
+    )
+
+
+def _said(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"

@@ -21,7 +21,7 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.records.service import Deployment
 from pipelines.records.split import ADOPTED
 from pipelines.serving.probes import answer_of, is_endpoint_ready
-from pipelines.serving.trust import trust
+from pipelines.serving.sockets import trust
 from pipelines.spec.values import NAME
 
 PROBES = {"oip": "/v2/health/ready", "openai": "/v1/models", "mlflow": "/ping"}

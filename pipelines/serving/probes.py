@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipelines.serving.trust import trust
+from pipelines.serving.sockets import trust
 
 PROBE_TIMEOUT_S = 2.0
 MOST_BYTES = 1024 * 1024

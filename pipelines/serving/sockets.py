@@ -1,9 +1,10 @@
-"""Where does a gateway listen: at the door that its supervisor keeps open or at one of its own, and for controllers?"""
+"""Where does a gateway listen, for callers and for controllers, and whose certificates does it trust?"""
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,3 +28,13 @@ def private_socket(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     return private
+
+
+def trust(ca_file: str) -> ssl.SSLContext:
+    """What checks certificate and name: by the machine's authorities, or only by those of a file.
+
+    OSError (of which ssl.SSLError is one) where the file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=ca_file or None)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -88,7 +88,7 @@ class TestEnvoyMetrics(TestHaproxyMetrics):
 
 def test_a_gateway_that_is_gone_is_a_dependency_that_is_down():
     """Silence is not "no errors"."""
-    from pipelines.adapters.gateway_metrics import GatewayMetrics
+    from pipelines.adapters.gateway import GatewayMetrics
 
     with pytest.raises(DependencyDown):
         GatewayMetrics(lambda _: Path("/nonexistent/socket")).measure(StrataQuery("s"), NOW)

@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.adapters.alias_moves import check_expected
 from pipelines.adapters.registry_rules import (
     ModelRef,
     check_alias,
+    check_expected,
     check_model_name,
     made_again,
     no_such_version,

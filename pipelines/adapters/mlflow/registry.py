@@ -13,13 +13,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.alias_moves import alias_moved, check_expected
 from pipelines.adapters.mlflow.client import asked_briefly, open_client
 from pipelines.adapters.mlflow.errors import is_absent, is_race, is_there_already, mapped
 from pipelines.adapters.mlflow.schema import SQLITE
 from pipelines.adapters.registry_rules import (
     ModelRef,
+    alias_moved,
     check_alias,
+    check_expected,
     check_model_name,
     made_again,
     no_such_version,

@@ -12,9 +12,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from evals.signals.counting import GRID
 from evals.signals.strata import Cohort
+from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.intervals import Interval, Intervals, Ticket
+from pipelines.serving.http1.answer import Refusal
+from pipelines.serving.http1.request import Request
 
 LONGEST_ID = 200
 """Bytes of a request's id and characters of a version; an answer to a longer id cannot be labelled."""
@@ -176,3 +181,21 @@ def _score(name: str, value: Any) -> float:
     if not is_number or not 0 <= value <= 1:
         raise LabelRefused(422, "E_LABEL", "score", "a number from 0 to 1 is expected")
     return float(value)
+
+
+def is_feedback(request: Request) -> bool:
+    """Whether a POST is a label, not a question to an arm."""
+    return request.target.partition(b"?")[0] == b"/feedback"
+
+
+def answer_of(body: bytes, labels: Labels, counters: GatewayCounters) -> tuple[int, bytes]:
+    """The status and body that answer a label: 200 with whether it is evidence, 4xx where it is none."""
+    try:
+        request_id, score, version = label_of(orjson.loads(body))
+        is_evidence = labels.labelled(request_id, score, version)
+    except orjson.JSONDecodeError:
+        return 400, Refusal(400, "E_BODY", "the body is not JSON", "body").body
+    except LabelRefused as error:
+        return error.status, Refusal(error.status, error.code, str(error), error.field).body
+    counters.labelled += 1
+    return 200, orjson.dumps({"request_id": request_id, "evidence": is_evidence})

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.evidence.feedback import answer_of
+from pipelines.serving.evidence.labels import answer_of
 from pipelines.serving.gateway.meetings import Meetings
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request

@@ -16,14 +16,12 @@ from evals.signals.strata import Stratum
 from pipelines.records.settings import Recording, Shadowing
 from pipelines.serving.evidence.attributes import Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
-from pipelines.serving.evidence.feedback import answer_of, is_feedback
 from pipelines.serving.evidence.intervals import Intervals
-from pipelines.serving.evidence.labels import Labels
+from pipelines.serving.evidence.labels import Labels, answer_of, is_feedback
 from pipelines.serving.http1.client import ClientConnection, Clients, Served
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
-from pipelines.serving.requests.assignment import Assignment, Rule
-from pipelines.serving.requests.chance import draws
+from pipelines.serving.requests.assignment import Assignment, Rule, draws
 from pipelines.serving.requests.drain import Leaving
 from pipelines.serving.requests.exchange import Proxy
 from pipelines.serving.requests.recorder import Recorder

@@ -19,8 +19,7 @@ from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import Answer
-from pipelines.serving.requests.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed
-from pipelines.serving.requests.chance import names
+from pipelines.serving.requests.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed, names
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.replicas import Call, Replica, Replicas

@@ -12,7 +12,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from pipelines.serving.http1.upstream import Answer, UpstreamConnection
-from pipelines.serving.trust import trust
+from pipelines.serving.sockets import trust
 
 CONNECT_S = 2.0
 KEPT_S = 30.0

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from flows.cli.labelling import sent_labels
-from pipelines.adapters.gateway_feedback import GatewayFeedback
+from pipelines.adapters.gateway import GatewayFeedback
 from pipelines.adapters.mlflow.assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.home import Home

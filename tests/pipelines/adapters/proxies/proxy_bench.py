@@ -17,8 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from pipelines.adapters.gateway import GatewayRouter
-from pipelines.adapters.gateway_metrics import GatewayMetrics
+from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
 from pipelines.records.split import Arm, TrafficSplit

@@ -19,8 +19,7 @@ import httpx
 import pytest
 
 from evals.signals.strata import Stratum
-from pipelines.adapters.gateway import GatewayRouter
-from pipelines.adapters.gateway_metrics import GatewayMetrics
+from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.split import Arm, TrafficSplit

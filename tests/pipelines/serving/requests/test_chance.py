@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from pipelines.serving.requests.chance import DRAWN, draws, names
+from pipelines.serving.requests.assignment import DRAWN, draws, names
 
 
 def test_chance_is_a_number_below_one_from_block_to_block():
