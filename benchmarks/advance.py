@@ -24,7 +24,7 @@ from pipelines.forecast.simulation import rehearse
 from pipelines.forecast.simulation_summary import counted, spread
 from pipelines.records.release import Phase
 from pipelines.spec.gates import RolloutGates
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 TIMED = RolloutSpec(gates=RolloutGates(latency=None, drift=None))
 RULES = {

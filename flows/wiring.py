@@ -20,7 +20,7 @@ from pipelines.adapters.sql.queue import SqlQueue
 from pipelines.adapters.sql.services import SqlServices
 from pipelines.home import Home
 from pipelines.ports import Builder, Now, Ports
-from pipelines.spec.release_spec import PackageSpec
+from pipelines.spec.package import PackageSpec
 
 DEFAULT_HOME = ".shipway"
 

@@ -21,7 +21,7 @@ def init(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of release.yaml and stop.")] = False,
 ) -> None:
     """Write a commented release.yaml, its JSON Schema for editors, and a GitHub workflow."""
-    from pipelines.spec.spec_schema import schema_text
+    from pipelines.spec.spec_file import schema_text
 
     if schema:
         typer.echo(schema_text(), nl=False)

@@ -14,7 +14,7 @@ from flows.cli.options import AsJson, print_json
 if TYPE_CHECKING:
     from pipelines.forecast.scenarios import Scenario
     from pipelines.forecast.simulation import Played
-    from pipelines.spec.release_spec import RolloutSpec
+    from pipelines.spec.rollout import RolloutSpec
 
 Names = Annotated[list[str] | None, typer.Option("--scenario", help="Only this one; may be repeated. Default: all.")]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.errors import BadInput
 from pipelines.forecast.scenarios import Scenario
 from pipelines.forecast.simulation import Played, rehearse
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 FORMATS = (".svg", ".png")
 

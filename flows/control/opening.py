@@ -23,7 +23,9 @@ from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished_or_refuse
 from pipelines.records.release import Release
 from pipelines.rollout.replay import nothing_recorded
-from pipelines.spec.release_spec import ReleaseSpec, RolloutSpec, ServeSpec
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.rollout import RolloutSpec
+from pipelines.spec.serve import ServeSpec
 from pipelines.stages.intake import Intake, find_service, take_in
 
 

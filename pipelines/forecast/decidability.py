@@ -19,7 +19,7 @@ from evals.signals.replay import pairs_to_promote
 from pipelines.errors import BadInput
 from pipelines.rollout.decision import share_of
 from pipelines.rollout.watch import canary_plan
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import MAX_DURATION_S
 
 ASSUMED_RATE = 50.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from evals.planning.worlds import EQUAL, Slice, World
 from pipelines.errors import BadInput
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 USUAL_QUALITY_MARGIN, USUAL_LATENCY_MARGIN = 0.02, 0.15
 """What a harm is measured by where the spec sets no margin."""

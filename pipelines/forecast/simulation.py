@@ -19,7 +19,7 @@ from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.release import Phase, Release
 from pipelines.rollout.decision import Advance, Promote, RollBack, Situation, decide
 from pipelines.rollout.watch import Watch, canary_plan, declaration
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 SLOWEST = 0.1
 """The part of stable's requests that counts as slow (`Interval.slow_ms`)."""

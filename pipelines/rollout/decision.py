@@ -18,7 +18,7 @@ from pipelines.ports import Command
 from pipelines.records.asking import Asked
 from pipelines.records.release import Phase, Release
 from pipelines.rollout.earning import Counted, unearned
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 SHARE_TOLERANCE = 1e-6
 

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from evals.canary.plan import ALPHA_SHARES, EXCESS
 from evals.maths.rates import requests_to_tell
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 LEANS = 0.1
 """Evidence that is this part of the way to a conviction, on the scale of log E, holds back a step."""

@@ -25,7 +25,8 @@ from pipelines.rollout.way_home import abandon, carry_on
 from pipelines.rollout.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
 from pipelines.services.traffic import SAME_SHARE, send_home, set_share, share_of_ours
 from pipelines.services.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
-from pipelines.spec.release_spec import RolloutSpec, ServeSpec
+from pipelines.spec.rollout import RolloutSpec
+from pipelines.spec.serve import ServeSpec
 
 TROUBLE_S = 900.0
 """A controller that could not finish a look for so long ends; its users are home long since, or serve on."""

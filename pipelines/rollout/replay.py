@@ -18,7 +18,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.records.view import progress
 from pipelines.rollout.watch import Watch, declaration
 from pipelines.services.units import arm_of, down_reason, exits_of
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 PART_PAIRS = 50
 """A part ends after so many pairs, or after the time of a look: then words are heard and the evidence is judged."""

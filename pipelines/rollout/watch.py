@@ -17,7 +17,7 @@ from evals.signals.replay import ReplayState
 from evals.signals.shadowing import ShadowState
 from evals.signals.strata import Stratum
 from pipelines.records.release import Release
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 
 @dataclass(frozen=True)

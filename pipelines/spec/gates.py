@@ -1,47 +1,13 @@
-"""What may a `release.yaml` require: on the evaluation's rows, and on live traffic, in the same words?"""
+"""What may be required on live traffic, in the words of the evaluation's gates?"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from evals.gate import Gate
-from pipelines.spec.values import MetricName, Number, Part, Quantiles, SpecProblem
-
-
-class GateSpec(Part):
-    """One gate on the evaluation's rows: an absolute bound (`min`, `max`), a `margin` to the champion, or both."""
-
-    metric: MetricName
-    min: Number | None = None
-    max: Number | None = None
-    margin: Number | None = Field(
-        default=None,
-        description="pass only where a loss of this much is disproven on the same rows (formerly max_drop)",
-        validation_alias=AliasChoices("margin", "max_drop"),  # records of earlier releases must stay readable
-    )
-    tolerance: Annotated[Number, Field(description="a loss within this accuses nobody")] = 0.0
-    slices: str | None = Field(None, description="a column named in evaluate.slices: the gate holds for each value")
-
-    @model_validator(mode="after")
-    def _says_something(self) -> GateSpec:
-        if self.min is None and self.max is None and self.margin is None:
-            raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} needs min, max or margin")
-        if self.margin is not None and self.margin < self.tolerance:
-            raise SpecProblem(
-                "E_THRESHOLD", f"the gate on {self.metric} has tolerance {self.tolerance} above margin {self.margin}"
-            )
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} has min {self.min} above max {self.max}")
-        for name in ("min", "max", "margin", "tolerance"):
-            if (bound := getattr(self, name)) is not None and bound < 0:
-                raise SpecProblem("E_THRESHOLD", f"{name} {bound} of {self.metric} is negative")
-        return self
-
-    def gate(self) -> Gate:
-        """The same for `evals`."""
-        return Gate(self.metric, self.min, self.max, self.margin, self.slices, self.tolerance)
+from pipelines.spec.values import Number, Part, Quantiles, SpecProblem
 
 
 class ErrorsGate(Part):

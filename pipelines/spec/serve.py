@@ -1,13 +1,13 @@
-"""What may be asked for about recorded requests: which are kept, and which are asked again before a release's users?"""
+"""How does the service run, and which of its requests are kept?"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.records.settings import Recording
-from pipelines.spec.values import Attribute, Part
+from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds
 
 MOST_RECORDED_BYTES = 4 * 1024**3
 
@@ -41,10 +41,35 @@ class RecordSpec(Part):
         return Recording(self.share, self.keep, self.redact, self.max_body_bytes)
 
 
-class ReplaySpec(Part):
-    """Recorded requests that are asked of both versions before the first users, and judged pair by pair."""
+class ServeSpec(Part):
+    """How the service runs."""
 
-    requests: Annotated[int, Field(ge=2, le=100_000, description="each is asked once; fewer where fewer are kept")] = (
-        500
+    router: Annotated[
+        Literal["shipway", "haproxy", "envoy"],
+        Field(description="what splits the traffic; haproxy and envoy count requests and errors only"),
+    ] = "shipway"
+    port: Annotated[int, Field(ge=0, le=65535, description="the gateway's port on loopback; 0 chooses one")] = 0
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
+    timeout_s: Seconds = 10.0
+    gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = 1
+    drain_s: Annotated[
+        Seconds,
+        Field(le=3600, description="how long answers may go on when a gateway or a server ends, or a canary goes home"),
+    ] = 10.0
+    convicted_streams: Annotated[
+        Literal["finish", "cut"],
+        Field(
+            description="whether streams of a canary that is sent home go on for drain_s, or end with an error event"
+        ),
+    ] = "finish"
+    idempotent: Annotated[
+        tuple[RequestPath, ...],
+        Field(
+            max_length=64,
+            description="paths, * for any characters, whose requests may be asked twice; those of inference may anyway",
+        ),
+    ] = ()
+    record: RecordSpec | None = Field(
+        default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )
-    concurrency: Annotated[int, Field(ge=1, le=16, description="pairs at one time; stable has its users meanwhile")] = 2

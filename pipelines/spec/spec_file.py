@@ -1,4 +1,4 @@
-"""Which ReleaseSpec does a `release.yaml` hold, and what is wrong with it?"""
+"""Which ReleaseSpec does a `release.yaml` hold, what is wrong with it, and what does an editor need to help?"""
 
 from __future__ import annotations
 
@@ -176,3 +176,11 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((m for a in getattr(annotation, "__args__", ()) if (m := _model_in(a))), None)
+
+
+def schema_text() -> str:
+    """The JSON Schema of `release.yaml`, as text that ends with a newline."""
+    schema = ReleaseSpec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Shipway release"
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"

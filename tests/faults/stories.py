@@ -10,8 +10,8 @@ from evals.signals.replay import Pair
 from pipelines.adapters.memory.registry import MemoryRegistry
 from pipelines.adapters.memory.replays import SAME, MemoryReplays
 from pipelines.records.release import Phase
-from pipelines.spec.release_spec import ServeSpec, StepSpec
-from pipelines.spec.serve import RecordSpec, ReplaySpec
+from pipelines.spec.rollout import ReplaySpec, StepSpec
+from pipelines.spec.serve import RecordSpec, ServeSpec
 from tests.faults.observer import Observer
 from tests.faults.world import SPEC, World
 

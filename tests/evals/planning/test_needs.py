@@ -14,7 +14,7 @@ from evals.planning.usual import Usual
 from evals.planning.worlds import EQUAL
 from pipelines.forecast.simulation import rehearse
 from pipelines.spec.gates import RolloutGates
-from pipelines.spec.release_spec import RolloutSpec, StepSpec
+from pipelines.spec.rollout import RolloutSpec, StepSpec
 
 PACE = Pace(((0.05, 300.0), (0.25, 300.0), (0.5, math.inf)), 50.0, 5.0, 72_000.0)
 ERRORS_ONLY = CanaryPlan(latency_tolerance=None)

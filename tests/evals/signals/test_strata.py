@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.rollout.watch import Watch
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 FINE = Stratum(
     4, "b", 10.0, 15.0, 30.0, ArmCounts(70, 2, 1, {10: 40, 20: 3}), ArmCounts(30, 1, 0, {10: 20}), generation=(2, 7)

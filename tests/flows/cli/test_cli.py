@@ -62,8 +62,7 @@ def test_help_answers_at_once():
 
 def test_init_writes_files_that_shipway_reads(tmp_path):
     """The starter spec is valid, its schema is the published one, and nothing is overwritten."""
-    from pipelines.spec.spec_file import read_spec
-    from pipelines.spec.spec_schema import schema_text
+    from pipelines.spec.spec_file import read_spec, schema_text
 
     assert shipway(tmp_path / "home", "init", str(tmp_path)).returncode == 0
     assert read_spec(tmp_path / "release.yaml").service == "my-service"

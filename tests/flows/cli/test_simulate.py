@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from flows.cli.simulating import play_all
 from pipelines.forecast.scenarios import scenarios
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 SPEC = """\
 model: models:/sentiment/1

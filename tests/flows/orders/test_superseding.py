@@ -14,7 +14,7 @@ from pipelines.ports import Command
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
 from pipelines.rollout.words import UNSEEN
-from pipelines.spec.release_spec import StepSpec
+from pipelines.spec.rollout import StepSpec
 from tests.flows.orders.waiting_room import Room, Script
 from tests.pipelines.rollout.test_look import SPEC, World
 

@@ -25,7 +25,7 @@ from pipelines.forecast.usual_traffic import measured
 from pipelines.ports import Now, Ports
 from pipelines.records.release import Release
 from pipelines.spec.gates import LatencyGate, QualityGate, RolloutGates
-from pipelines.spec.release_spec import RolloutSpec
+from pipelines.spec.rollout import RolloutSpec
 
 PLAN = RolloutSpec(gates=RolloutGates(latency=None))
 STRICT = RolloutSpec(gates=RolloutGates(latency=LatencyGate(margin=0.15)))

@@ -13,7 +13,7 @@ from pipelines.forecast.simulation import Played, rehearse
 from pipelines.forecast.simulation_summary import counted, summary
 from pipelines.records.release import Phase
 from pipelines.spec.gates import LatencyGate, QualityGate, RolloutGates
-from pipelines.spec.release_spec import RolloutSpec, StepSpec
+from pipelines.spec.rollout import RolloutSpec, StepSpec
 
 SHORT = RolloutSpec(
     steps=(StepSpec(pct=10), StepSpec(pct=50, approve=True)), hold_s=60.0, bake_s=120.0, deadline_s=600.0, warmup_s=0.0

@@ -11,7 +11,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.rollout.watch import replay
 from pipelines.rollout.words import record_command
 from pipelines.services.units import server_units
-from pipelines.spec.release_spec import StepSpec
+from pipelines.spec.rollout import StepSpec
 from tests.pipelines.rollout.test_look import NEW, SPEC, World
 
 MARKED = SPEC.model_copy(

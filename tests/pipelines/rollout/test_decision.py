@@ -14,7 +14,7 @@ from pipelines.records.asking import Asked
 from pipelines.records.release import EXPOSED, MOVES, Candidate, Phase, Release
 from pipelines.rollout.decision import Advance, Hold, Promote, RollBack, Situation, decide, share_of
 from pipelines.spec.gates import DriftGate, RolloutGates
-from pipelines.spec.release_spec import RolloutSpec, StepSpec
+from pipelines.spec.rollout import RolloutSpec, StepSpec
 
 PLAN = RolloutSpec(
     steps=(StepSpec(pct=5), StepSpec(pct=50)), hold_s=10.0, bake_s=20.0, look_s=1.0, lease_s=10.0, deadline_s=100.0

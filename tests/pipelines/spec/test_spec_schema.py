@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.spec.spec_schema import schema_text
+from pipelines.spec.spec_file import schema_text
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "release.schema.json"
 

@@ -1,0 +1,68 @@
+"""What is the candidate asked before any user is, and what must it show?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, model_validator
+
+from evals.gate import Gate
+from pipelines.spec.values import MetricName, Number, Part, SpecProblem
+
+
+class GateSpec(Part):
+    """One gate on the evaluation's rows: an absolute bound (`min`, `max`), a `margin` to the champion, or both."""
+
+    metric: MetricName
+    min: Number | None = None
+    max: Number | None = None
+    margin: Number | None = Field(
+        default=None,
+        description="pass only where a loss of this much is disproven on the same rows (formerly max_drop)",
+        validation_alias=AliasChoices("margin", "max_drop"),  # records of earlier releases must stay readable
+    )
+    tolerance: Annotated[Number, Field(description="a loss within this accuses nobody")] = 0.0
+    slices: str | None = Field(None, description="a column named in evaluate.slices: the gate holds for each value")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> GateSpec:
+        if self.min is None and self.max is None and self.margin is None:
+            raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} needs min, max or margin")
+        if self.margin is not None and self.margin < self.tolerance:
+            raise SpecProblem(
+                "E_THRESHOLD", f"the gate on {self.metric} has tolerance {self.tolerance} above margin {self.margin}"
+            )
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} has min {self.min} above max {self.max}")
+        for name in ("min", "max", "margin", "tolerance"):
+            if (bound := getattr(self, name)) is not None and bound < 0:
+                raise SpecProblem("E_THRESHOLD", f"{name} {bound} of {self.metric} is negative")
+        return self
+
+    def gate(self) -> Gate:
+        """The same for `evals`."""
+        return Gate(self.metric, self.min, self.max, self.margin, self.slices, self.tolerance)
+
+
+class EvaluateSpec(Part):
+    """What the candidate is asked before any user is."""
+
+    data: str = Field(description="a CSV or JSONL file of labelled rows, relative to the spec")
+    text: str = Field("text", description="the column with the input")
+    label: str = Field("label", description="the column with the true label")
+    metrics: tuple[MetricName, ...] = ("accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb")
+    slices: tuple[str, ...] = Field((), description="columns; every value with enough rows is judged on its own")
+    gates: tuple[GateSpec, ...] = Field(min_length=1)
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
+    confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _slices_are_known(self) -> EvaluateSpec:
+        for gate in self.gates:
+            if gate.slices is not None and gate.slices not in self.slices:
+                raise SpecProblem(
+                    "E_CONFIG", f"the gate on {gate.metric} names slices: {gate.slices}, not in evaluate.slices"
+                )
+            if gate.metric not in self.metrics:
+                raise SpecProblem("E_CONFIG", f"the gate on {gate.metric} needs it in evaluate.metrics")
+        return self
