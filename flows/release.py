@@ -26,16 +26,8 @@ from flows.show.evidence_page import publish_looks, publish_step
 from pipelines.records.release import EXPOSED, Phase, Release
 from pipelines.rollout.ending import promote
 from pipelines.rollout.look import Controller
-from pipelines.stages.steps import (
-    NOT_THE_STEPS_FAULT,
-    STEPS,
-    Findings,
-    Interrupted,
-    Step,
-    Workshop,
-    conclude,
-    could_not,
-)
+from pipelines.stages.steps import STEPS, Step, conclude, could_not
+from pipelines.stages.workshop import NOT_THE_STEPS_FAULT, Findings, Interrupted, Workshop
 
 log = logging.getLogger("shipway.prefect")
 

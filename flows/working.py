@@ -16,7 +16,8 @@ from pipelines.rollout.decision import RollBack
 from pipelines.rollout.ending import end_at_home
 from pipelines.rollout.look import Controller, Look, drive
 from pipelines.rollout.words import record_command
-from pipelines.stages.steps import Findings, Interrupted, Step, Workshop, discard_work, forget_candidate
+from pipelines.stages.steps import Step, discard_work, forget_candidate
+from pipelines.stages.workshop import Findings, Interrupted, Workshop
 
 
 class Stopped(Interrupted):

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from pipelines.records.release import Release
-from pipelines.stages.steps import Findings, Step, because
+from pipelines.stages.steps import Step, because
+from pipelines.stages.workshop import Findings
 
 log = logging.getLogger("shipway.prefect")
 

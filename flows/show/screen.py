@@ -15,7 +15,8 @@ from pipelines.records.release import Release
 from pipelines.records.view import why
 from pipelines.rollout.decision import Hold
 from pipelines.rollout.look import Look
-from pipelines.stages.steps import Findings, Step, because
+from pipelines.stages.steps import Step, because
+from pipelines.stages.workshop import Findings
 
 QUIET_LOOKS_S = 5.0
 """Without a terminal a hold is repeated at most this often."""

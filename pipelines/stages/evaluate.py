@@ -17,18 +17,18 @@ from evals.evidence import Evidence
 from evals.gate import Outcome, Verdict, judge
 from evals.offline.contract import ModelContract, judge_contract
 from evals.offline.suite import Answers, Suite, ask, measure
+from pipelines.records.release import Release
 from pipelines.records.service import Deployment
 from pipelines.serving.engines import load_engine
 from pipelines.serving.engines.engine import Engine
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.dataset import Rows
 from pipelines.supply.layout import read_layout
 
 GOLDEN_ROWS = 24
 """How many rows the staged server must later answer exactly as it did here."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -134,3 +134,28 @@ def golden_answers(engine: Engine, texts: Sequence[str]) -> dict[str, Any]:
         "labels": [engine.labels[int(k)] for k in logits.argmax(axis=1)],
         "probabilities": np.round(finite, 6).tolist(),
     }
+
+
+def evaluate(shop: Workshop, release: Release) -> Findings:
+    """Is the candidate as it was registered good enough?"""
+    return judge_subject(shop, release, source_of(shop)).as_dict()
+
+
+def judge_subject(shop: Workshop, release: Release, subject: Subject) -> Judged:
+    """The verdict on one model, beside what serves."""
+    rows = shop.rows(release)
+    return judge_model(shop.spec, rows, subject, champion_of(release), seconds(shop), shop.progress)
+
+
+def source_of(shop: Workshop) -> Subject:
+    """The candidate as it was registered."""
+    return source_subject(shop.source, shop.spec.model_name)
+
+
+def champion_of(release: Release) -> Subject | None:
+    """What served when the release began; None on a first release, and where it is an endpoint without files."""
+    champion = release.champion
+    if not champion or not champion["bundle"]:
+        return None
+    bundle, digest = str(champion["bundle"]), str(champion["digest"])
+    return champion_subject(Deployment(digest, bundle, "", int(champion["version"]), ""))

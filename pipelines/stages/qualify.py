@@ -15,6 +15,10 @@ from typing import Any
 import httpx
 
 from evals.gate import Outcome, Reason, Verdict
+from pipelines.records.release import Phase, Release
+from pipelines.services.traffic import rehearse_way_back
+from pipelines.services.units import arm_of
+from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 
 PROBABILITY_TOLERANCE = 0.02
 """Evaluated and served probabilities may differ by this much: other threads and batches round int8 differently."""
@@ -148,3 +152,12 @@ def _loaded(load: Mapping[str, float]) -> Reason:
     return Reason(
         Outcome.PASS if fine else Outcome.FAIL, "load", sentence + ("" if load["ready"] else ", and it was not ready")
     )
+
+
+def qualify(shop: Workshop, release: Release) -> Findings:
+    """Does the staged server answer as it was evaluated, and is the way back open?"""
+    arm = arm_of(shop.ports, release.service, release.sealed.bundle_digest)
+    golden = entered(release, Phase.COMPRESSED)["golden"]
+    qualified = qualify_server(arm.urls, release.service, shop.rows(release).texts, golden, seconds(shop))
+    way_back_ms = rehearse_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, seconds(shop))
+    return {**qualified.as_dict(), "way_back_ms": way_back_ms}

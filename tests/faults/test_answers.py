@@ -8,8 +8,9 @@ from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.memory.registry import ANSWERS, MemoryRegistry
 from pipelines.errors import ShipwayError
 from pipelines.records.release import Phase
+from pipelines.stages.build import build
 from pipelines.stages.intake import take_in
-from pipelines.stages.steps import NOT_THE_STEPS_FAULT, Workshop, build
+from pipelines.stages.workshop import NOT_THE_STEPS_FAULT, Workshop
 from tests.faults.answers import PHASES, registry_answers, trial
 from tests.faults.stories import STORIES
 from tests.faults.world import FACTS, OLD, SPEC, World, begin

@@ -47,7 +47,8 @@ from pipelines.services.traffic import make_stable, rehearse_way_back
 from pipelines.services.units import server_name, wanted_units
 from pipelines.serving.split.store import SplitStore
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.stages.steps import STEPS, Findings, Step, Workshop, conclude
+from pipelines.stages.steps import STEPS, Step, conclude
+from pipelines.stages.workshop import Findings, Workshop
 from tests.faults.recording import Journal, Killed, recorded
 
 SERVICE = "s"

@@ -70,7 +70,8 @@ def ends() -> list[dict[str, Any]]:
 def one_step(run: Callable[[], None]) -> dict[str, Any]:
     """A release of one step, after which it is rejected."""
     from flows import release as story
-    from pipelines.stages.steps import Findings, Step
+    from pipelines.stages.steps import Step
+    from pipelines.stages.workshop import Findings
 
     runs = []
 

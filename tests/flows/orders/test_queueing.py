@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from flows.control import queueing
 from flows.control.holders import holder
 from flows.control.lock import hold
 from flows.control.opening import check_turn, opened
+from flows.orders import queueing
 from flows.orders.queueing import begun, withdraw
 from flows.wiring import clock
 from pipelines.errors import BadInput, Busy, DependencyDown, ShipwayError, Withdrawn

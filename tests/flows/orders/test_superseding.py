@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from flows.control import queueing
+from flows.orders import queueing
 from flows.wiring import clock
 from flows.working import abort_unseen
 from pipelines.errors import Busy, Withdrawn

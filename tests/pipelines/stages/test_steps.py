@@ -13,7 +13,9 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.records.release import Phase, Release
 from pipelines.records.unit import UnitStatus
 from pipelines.services.units import server_name
-from pipelines.stages.steps import EXITS_AT_STAGING, READY_TIMEOUT_S, STEPS, Workshop, conclude, could_not, stage
+from pipelines.stages.stage import EXITS_AT_STAGING, READY_TIMEOUT_S, stage
+from pipelines.stages.steps import STEPS, conclude, could_not
+from pipelines.stages.workshop import Workshop
 from tests.pipelines.model_folders import LABELS
 from tests.pipelines.rollout.test_look import NEW, SPEC, World
 
