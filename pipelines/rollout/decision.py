@@ -1,7 +1,7 @@
 """What should happen to the traffic now?
 
 This is the heart of Shipway: one pure function from what was asked, what has happened and what is seen, to one of
-four decisions. It causes nothing, reads no clock, and logs nothing; `tick.py` carries its answer out.
+four decisions. It causes nothing, reads no clock, and logs nothing; `look.py` carries its answer out.
 
 The order of the questions is the order of their weight: a person's word, a dead canary, proven harm, the deadline,
 silence, a pause, a replay, a beginning or an interruption, and only then whether enough has been seen to go on. Two

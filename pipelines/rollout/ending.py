@@ -2,7 +2,8 @@
 
 Promote: ledger intent → router (stable := candidate) → service record → registry alias → ledger PROMOTED. After a
 kill the *router's* stable decides: the candidate → go on; the old one → roll back. An alias that somebody else moved
-takes the promotion back; a registry that cannot be told otherwise holds nothing up, and is owed it (`outbox.py`).
+takes the promotion back; a registry that cannot be told otherwise holds nothing up, and is owed it
+(`services/outbox.py`).
 Home: router → ledger → service record (quarantine) → notifier → registry. The failure of a later one never holds up an
 earlier.
 """

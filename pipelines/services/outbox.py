@@ -2,7 +2,7 @@
 
 Traffic waits for no registry. What it should be told is kept in the service's record as debts, told at once where it
 answers, and otherwise by whoever reconciles the service: later and later, and not for ever. One answer alone decides
-about traffic: an alias that somebody else moved undoes a promotion, and nothing else (`ending.py`).
+about traffic: an alias that somebody else moved undoes a promotion, and nothing else (`rollout/ending.py`).
 """
 
 from __future__ import annotations

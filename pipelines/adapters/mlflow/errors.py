@@ -9,7 +9,7 @@
 | down | DependencyDown E_REGISTRY | no connection, time-outs, HTTP 404 by no MLflow, 408, 429 and 5xx, whatever else |
 | newer | NewerDatabase | a schema that this MLflow's migrations do not know |
 
-The seventh, AliasMoved, is nothing that MLflow says: `mlflow_registry.py` reads it.
+The seventh, AliasMoved, is nothing that MLflow says: `registry.py` reads it.
 """
 
 from __future__ import annotations
