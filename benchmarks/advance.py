@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.planning.worlds import EQUAL, World
-from pipelines.forecast.simulation import rehearse
+from pipelines.forecast.simulation import simulate_release
 from pipelines.forecast.simulation_summary import counted, spread
 from pipelines.records.release import Phase
 from pipelines.spec.gates import RolloutGates
@@ -47,7 +47,7 @@ def worlds(good: int, bad: int, worse: int) -> list[tuple[World, int]]:
 
 def played(world: World, rule: str, releases: int, seed: int) -> dict[str, Any]:
     """How the releases of one world end under one rule."""
-    ends = [rehearse(RULES[rule], world, seed + number) for number in range(releases)]
+    ends = [simulate_release(RULES[rule], world, seed + number) for number in range(releases)]
     return {
         "world": world.name,
         "rule": rule,

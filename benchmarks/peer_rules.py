@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from evals.planning.worlds import Arm, Interval, Values
+from evals.planning.worlds import ArmSeen, IntervalSeen, Values
 
 CHECK_S = 60.0
 
@@ -22,7 +22,7 @@ CHECK_S = 60.0
 class Rule(Protocol):
     """Decides after each interval."""
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """`wait`, `rollback` or `promote`."""
 
 
@@ -34,7 +34,7 @@ class Window:
     errors: int = 0
     latencies: list[Values] = field(default_factory=list)
 
-    def add(self, arm: Arm) -> None:
+    def add(self, arm: ArmSeen) -> None:
         """Count one more interval."""
         self.n, self.errors = self.n + arm.n, self.errors + arm.errors
         self.latencies.append(arm.latency)
@@ -71,7 +71,7 @@ class Flagger:
         self._failed, self._passed = 0, 0
         self._window = Window()
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Check once a minute."""
         self._window.add(interval.canary)
         if interval.t % CHECK_S:
@@ -108,7 +108,7 @@ class ArgoRollouts:
         self._failed = [0, 0]
         self._window = Window()
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Measure at the end of each window."""
         self._window.add(interval.canary)
         if not interval.t % self._every_s:
@@ -140,7 +140,7 @@ class SageMaker:
         self._in_a_row = [0, 0]
         self._window = Window()
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Look at both alarms at the end of each period."""
         self._window.add(interval.canary)
         if not interval.t % 300:
@@ -172,7 +172,7 @@ class Kayenta:
         self._windows = (Window(), Window())
         self._points: list[tuple[list[float], list[float]]] = []
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Note a point each minute, judge at the end of each run."""
         arms = (self._thinned(interval.stable, interval.canary.n), interval.canary)
         for window, arm in zip(self._windows, arms, strict=True):
@@ -183,11 +183,11 @@ class Kayenta:
             self._windows = (Window(), Window())
         return "wait" if interval.t % self._run_s else self._judged(is_last=interval.t >= self._ends_s)
 
-    def _thinned(self, arm: Arm, n: int) -> Arm:
+    def _thinned(self, arm: ArmSeen, n: int) -> ArmSeen:
         """As many of its requests, drawn at random."""
         n = min(n, arm.n)
         errors = int(self._rng.hypergeometric(arm.errors, arm.n - arm.errors, n)) if n else 0
-        return Arm(n, errors, arm.latency[:n], arm.quality)
+        return ArmSeen(n, errors, arm.latency[:n], arm.quality)
 
     def _judged(self, *, is_last: bool) -> str:
         points = np.array(self._points).transpose(2, 1, 0)  # metric, arm, minute

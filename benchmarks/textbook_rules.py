@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from evals.planning.worlds import Interval
+from evals.planning.worlds import IntervalSeen
 
 ALPHA = 0.01
 Z_99 = 2.3263478740408408
@@ -22,7 +22,7 @@ class Counts:
     def __init__(self) -> None:
         self.n_s = self.n_c = self.errors_s = self.errors_c = 0
 
-    def add(self, interval: Interval) -> None:
+    def add(self, interval: IntervalSeen) -> None:
         """Count one more interval."""
         self.n_s, self.errors_s = self.n_s + interval.stable.n, self.errors_s + interval.stable.errors
         self.n_c, self.errors_c = self.n_c + interval.canary.n, self.errors_c + interval.canary.errors
@@ -46,7 +46,7 @@ class PeekingZ:
     def __init__(self, ends_s: float) -> None:
         self._ends_s, self._counts = ends_s, Counts()
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Test once more."""
         self._counts.add(interval)
         found = self._counts.difference()
@@ -65,7 +65,7 @@ class Cusum:
     def __init__(self, ends_s: float) -> None:
         self._ends_s, self._counts, self._sum = ends_s, Counts(), 0.0
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Add one interval, against stable's rate before it and in it."""
         self._counts.add(interval)
         n, errors = interval.canary.n, interval.canary.errors
@@ -86,7 +86,7 @@ class PooledMsprt:
     def __init__(self, ends_s: float, scale: float = 0.01) -> None:
         self._ends_s, self._counts, self._mixed = ends_s, Counts(), scale**2
 
-    def observe(self, interval: Interval) -> str:
+    def observe(self, interval: IntervalSeen) -> str:
         """Test once more."""
         self._counts.add(interval)
         found = self._counts.difference()

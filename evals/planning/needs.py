@@ -41,7 +41,7 @@ Draw = Callable[[np.random.Generator, Ints, Ints], Ints]
 
 
 @dataclass(frozen=True)
-class Pace:
+class Timetable:
     """How much traffic the canary gets: (share, seconds) one after the other, the last share for ever."""
 
     stages: tuple[tuple[float, float], ...]
@@ -100,25 +100,25 @@ class Need:
     catch: Reached
 
 
-def needs(plan: CanaryPlan, usual: Usual, pace: Pace, attributes: Sequence[str] = ()) -> tuple[Need, ...]:
+def needs(plan: CanaryPlan, usual: Usual, timetable: Timetable, attributes: Sequence[str] = ()) -> tuple[Need, ...]:
     """What every gate of the plan needs."""
-    found = [_errors(plan, usual, pace), *_latency(plan, usual, pace)]
+    found = [_errors(plan, usual, timetable), *_latency(plan, usual, timetable)]
     if "quality" in plan.shares:
-        found.append(_quality(plan, usual, pace))
-    return (*found, *(_slice(plan, usual, pace, name) for name in attributes))
+        found.append(_quality(plan, usual, timetable))
+    return (*found, *(_slice(plan, usual, timetable, name) for name in attributes))
 
 
-def _errors(plan: CanaryPlan, usual: Usual, pace: Pace) -> Need:
+def _errors(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Need:
     margin, p = plan.error_margin, usual.error_rate
     whole = (1 - IN_SLICES) if plan.has_slices else 1.0
     harmless = NonInferiority((margin,))
-    promote = play(harmless, _coins(p, p), pace, -math.log(plan.alpha_promote))
+    promote = play(harmless, _coins(p, p), timetable, -math.log(plan.alpha_promote))
     caught_at = -math.log(plan.alpha * plan.shares["errors"] * whole)
-    catch = play(ERRORS, _coins(min(1.0, p + margin), p), pace, caught_at)
+    catch = play(ERRORS, _coins(min(1.0, p + margin), p), timetable, caught_at)
     return Need("errors", f"{100 * margin:g} pp more failed requests", promote, catch)
 
 
-def _latency(plan: CanaryPlan, usual: Usual, pace: Pace) -> Iterator[Need]:
+def _latency(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Iterator[Need]:
     """Each quantile alone, at thresholds that are higher by the margin or the tolerance."""
     if plan.latency_tolerance is None or plan.latency is None:
         return
@@ -132,27 +132,27 @@ def _latency(plan: CanaryPlan, usual: Usual, pace: Pace) -> Iterator[Need]:
         over = step + LatencyTest.shift(tolerance) - slower
         if quantile == plan.latency_quantiles[-1]:
             beyond = usual.quantile_step(1 - (1 - quantile) / 10)
-            catch = play(TAIL, _graded(usual, (over, over + beyond - step), (step, beyond)), pace, caught_at)
+            catch = play(TAIL, _graded(usual, (over, over + beyond - step), (step, beyond)), timetable, caught_at)
         else:
-            catch = play(EXCEEDANCE, _coins(usual.slower_than(over), usual.slower_than(step)), pace, caught_at)
+            catch = play(EXCEEDANCE, _coins(usual.slower_than(over), usual.slower_than(step)), timetable, caught_at)
         promote = None
         if margin is not None:
             coins = _coins(usual.slower_than(step + LatencyTest.shift(margin)), usual.slower_than(step))
-            promote = play(HARMLESS, coins, pace, -math.log(plan.alpha_promote))
+            promote = play(HARMLESS, coins, timetable, -math.log(plan.alpha_promote))
         yield Need(f"latency p{100 * quantile:g}", f"latency higher by {harm:.0%}", promote, catch)
 
 
-def _quality(plan: CanaryPlan, usual: Usual, pace: Pace) -> Need:
+def _quality(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Need:
     margin = plan.quality_margin or 0.0
     harmless, worse = MeanScore(margin, worse=False), MeanScore()
-    promote = _play_scores(harmless, usual, 0.0, pace, -math.log(plan.alpha_promote))
-    catch = _play_scores(worse, usual, margin, pace, -math.log(plan.alpha * plan.shares["quality"]))
+    promote = _play_scores(harmless, usual, 0.0, timetable, -math.log(plan.alpha_promote))
+    catch = _play_scores(worse, usual, margin, timetable, -math.log(plan.alpha * plan.shares["quality"]))
     return Need("quality", f"scores lower by {margin:g}", promote, catch)
 
 
-def _slice(plan: CanaryPlan, usual: Usual, pace: Pace, attribute: str) -> Need:
+def _slice(plan: CanaryPlan, usual: Usual, timetable: Timetable, attribute: str) -> Need:
     """One value of an attribute, of those that are judged at once."""
-    part = Pace(pace.stages, pace.requests_per_s * SLICE_PART, pace.look_s, pace.until_s)
+    part = Timetable(timetable.stages, timetable.requests_per_s * SLICE_PART, timetable.look_s, timetable.until_s)
     harm, p = min(0.5, SLICE_HARM * plan.error_margin), usual.error_rate
     caught_at = -math.log(plan.alpha * plan.shares["errors"] * IN_SLICES / MOST_SLICES)
     catch = play(ERRORS, _coins(min(1.0, p + harm), p), part, caught_at)
@@ -164,14 +164,14 @@ def _slice(plan: CanaryPlan, usual: Usual, pace: Pace, attribute: str) -> Need:
     )
 
 
-def play(bets: Bets, draw: Draw, pace: Pace, log_proof: float) -> Reached:
+def play(bets: Bets, draw: Draw, timetable: Timetable, log_proof: float) -> Reached:
     """When does a process reach its proof?"""
     rng, bank, share_now = np.random.default_rng(1), Bank.of(bets, RELEASES), 0.0
     reached = Reached(np.full(RELEASES, np.inf), np.full(RELEASES, np.inf))
     requests = np.zeros(RELEASES)
-    for share, at_s, length_s in pace.strata():
+    for share, at_s, length_s in timetable.strata():
         bank = bank if share == share_now else bank.cut()
-        share_now, routed = share, pace.requests_per_s * length_s
+        share_now, routed = share, timetable.requests_per_s * length_s
         canary, stable = rng.poisson(share * routed, RELEASES), rng.poisson((1 - share) * routed, RELEASES)
         bank = absorb(bets, bank, draw(rng, canary, stable))
         requests += canary
@@ -209,7 +209,7 @@ def _graded(usual: Usual, of_canary: tuple[float, float], of_stable: tuple[float
     return draw
 
 
-def _play_scores(test: MeanScore, usual: Usual, lost: float, pace: Pace, log_proof: float) -> Reached:
+def _play_scores(test: MeanScore, usual: Usual, lost: float, timetable: Timetable, log_proof: float) -> Reached:
     """The same for scores; the canary's mean is lower by `lost`, since that part of its scores is 0."""
     rng = np.random.default_rng(1)
     steps = sorted(usual.scores)
@@ -217,8 +217,8 @@ def _play_scores(test: MeanScore, usual: Usual, lost: float, pace: Pace, log_pro
     spoilt = min(1.0, lost / max(1e-9, float(chances @ np.array(steps)) / GRID))
     states, requests = [ScoreState()] * SCORED_RELEASES, np.zeros(SCORED_RELEASES)
     reached = Reached(np.full(SCORED_RELEASES, np.inf), np.full(SCORED_RELEASES, np.inf))
-    for share, at_s, length_s in pace.strata():
-        routed = pace.requests_per_s * length_s
+    for share, at_s, length_s in timetable.strata():
+        routed = timetable.requests_per_s * length_s
         canary = rng.poisson(share * routed, SCORED_RELEASES)
         for number, n in enumerate(canary):
             arms = (rng.binomial(n, usual.labelled), rng.poisson((1 - share) * routed * usual.labelled))

@@ -64,29 +64,29 @@ class World:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmSeen:
     """What one arm did in one interval."""
 
     n: int
     errors: int
     latency: Values
     quality: Values
-    by_slice: Mapping[str, Arm] = field(default_factory=dict)
+    by_slice: Mapping[str, ArmSeen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Interval:
+class IntervalSeen:
     """Both arms in the `lasts_s` seconds before `t`. One in ten of stable's requests took longer than `slow_ms`."""
 
     t: float
     weight: float
-    stable: Arm
-    canary: Arm
+    stable: ArmSeen
+    canary: ArmSeen
     lasts_s: float = INTERVAL_S
     slow_ms: float = math.inf
 
 
-def play(world: World, seed: int) -> Iterator[Interval]:
+def play(world: World, seed: int) -> Iterator[IntervalSeen]:
     """One release at the world's own shares, each for as long as the others."""
     traffic = Traffic(world, seed)
     count = round(world.lasts_s / INTERVAL_S)
@@ -104,7 +104,7 @@ class Traffic:
         self._late: deque[tuple[float, Values, Values]] = deque()
         self._at_s = 0.0
 
-    def interval(self, share: float, lasts_s: float = INTERVAL_S) -> Interval:
+    def interval(self, share: float, lasts_s: float = INTERVAL_S) -> IntervalSeen:
         """What happens next, while the canary has this share."""
         rng, world, at_s = self._rng, self._world, self._at_s
         total = int(rng.poisson(world.requests_per_s * lasts_s))
@@ -115,11 +115,11 @@ class Traffic:
         errors = [int(rng.binomial(n, p)) for n, p in zip(sizes, error_rates(world, at_s), strict=True)]
         fast = stable_scale * MEDIAN_MS * np.exp(SIGMA * rng.normal(size=sizes[0]))
         slow = canary_scale * _slowed(world, at_s, MEDIAN_MS * np.exp(SIGMA * rng.normal(size=sizes[1])))
-        arms = [Arm(n, k, ms, q) for n, k, ms, q in zip(sizes, errors, (fast, slow), scores, strict=True)]
+        arms = [ArmSeen(n, k, ms, q) for n, k, ms, q in zip(sizes, errors, (fast, slow), scores, strict=True)]
         if world.slices:
             arms = [self._sliced(arm, is_canary=arm is arms[1]) for arm in arms]
         self._at_s += lasts_s
-        return Interval(self._at_s, share, arms[0], arms[1], lasts_s, stable_scale * P90_MS)
+        return IntervalSeen(self._at_s, share, arms[0], arms[1], lasts_s, stable_scale * P90_MS)
 
     def _scores(self, sizes: tuple[int, int]) -> tuple[Values, Values]:
         """The scores that arrive now; those of the requests that are made now arrive a minute later."""
@@ -134,7 +134,7 @@ class Traffic:
         stable, canary = (np.concatenate([np.empty(0), *(scores[arm] for scores in due)]) for arm in (0, 1))
         return stable, canary
 
-    def _sliced(self, arm: Arm, *, is_canary: bool) -> Arm:
+    def _sliced(self, arm: ArmSeen, *, is_canary: bool) -> ArmSeen:
         """The arm's requests dealt to the slices, each with its own errors; who failed comes last, as in every arm."""
         rng, slices = self._rng, self._world.slices
         sizes = rng.multinomial(arm.n, [s.share for s in slices])
@@ -142,11 +142,11 @@ class Traffic:
         parts, answered, failed = {}, [], []
         for part, n, latency in zip(slices, sizes, np.split(arm.latency, np.cumsum(sizes)[:-1]), strict=True):
             errors = int(rng.binomial(n, usual if part.canary_errors is None or not is_canary else part.canary_errors))
-            parts[part.name] = Arm(int(n), errors, latency, np.empty(0))
+            parts[part.name] = ArmSeen(int(n), errors, latency, np.empty(0))
             answered.append(latency[: n - errors])
             failed.append(latency[n - errors :])
         errors = sum(part.errors for part in parts.values())
-        return Arm(arm.n, errors, np.concatenate(answered + failed), arm.quality, parts)
+        return ArmSeen(arm.n, errors, np.concatenate(answered + failed), arm.quality, parts)
 
 
 def crowding(world: World, share: float) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from flows.cli.options import AsJson, gateway_url, open_home, seconds_of
 
 if TYPE_CHECKING:
     from pipelines.home import Home
-    from pipelines.services.feedback import Label
+    from pipelines.services.labels import Label
 
 Data = Annotated[
     Path | None,
@@ -44,15 +44,15 @@ def feedback(
     """Send labels of earlier answers to the gateway, each once, and say how many are evidence."""
     from flows.cli import labelling
     from flows.demo.traffic import check_loopback
-    from pipelines.adapters.gateway import GatewayFeedback
-    from pipelines.services.feedback import send_labels
+    from pipelines.adapters.gateway import GatewayLabels
+    from pipelines.services.labels import send_labels
 
     _check_source(data, experiment, follow=follow)
     home, since_s = open_home(), seconds_of(since, "--since")
     read = _reader(home, data, experiment, assessment, since_s)
     if url is not None:
         check_loopback(url)
-    desk = GatewayFeedback(url or gateway_url(service))
+    desk = GatewayLabels(url or gateway_url(service))
     sent = labelling.sent_labels(home, service, f"mlflow {experiment}" if data is None else f"file {data.absolute()}")
     tally = labelling.follow(read, desk, sent) if follow else send_labels(read(), desk, sent)
     labelling.show(tally, as_json=as_json)

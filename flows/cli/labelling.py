@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from pipelines.errors import DependencyDown
 from pipelines.home import Home
-from pipelines.services.feedback import EVIDENCE, LATE, UNKNOWN, Desk, Label, Sent, Tally, send_labels
+from pipelines.services.labels import EVIDENCE, LATE, UNKNOWN, Label, LabelTaker, Sent, Tally, send_labels
 
 FOLLOW_S = 5.0
 
@@ -22,7 +22,7 @@ def sent_labels(home: Home, service: str, source: str) -> Sent:
     return Sent(home.folder("feedback") / f"{digest}.sent")
 
 
-def follow(read: Callable[[], Iterable[Label]], desk: Desk, sent: Sent) -> Tally:
+def follow(read: Callable[[], Iterable[Label]], desk: LabelTaker, sent: Sent) -> Tally:
     """Send what is new every few seconds, until a signal comes; a dependency that is down is asked again."""
     stopped, tally = _stopped_by_signals(), Tally()
     while not stopped.is_set():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.errors import BadInput
 from pipelines.forecast.scenarios import Scenario
-from pipelines.forecast.simulation import Played, rehearse
+from pipelines.forecast.simulation import Played, simulate_release
 from pipelines.spec.rollout import RolloutSpec
 
 FORMATS = (".svg", ".png")
@@ -51,7 +51,7 @@ def play_all(
 
 def _play(plan: RolloutSpec, scenario: Scenario, seed: int, number: int) -> Played:
     """Only the first ones keep what was seen at each look: nobody looks at more, and it is large."""
-    ended = rehearse(plan, scenario.world, seed + number)
+    ended = simulate_release(plan, scenario.world, seed + number)
     return ended if number < DRAWN else replace(ended, glances=())
 
 

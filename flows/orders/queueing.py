@@ -1,7 +1,7 @@
 """Whose turn is it, where a second release is asked for while one runs?
 
 It is refused, waits, or takes the other's place. Who waits has a ticket, of which a service has one: the newest. The
-command that asked begins it, or `up` does (`up/queue_keeper.py`), where that command said `--detach` or was killed. A
+command that asked begins it, or `up` does (`up/waiting.py`), where that command said `--detach` or was killed. A
 ticket's id becomes its release's, so that nothing is begun twice, and it names a version: what is released is what was
 asked for.
 """

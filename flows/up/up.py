@@ -21,8 +21,8 @@ from flows.control.lock import exposed_ttl_s, hold
 from flows.control.opening import rollout_of
 from flows.control.prefect_server import HomeServer
 from flows.control.up_file import find_up, up_file, write_up_file
-from flows.up.queue_keeper import QueueKeeper, start_worker
 from flows.up.seldom import Seldom
+from flows.up.waiting import WaitingReleases, start_worker
 from flows.wiring import clock, wire
 from flows.working import hold_unseen, is_exposed, take_over
 from pipelines.adapters.processes.log_rotation import rotate_all
@@ -72,7 +72,7 @@ class Up:
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
         self._tries: dict[str, int] = {}
         self._next_try_s: dict[str, float] = {}
-        self._queue = QueueKeeper(self._ports, partial(start_worker, home))
+        self._queue = WaitingReleases(self._ports, partial(start_worker, home))
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then everything that was started is stopped."""

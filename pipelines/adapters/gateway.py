@@ -14,7 +14,7 @@ from evals.signals.strata import Stratum
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.split import TrafficSplit
-from pipelines.services.feedback import EVIDENCE, LATE, UNKNOWN, Fate
+from pipelines.services.labels import EVIDENCE, LATE, UNKNOWN, Fate
 
 
 class GatewayRouter:
@@ -77,7 +77,7 @@ OF_LABELS = ("E_LABEL", "E_BODY", "E_LIMIT")
 """Beginnings of the codes with which a gateway refuses a label."""
 
 
-class GatewayFeedback:
+class GatewayLabels:
     """The `/feedback` of a gateway at `url`."""
 
     def __init__(self, url: str) -> None:

@@ -27,7 +27,7 @@ OF_ONE_ANSWER = frozenset({"model_version", "id", "created", "model", "system_fi
 
 
 @dataclass(frozen=True)
-class Answer:
+class ArmAnswer:
     """What one arm answered, within its time."""
 
     status: int
@@ -80,7 +80,7 @@ def _pair(client: httpx.Client, query: ReplayQuery, turn: int, request: Recorded
     return Pair(canary.ms if canary else None, stable.ms if stable else None, agrees, is_class)
 
 
-def _asked(client: httpx.Client, url: str, request: Recorded, timeout_s: float) -> Answer | None:
+def _asked(client: httpx.Client, url: str, request: Recorded, timeout_s: float) -> ArmAnswer | None:
     """The answer; None where it failed as a live one would have: a 5xx, a broken connection, or not in time."""
     headers = {**request.headers, REPLAYED: "1"}
     began_s, parts, size = monotonic(), [], 0
@@ -96,10 +96,10 @@ def _asked(client: httpx.Client, url: str, request: Recorded, timeout_s: float) 
     took_s = monotonic() - began_s
     if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR or took_s > timeout_s:
         return None
-    return Answer(response.status_code, b"".join(parts), response.headers.get("x-shipway-class"), took_s * 1000)
+    return ArmAnswer(response.status_code, b"".join(parts), response.headers.get("x-shipway-class"), took_s * 1000)
 
 
-def _compared(canary: Answer | None, stable: Answer | None) -> tuple[bool | None, bool]:
+def _compared(canary: ArmAnswer | None, stable: ArmAnswer | None) -> tuple[bool | None, bool]:
     """Whether both gave the same answer, and whether it is a class; None where there are not two."""
     if canary is None or stable is None:
         return None, False

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.planning.needs import Need, Pace, needs
+from evals.planning.needs import Need, Timetable, needs
 from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
 from pipelines.errors import BadInput
@@ -116,12 +116,12 @@ def refuse_undecidable(plan: RolloutSpec, measured: tuple[Usual, str] | None, re
         )
 
 
-def _pace(plan: RolloutSpec, requests_per_s: float) -> Pace:
+def _pace(plan: RolloutSpec, requests_per_s: float) -> Timetable:
     """The timetable, each step as long as it needs to see its requests."""
     shares = [share_of(plan, step) / 100 for step in range(len(plan.steps) + 1)]
     stages = [(share, max(plan.hold_s, plan.min_step_requests / (share * requests_per_s))) for share in shares]
     until_s = max(BEYOND_DEADLINES * plan.deadline_s, BEYOND_REQUESTS / requests_per_s)
-    return Pace(tuple(stages), requests_per_s, plan.look_s, until_s)
+    return Timetable(tuple(stages), requests_per_s, plan.look_s, until_s)
 
 
 def _slowest(found: tuple[Need, ...], *, replayed: bool = False) -> Need | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evals.canary.judgement import CanaryVerdict, judge_canary
-from evals.planning.worlds import Arm, Interval, Traffic, World, error_rates
+from evals.planning.worlds import ArmSeen, IntervalSeen, Traffic, World, error_rates
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.release import Phase, Release
@@ -43,7 +43,7 @@ class Harm:
     failed: float = 0.0
     slowed: float = 0.0
 
-    def plus(self, seen: Interval, stable_errors: float) -> Harm:
+    def plus(self, seen: IntervalSeen, stable_errors: float) -> Harm:
         """With one more interval."""
         canary = seen.canary
         slow = int(np.count_nonzero(canary.latency > seen.slow_ms))
@@ -67,7 +67,7 @@ class Played:
     glances: tuple[Glance, ...] = field(default=(), repr=False)
 
 
-def rehearse(plan: RolloutSpec, world: World, seed: int) -> Played:
+def simulate_release(plan: RolloutSpec, world: World, seed: int) -> Played:
     """Play one release until it ends."""
     stage = _Stage(plan, world, seed)
     while True:
@@ -88,7 +88,7 @@ class _Stage:
 
     def __init__(self, plan: RolloutSpec, world: World, seed: int) -> None:
         self.plan = plan if plan.on_inconclusive != "ask" else plan.model_copy(update={"on_inconclusive": "hold"})
-        self.release = Release(id="rehearsal", phase=Phase.QUALIFIED, approved=frozenset(range(len(plan.steps))))
+        self.release = Release(id="simulation", phase=Phase.QUALIFIED, approved=frozenset(range(len(plan.steps))))
         self._world, self._traffic, self._coins = world, Traffic(world, seed), np.random.default_rng([seed, 1])
         self._watch = Watch(labels=int(world.scored > 0))
         self._now_s, self._looks = 0.0, 0
@@ -140,20 +140,20 @@ class _Stage:
         return Played(outcome, self._now_s, why, self._harm, self.verdict, self._full_s, tuple(self._glances))
 
 
-def stratum_of(seen: Interval, number: int, coins: np.random.Generator, *, is_sliced: bool) -> Stratum:
+def stratum_of(seen: IntervalSeen, number: int, coins: np.random.Generator, *, is_sliced: bool) -> Stratum:
     """What a gateway would have counted; `is_sliced` where it counts attributes."""
     stable, canary = _counts(seen.stable, is_sliced), _counts(seen.canary, is_sliced)
     began_s, half = seen.t - seen.lasts_s, _half(seen.stable, coins)
-    return Stratum(number, "rehearsal", began_s, seen.t, 100 * seen.weight, stable, canary, control=half)
+    return Stratum(number, "simulation", began_s, seen.t, 100 * seen.weight, stable, canary, control=half)
 
 
-def _counts(arm: Arm, is_sliced: bool) -> ArmCounts:
+def _counts(arm: ArmSeen, is_sliced: bool) -> ArmCounts:
     parts = {name: arm_of(part) for name, part in arm.by_slice.items()} if is_sliced else {}
     return replace(arm_of(arm), by_slice=parts)
 
 
-def _half(arm: Arm, coins: np.random.Generator) -> ArmCounts:
+def _half(arm: ArmSeen, coins: np.random.Generator) -> ArmCounts:
     """A random half of the arm's requests: the negative control."""
     n = int(coins.binomial(arm.n, 0.5))
     errors = int(coins.hypergeometric(arm.errors, arm.n - arm.errors, n)) if arm.n else 0
-    return arm_of(Arm(n, errors, arm.latency[: n - errors], np.empty(0)))
+    return arm_of(ArmSeen(n, errors, arm.latency[: n - errors], np.empty(0)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput
-from pipelines.services.feedback import Label
+from pipelines.services.labels import Label
 from pipelines.supply.dataset import csv_records, is_json_lines, json_objects, read_text
 
 COLUMNS = ("request_id", "score", "correct", "model_version")

@@ -60,7 +60,7 @@ def send_home(ports: Ports, release: Release, token: Token) -> TrafficSplit:
     return ports.router.write(release.service, split.home(generation, f"{release.id}: home"), split.generation)
 
 
-def rehearse_way_back(
+def try_way_back(
     ports: Ports, release: Release, token: Token, lease_s: float, clock: Callable[[], float]
 ) -> float | None:
     """How many ms does the way home take? Walked with a share of 0 %, so that no user is on it.
@@ -74,7 +74,7 @@ def rehearse_way_back(
     began = clock()
     shown = send_home(ports, release, token)
     if shown.canary is not None:
-        raise DependencyDown("the way home was rehearsed, and the router did not take it", code="E_ROUTER")
+        raise DependencyDown("the way home was tried, and the router did not take it", code="E_ROUTER")
     return round((clock() - began) * 1000, 3)
 
 

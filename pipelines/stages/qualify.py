@@ -16,7 +16,7 @@ import httpx
 
 from evals.gate import Outcome, Reason, Verdict
 from pipelines.records.release import Phase, Release
-from pipelines.services.traffic import rehearse_way_back
+from pipelines.services.traffic import try_way_back
 from pipelines.services.units import arm_of
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 
@@ -159,5 +159,5 @@ def qualify(shop: Workshop, release: Release) -> Findings:
     arm = arm_of(shop.ports, release.service, release.sealed.bundle_digest)
     golden = entered(release, Phase.COMPRESSED)["golden"]
     qualified = qualify_server(arm.urls, release.service, shop.rows(release).texts, golden, seconds(shop))
-    way_back_ms = rehearse_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, seconds(shop))
+    way_back_ms = try_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, seconds(shop))
     return {**qualified.as_dict(), "way_back_ms": way_back_ms}

@@ -15,7 +15,7 @@ from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks import content
 from pipelines.supply.checks.mlmodel import check_mlmodel, read_requirements
 from pipelines.supply.checks.model_json import check_asks_no_code, load_json
-from pipelines.supply.checks.paths import LIMITS, Limits, check_relative, list_plain_files
+from pipelines.supply.checks.paths import LIMITS, FolderLimits, check_relative, list_plain_files
 from pipelines.supply.checks.safetensors import Tensor, check_safetensors
 from pipelines.supply.checks.shapes import check_shapes
 from pipelines.supply.checks.template import check_template, templates_of
@@ -33,7 +33,7 @@ class ScanReport:
     notes: tuple[str, ...] = ()
 
 
-def scan(folder: Path, limits: Limits = LIMITS) -> ScanReport:
+def scan(folder: Path, limits: FolderLimits = LIMITS) -> ScanReport:
     """What is in the folder, if it is safe? UnsafeArtifact names the file and the reason otherwise."""
     found = list_plain_files(folder, limits)
     left_behind = tuple(name for name in found if content.is_leftover(name))
@@ -49,7 +49,7 @@ def scan(folder: Path, limits: Limits = LIMITS) -> ScanReport:
     return ScanReport(tuple(files), left_behind, requirements, notes)
 
 
-def _check_mlmodels(files: Mapping[str, Path], limits: Limits) -> tuple[str, ...]:
+def _check_mlmodels(files: Mapping[str, Path], limits: FolderLimits) -> tuple[str, ...]:
     notes = []
     for name, file in files.items():
         if PurePosixPath(name).name == "MLmodel":
@@ -58,7 +58,7 @@ def _check_mlmodels(files: Mapping[str, Path], limits: Limits) -> tuple[str, ...
     return tuple(notes)
 
 
-def _check_json(name: str, file: Path, limits: Limits) -> Any:
+def _check_json(name: str, file: Path, limits: FolderLimits) -> Any:
     value = load_json(name, file, limits.max_text_bytes)
     check_asks_no_code(name, value)
     for template in templates_of(value):
@@ -66,7 +66,7 @@ def _check_json(name: str, file: Path, limits: Limits) -> Any:
     return value
 
 
-def _check_texts(files: Mapping[str, Path], limits: Limits) -> tuple[str, ...]:
+def _check_texts(files: Mapping[str, Path], limits: FolderLimits) -> tuple[str, ...]:
     """Checks what is read as text, and returns the recorded requirements."""
     requirements: tuple[str, ...] = ()
     for name, file in files.items():

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from benchmarks.peer_rules import ArgoRollouts, Flagger, Kayenta, SageMaker, is_high
-from evals.planning.worlds import Arm, Interval
+from evals.planning.worlds import ArmSeen, IntervalSeen
 
 NOBODY = (0, 0)
 
@@ -15,13 +15,13 @@ NOBODY = (0, 0)
 def arm(counts, ms):
     """An arm with so many requests and errors, all equally slow."""
     n, errors = counts
-    return Arm(n, errors, np.full(n, float(ms)), np.empty(0))
+    return ArmSeen(n, errors, np.full(n, float(ms)), np.empty(0))
 
 
 def decided(rule, canaries, every_s=60.0, ms=100.0, stable=(1000, 5)):
     """The first decision and how many intervals it took; one canary's counts for each interval."""
     for number, canary in enumerate(canaries, start=1):
-        decision = rule.observe(Interval(number * every_s, 0.1, arm(stable, 100), arm(canary, ms)))
+        decision = rule.observe(IntervalSeen(number * every_s, 0.1, arm(stable, 100), arm(canary, ms)))
         if decision != "wait":
             return decision, number
     return "wait", len(canaries)

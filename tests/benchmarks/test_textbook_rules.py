@@ -9,15 +9,15 @@ import pytest
 from scipy.stats import norm
 
 from benchmarks.textbook_rules import Z_99, Counts, Cusum, PeekingZ, PooledMsprt
-from evals.planning.worlds import Arm, Interval
+from evals.planning.worlds import ArmSeen, IntervalSeen
 
 RULES = (PeekingZ, Cusum, PooledMsprt)
 
 
 def interval(t, stable, canary):
     """Counts alone."""
-    arms = (Arm(n, errors, np.empty(0), np.empty(0)) for n, errors in (stable, canary))
-    return Interval(t, 0.1, *arms)
+    arms = (ArmSeen(n, errors, np.empty(0), np.empty(0)) for n, errors in (stable, canary))
+    return IntervalSeen(t, 0.1, *arms)
 
 
 @pytest.mark.parametrize("make", RULES)

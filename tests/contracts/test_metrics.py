@@ -68,7 +68,7 @@ class TestGatewayMetrics(MetricsContract):
 
 @pytest.mark.integration
 class TestHaproxyMetrics(MetricsContract):
-    """A real HAProxy and its keeper."""
+    """A real HAProxy and its agent."""
 
     program = "haproxy"
 
@@ -81,7 +81,7 @@ class TestHaproxyMetrics(MetricsContract):
 
 
 class TestEnvoyMetrics(TestHaproxyMetrics):
-    """A real Envoy and its keeper."""
+    """A real Envoy and its agent."""
 
     program = "envoy"
 

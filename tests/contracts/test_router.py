@@ -117,7 +117,7 @@ def test_a_gateway_that_is_gone_is_a_dependency_that_is_down():
 
 @pytest.mark.integration
 class TestHaproxyRouter(RouterContract):
-    """A real HAProxy and its keeper."""
+    """A real HAProxy and its agent."""
 
     program = "haproxy"
 
@@ -133,6 +133,6 @@ class TestHaproxyRouter(RouterContract):
 
 
 class TestEnvoyRouter(TestHaproxyRouter):
-    """A real Envoy and its keeper."""
+    """A real Envoy and its agent."""
 
     program = "envoy"

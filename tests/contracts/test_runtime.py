@@ -200,7 +200,7 @@ class TestProcessRuntime(RuntimeContract):
 @pytest.mark.usefixtures("docker_engine")
 @pytest.mark.timeout(600)
 class TestContainers(RuntimeContract):
-    """Real containers on a real engine, each with its keeper under a real supervisor."""
+    """Real containers on a real engine, each with its shim under a real supervisor."""
 
     @pytest.fixture
     def unit(self, tiny_image: Bundle) -> Unit:
@@ -243,7 +243,7 @@ class TestContainers(RuntimeContract):
         log = (runtime._home.folder("logs") / f"{unit.name}.log").read_text()
         assert "telemetry" not in log, "the engine calls home"
 
-    def test_a_container_that_lost_its_keeper_is_adopted(self, runtime, unit):
+    def test_a_container_that_lost_its_shim_is_adopted(self, runtime, unit):
         """The same container goes on serving; there are never two."""
         runtime.ensure(unit)
         before = self.eventually(runtime, unit.name, lambda s: s.state == "ready")

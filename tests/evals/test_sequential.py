@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.many_releases import first_alarms
-from evals.planning.worlds import EQUAL, Arm, Interval, play
+from evals.planning.worlds import EQUAL, ArmSeen, IntervalSeen, play
 from evals.sequential import default_test, errors_test, stratum_of
 
 
@@ -68,7 +68,7 @@ def test_arrays_and_the_judge_agree():
 def interval(**changed):
     """A raw interval with one thing changed at its canary."""
     arm = {"n": 10, "errors": 0, "latency": np.full(10, 100.0), "quality": np.empty(0)}
-    return Interval(5.0, 0.1, Arm(90, 0, np.full(90, 100.0), np.empty(0)), Arm(**(arm | changed)))
+    return IntervalSeen(5.0, 0.1, ArmSeen(90, 0, np.full(90, 100.0), np.empty(0)), ArmSeen(**(arm | changed)))
 
 
 @pytest.mark.parametrize(

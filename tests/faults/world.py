@@ -43,7 +43,7 @@ from pipelines.rollout.ending import promote
 from pipelines.rollout.look import Controller, drive
 from pipelines.services.paying import pay_debts
 from pipelines.services.reconcile import reconcile
-from pipelines.services.traffic import make_stable, rehearse_way_back
+from pipelines.services.traffic import make_stable, try_way_back
 from pipelines.services.units import server_name, wanted_units
 from pipelines.serving.split.store import SplitStore
 from pipelines.spec.release_spec import ReleaseSpec
@@ -371,7 +371,7 @@ class World:
                 return step.run(shop, release)
             case "qualify":
                 lease_s = self.spec.rollout.lease_s
-                way_back_ms = rehearse_way_back(self.ports, release, shop.token, lease_s, lambda: self.mono_s)
+                way_back_ms = try_way_back(self.ports, release, shop.token, lease_s, lambda: self.mono_s)
                 return {"way_back_ms": way_back_ms}
         return {}
 

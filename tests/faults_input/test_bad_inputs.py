@@ -35,7 +35,7 @@ from pipelines.spec.spec_file import parse_spec
 from pipelines.stages.intake import AlreadyLive, take_in
 from pipelines.supply.bundle import artifact_digest, seal
 from pipelines.supply.checks import paths
-from pipelines.supply.checks.paths import Limits, check_relative
+from pipelines.supply.checks.paths import FolderLimits, check_relative
 from pipelines.supply.layout import gather, read_layout
 from pipelines.supply.scan import scan
 from tests.faults_input.fingerprints import fingerprint
@@ -342,7 +342,9 @@ def test_row_8_a_path_that_leaves_the_folder(name):
     assert (caught.value.code, caught.value.exit_code) == ("E_PATH", 2)
 
 
-@pytest.mark.parametrize("limits", [Limits(max_files=3), Limits(max_file_bytes=1000), Limits(max_total_bytes=5000)])
+@pytest.mark.parametrize(
+    "limits", [FolderLimits(max_files=3), FolderLimits(max_file_bytes=1000), FolderLimits(max_total_bytes=5000)]
+)
 def test_row_13_a_limit(world, limits, monkeypatch):
     """Too many files, one too large, too much in all: E_LIMIT names the limit."""
     assert paths.LIMITS.max_files > 3

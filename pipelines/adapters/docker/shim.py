@@ -4,8 +4,8 @@
     python -m pipelines.adapters.docker_keeper --remove N
 
 So `up` supervises containers as it supervises processes: what it sees die, it starts again; a killed `up` leaves both,
-and the next one finds them. An engine that hangs holds up its containers' keepers and nothing else. A keeper that was
-killed leaves its container serving; the next keeper of that name adopts it, so there are never two.
+and the next one finds them. An engine that hangs holds up its containers' shims and nothing else. A shim that was
+killed leaves its container serving; the next shim of that name adopts it, so there are never two.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENGINE_ENDS_S = 3.0
 """An engine that ends stops its containers first: one that ended is not accused before the engine was asked again."""
 LOG_TAIL_S = 2.0
 NOT_ITS_OWN_END = {0, 143}
-"""A server that was asked to end, and not by its keeper."""
+"""A server that was asked to end, and not by its shim."""
 KILLED = 137
 EXIT_CANNOT_START = 3
 
@@ -184,7 +184,7 @@ def _engine_ended(connect: Callable[[], DockerClient], code: int) -> bool:
 
 
 def _outgrew(container: Container, wanted: Wanted) -> bool:
-    """Whether the kernel ended it for its memory; said in the log before anyone asks the keeper to end."""
+    """Whether the kernel ended it for its memory; said in the log before anyone asks the shim to end."""
     import docker
     import requests
 

@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.adapters.mlflow.client import open_client
 from pipelines.adapters.mlflow.errors import is_absent, mapped
 from pipelines.errors import BadInput, NotFound
-from pipelines.services.feedback import Label
+from pipelines.services.labels import Label
 
 REQUEST_TAG, VERSION_TAG = "shipway.request_id", "shipway.model_version"
 PAGE = 500

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from pipelines.adapters.proxies.haproxy_config import Doors, Entry, config_text, named, placed, plan_of, plan_text
+from pipelines.adapters.proxies.haproxy_config import Binds, Entry, config_text, named, placed, plan_text, routes_of
 from pipelines.adapters.proxies.lanes import ARMS, PLACES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.adapters.proxies.proxy_process import DRAIN_S, haproxy_program, start_tied, stop
@@ -60,8 +60,8 @@ class HaProxy:
         door = given_door(os.environ)
         with private_socket(self._stats) as stats, private_socket(self._exporter) as exporter:
             users = f"fd@{door.fileno()}" if door else f"127.0.0.1:{self._port}"
-            doors = Doors(users, stats.fileno(), exporter.fileno())
-            self._config.write_text(config_text(split, self._map.name, doors, self._timeout_s, DRAIN_S))
+            binds = Binds(users, stats.fileno(), exporter.fileno())
+            self._config.write_text(config_text(split, self._map.name, binds, self._timeout_s, DRAIN_S))
             fds = [stats.fileno(), exporter.fileno(), *([door.fileno()] if door else [])]
             self._process = start_tied(
                 [program, "-db", "-q", "-C", str(self._config.parent), "-f", self._config.name], fds
@@ -108,7 +108,7 @@ class HaProxy:
         """Read from its map and its servers, nothing remembered."""
         keys, have = self._keys(), self._servers()
         try:
-            plan = plan_of(keys)
+            plan = routes_of(keys)
             found = {
                 arm: tuple(_url(have[f"{arm}_{plan.lane}/{name}"]) for name in names)
                 for arm, names in plan.names.items()

@@ -78,7 +78,7 @@ _RESCUED = "    http-response set-header x-shipway-arm stable unless { srv_name 
 
 
 @dataclass(frozen=True)
-class Doors:
+class Binds:
     """Where HAProxy listens: file descriptors that it is given, or an address for its users."""
 
     users: str
@@ -86,7 +86,7 @@ class Doors:
     exporter: int
 
 
-def config_text(split: TrafficSplit, map_name: str, doors: Doors, timeout_s: float, drain_s: float) -> str:
+def config_text(split: TrafficSplit, map_name: str, binds: Binds, timeout_s: float, drain_s: float) -> str:
     """The whole configuration file; its servers are those of the split that it begins with.
 
     `map_name` is a file in the folder that HAProxy works in: a path may hold what its configuration takes for its own.
@@ -105,9 +105,9 @@ def config_text(split: TrafficSplit, map_name: str, doors: Doors, timeout_s: flo
         for lane, arm in PLACES.values()
     ]
     return _CONFIG.format(
-        stats=doors.stats,
-        exporter=doors.exporter,
-        door=doors.users,
+        stats=binds.stats,
+        exporter=binds.exporter,
+        door=binds.users,
         drain_s=drain_s,
         timeout_ms=max(1, round(timeout_s * 1000)),
         errors="".join(_error(*e) for e in _ERRORS),
@@ -198,7 +198,7 @@ def named(split: TrafficSplit, arms: int) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Routes:
     """What requests go by, as it is read back; `names` are the entries of an arm in its backends."""
 
     lane: str
@@ -207,14 +207,14 @@ class Plan:
     names: dict[str, tuple[str, ...]]
 
 
-def plan_of(keys: Mapping[str, str]) -> Plan:
+def routes_of(keys: Mapping[str, str]) -> Routes:
     """The plan of a map's keys. KeyError or ValueError where they are none."""
     lane, share, arms, canary, stable, canaries, stables, fence, n = keys["plan"].split(".")
     names = {
         arm: (only,) if only else tuple(keys[f"{arm}.{arms}.{i}"] for i in range(int(count)))
         for arm, only, count in (("stable", stable, stables), ("canary", canary, canaries))
     }
-    return Plan(lane, int(share) * 100 / MILLION, (int(fence), int(n)), names)
+    return Routes(lane, int(share) * 100 / MILLION, (int(fence), int(n)), names)
 
 
 def _address(url: str) -> str:

@@ -39,7 +39,7 @@ _VALUE_KIND = re.compile(
 
 
 @dataclass(frozen=True)
-class Answer:
+class DatabaseAnswer:
     """The driver's name of an error and the first line of what the database said."""
 
     kind: str
@@ -63,9 +63,9 @@ class Answer:
         return bool(_VALUE_KIND.search(self.kind))
 
 
-def answer_of(error: BaseException) -> Answer | None:
+def answer_of(error: BaseException) -> DatabaseAnswer | None:
     """The database's own answer in an error, if it is one of a database."""
     if isinstance(error, sqlite3.Error):
-        return Answer(f"sqlite3.{type(error).__name__}", str(error))
+        return DatabaseAnswer(f"sqlite3.{type(error).__name__}", str(error))
     found = _ANSWER.match(str(error))
-    return Answer(found["kind"], found["said"]) if found else None
+    return DatabaseAnswer(found["kind"], found["said"]) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from pipelines.serving.evidence.counters import GatewayCounters
-from pipelines.serving.evidence.intervals import Intervals, Ticket
+from pipelines.serving.evidence.intervals import CountTicket, Intervals
 from pipelines.serving.evidence.streams import Events
 from pipelines.serving.evidence.users import User
 
@@ -36,7 +36,7 @@ class Attempt:
         intervals: Intervals,
         counters: GatewayCounters,
         arm: str,
-        ticket: Ticket | None,
+        ticket: CountTicket | None,
         user: User | None,
         now_s: float,
     ) -> None:

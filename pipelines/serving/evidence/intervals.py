@@ -75,7 +75,7 @@ class Interval:
     cohorts: list[Cohort] = field(default_factory=list)
     mirrored: _Arm = field(default_factory=_Arm)
     pairs: Counter[str] = field(default_factory=Counter)
-    tickets: dict[tuple[str, bool, tuple[str, ...]], Ticket] = field(default_factory=dict)
+    tickets: dict[tuple[str, bool, tuple[str, ...]], CountTicket] = field(default_factory=dict)
 
     @property
     def arms(self) -> dict[str, _Arm]:
@@ -84,13 +84,13 @@ class Interval:
             ticket.settle()
         return self.counted
 
-    def ticket(self, arm: str, slices: tuple[str, ...], *, in_control: bool) -> Ticket:
+    def ticket(self, arm: str, slices: tuple[str, ...], *, in_control: bool) -> CountTicket:
         """The one of a request of an arm with these slices, whichever it is."""
         counts = self.counted[arm]
         places = [counts, *(counts.slices.setdefault(name, _Arm()) for name in slices)]
         if in_control and arm == "stable":
             places.append(self.counted["control"])
-        return Ticket(self, arm, tuple(places))
+        return CountTicket(self, arm, tuple(places))
 
     def stratum(self, boot: str) -> Stratum:
         """The stratum, once decided."""
@@ -119,7 +119,7 @@ class Interval:
 
 
 @dataclass(eq=False, slots=True)
-class Ticket:
+class CountTicket:
     """Requests that are counted in the same places share a ticket, where each is counted once as it comes and goes."""
 
     interval: Interval
@@ -174,7 +174,7 @@ class Intervals:
         self._open = Interval(number, now_s, split)
         self._hand_out()
 
-    def routed(self, arm: str, slices: tuple[str, ...] = (), *, in_control: bool = False) -> Ticket:
+    def routed(self, arm: str, slices: tuple[str, ...] = (), *, in_control: bool = False) -> CountTicket:
         """A request is given to an arm; `in_control` by chance, for half of stable's."""
         interval, alike = self._open, (arm, in_control, slices)
         ticket = interval.tickets.get(alike)
@@ -185,12 +185,12 @@ class Intervals:
         self.in_flight[arm == "canary"] += 1
         return ticket
 
-    def answered(self, ticket: Ticket, latency_ms: float) -> None:
+    def answered(self, ticket: CountTicket, latency_ms: float) -> None:
         """The arm answered without an error."""
         ticket.steps[step_of(latency_ms)] += 1
         self._decide(ticket)
 
-    def streamed(self, ticket: Ticket, timings_ms: Mapping[str, float]) -> None:
+    def streamed(self, ticket: CountTicket, timings_ms: Mapping[str, float]) -> None:
         """How fast the events of a stream came; said before its answer is counted."""
         arm = ticket.places[0]
         for name, ms in timings_ms.items():
@@ -198,35 +198,35 @@ class Intervals:
             timed.routed += 1
             timed.steps[step_of(ms)] += 1
 
-    def predicted(self, ticket: Ticket, name: str) -> None:
+    def predicted(self, ticket: CountTicket, name: str) -> None:
         """What the arm answered, as one class; rare ones of an interval are gathered."""
         classes = ticket.places[0].classes
         classes[name if name in classes or len(classes) < MOST_CLASSES else OTHER] += 1
 
-    def valued(self, ticket: Ticket, text: str) -> None:
+    def valued(self, ticket: CountTicket, text: str) -> None:
         """What the arm predicted, where that is a number; anything else is not counted."""
         with suppress(ValueError):
             ticket.places[0].values[step_of_value(float(text))] += 1
 
-    def remembered(self, ticket: Ticket) -> None:
+    def remembered(self, ticket: CountTicket) -> None:
         """The arm answered from its memo: how fast says nothing about its model, and much about the arm's age."""
         for place in ticket.places:
             place.memo_hits += 1
         self._decide(ticket)
 
-    def failed(self, ticket: Ticket) -> None:
+    def failed(self, ticket: CountTicket) -> None:
         """The arm failed fast: an error without a latency."""
         ticket.errors += 1
         self._decide(ticket)
 
-    def timed_out(self, ticket: Ticket, latency_ms: float) -> None:
+    def timed_out(self, ticket: CountTicket, latency_ms: float) -> None:
         """The arm did not answer in time: an error, and slower than every threshold below."""
         ticket.errors += 1
         ticket.timeouts += 1
         ticket.steps[step_of(latency_ms)] += 1
         self._decide(ticket)
 
-    def withdrawn(self, ticket: Ticket) -> None:
+    def withdrawn(self, ticket: CountTicket) -> None:
         """The arm never had the request."""
         ticket.routed -= 1
         self._decide(ticket)
@@ -265,7 +265,7 @@ class Intervals:
         """The decided strata after an interval, oldest first, as far back as they are kept."""
         return tuple(s for s in self._decided if s.interval > number)
 
-    def _decide(self, ticket: Ticket) -> None:
+    def _decide(self, ticket: CountTicket) -> None:
         ticket.interval.undecided -= 1
         self.in_flight[ticket.arm == "canary"] -= 1
         if self._closed:

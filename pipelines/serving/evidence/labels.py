@@ -17,7 +17,7 @@ import orjson
 from evals.signals.counting import GRID
 from evals.signals.strata import Cohort
 from pipelines.serving.evidence.counters import GatewayCounters
-from pipelines.serving.evidence.intervals import Interval, Intervals, Ticket
+from pipelines.serving.evidence.intervals import CountTicket, Interval, Intervals
 from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.request import Request
 
@@ -79,7 +79,7 @@ class Labels:
         self._last: dict[str, _Source] = {}
         self._waiting: dict[int, _Waiting] = {}
 
-    def answered(self, request_id: bytes, ticket: Ticket, version: bytes) -> None:
+    def answered(self, request_id: bytes, ticket: CountTicket, version: bytes) -> None:
         """An arm answered this request. An id that was used before keeps its first answer."""
         if len(request_id) > LONGEST_ID:
             return

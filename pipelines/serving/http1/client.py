@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from pipelines.serving.http1.answer import Refusal, status_line
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import BadRequest, Request, RequestReader
-from pipelines.serving.http1.upstream import Answer
+from pipelines.serving.http1.upstream import AnswerHead
 
 LINGER_S = 2.0
 """A client that was refused in the middle of its request is heard so long, so that it gets to read why."""
@@ -235,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
 
-    def begin_answer(self, answer: Answer, lines: list[bytes]) -> None:
+    def begin_answer(self, answer: AnswerHead, lines: list[bytes]) -> None:
         """An arm's answer as far as it has come; `lines` are the headers that are passed on, not yet ended.
 
         The end of one that is whole follows at once: to be called again costs as much as to parse a request.

@@ -26,7 +26,7 @@ class Garbage(Exception):
 
 
 @dataclass(slots=True)
-class Answer:
+class AnswerHead:
     """The head of an answer. `length` is None where only the end of the body says how long it is."""
 
     status: int
@@ -48,7 +48,7 @@ class Caller(Protocol):
     def is_head(self) -> bool:
         """Whether the answer has no body whatever it says (HEAD)."""
 
-    def began(self, answer: Answer, now_s: float) -> None:
+    def began(self, answer: AnswerHead, now_s: float) -> None:
         """The head has come, perhaps with all the rest; then there is no more to be told."""
 
     def piece(self, data: bytes, now_s: float) -> None:
@@ -80,7 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._caller: Caller | None = None
         self._transport: asyncio.Transport | None = None
         self.idle_since_s = 0.0
-        self._answer: Answer | None = None
+        self._answer: AnswerHead | None = None
         self._headers: Headers = []
         self._head_bytes = 0
         self._pieces: list[bytes] = []
@@ -188,7 +188,7 @@ class UpstreamConnection(asyncio.Protocol):
             _check_coding(headers)
         length = int(said) if said is not None else None
         ends_by_close = has_body and said is None and not is_chunked
-        self._answer = Answer(status, headers, named, length if has_body else 0, ends_by_close)
+        self._answer = AnswerHead(status, headers, named, length if has_body else 0, ends_by_close)
         if not has_body:
             # llhttp expects a body after the head that answers HEAD: such a connection is not used again.
             self._is_whole, self._is_spoilt = True, status not in WITHOUT_BODY

@@ -23,7 +23,7 @@ from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.assignment import Assignment, Rule, draws
 from pipelines.serving.requests.drain import Leaving
-from pipelines.serving.requests.exchange import Proxy
+from pipelines.serving.requests.exchange import Exchanges
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.shadow import Shadow
@@ -77,7 +77,7 @@ class DataPlane(SplitKeeper):
         self.counters = GatewayCounters()
         self.labels = Labels(self.intervals, serving.label_s)
         self.recorder = Recorder(*serving.record, self.counters.kept) if serving.record else None
-        self.proxy = Proxy(
+        self.proxy = Exchanges(
             self.store,
             self.intervals,
             self.counters,

@@ -10,7 +10,7 @@ from pipelines.serving.evidence.agreement import CLASS, VALUE
 from pipelines.serving.evidence.attempts import Attempt
 from pipelines.serving.evidence.attributes import LONGEST, Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
-from pipelines.serving.evidence.intervals import Intervals, Ticket
+from pipelines.serving.evidence.intervals import CountTicket, Intervals
 from pipelines.serving.evidence.labels import Labels
 from pipelines.serving.evidence.streams import Events, is_event_stream
 from pipelines.serving.evidence.users import User, Users
@@ -18,7 +18,7 @@ from pipelines.serving.http1.answer import HOP_BY_HOP, Refusal, end_to_end
 from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.http1.request import Request
-from pipelines.serving.http1.upstream import Answer
+from pipelines.serving.http1.upstream import AnswerHead
 from pipelines.serving.requests.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed, names
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
@@ -49,7 +49,7 @@ ASKED_ONCE = Refusal(502, "E_ASKED_ONCE", "the version failed, and such a reques
 CHOSEN_DOWN = Refusal(502, "E_ARM_DOWN", "the chosen arm cannot be reached")
 
 
-class Proxy:
+class Exchanges:
     """Gives each request an arm and counts what the arm did with it."""
 
     def __init__(
@@ -139,12 +139,12 @@ class Exchange:
     )
 
     def __init__(
-        self, proxy: Proxy, client: ClientConnection, request: Request, request_id: bytes, stable: Arm
+        self, proxy: Exchanges, client: ClientConnection, request: Request, request_id: bytes, stable: Arm
     ) -> None:
         self._proxy, self._client, self._request, self._id, self._stable = proxy, client, request, request_id, stable
         self._lines = _asked_lines(request, request_id)
         self._tried: tuple[Replica, ...] = ()
-        self._answer: Answer | None = None
+        self._answer: AnswerHead | None = None
         self._mirrored: Mirrored | None = None
         proxy.open.add(self)
 
@@ -163,7 +163,7 @@ class Exchange:
         """Perhaps the canary is asked, too; nobody waits for what it says."""
         self._mirrored = shadow.mirror(self._request, self._lines, canary)
 
-    def _try(self, name: str, arm: Arm, ticket: Ticket | None, user: User | None = None) -> None:
+    def _try(self, name: str, arm: Arm, ticket: CountTicket | None, user: User | None = None) -> None:
         proxy, request, now_s = self._proxy, self._request, monotonic()
         self.digest = arm.digest
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
@@ -177,7 +177,7 @@ class Exchange:
 
     # What the arm does.
 
-    def answer_began(self, answer: Answer, now_s: float) -> None:
+    def answer_began(self, answer: AnswerHead, now_s: float) -> None:
         """The head of the answer has come, and perhaps all the rest."""
         self._answer, self._heard_s = answer, now_s
         attempt, named = self._attempt, answer.named
@@ -195,7 +195,7 @@ class Exchange:
         if answer.is_whole:
             self.answer_ended(now_s)
 
-    def _remember(self, named: Mapping[bytes, bytes], ticket: Ticket) -> None:
+    def _remember(self, named: Mapping[bytes, bytes], ticket: CountTicket) -> None:
         """What was predicted, whether by asking a model, and who may be asked how good that was."""
         proxy = self._proxy
         self._attempt.is_memo_hit = named.get(MEMO) == b"hit"

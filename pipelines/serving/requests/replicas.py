@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from pipelines.serving.http1.upstream import Answer, UpstreamConnection
+from pipelines.serving.http1.upstream import AnswerHead, UpstreamConnection
 from pipelines.serving.sockets import trust
 
 CONNECT_S = 2.0
@@ -28,10 +28,10 @@ SHORTEST_S, LONGEST_S = 1.0, 30.0
 """For how long: twice as long each time, until it answers well again."""
 
 
-class Listener(Protocol):
+class Caller(Protocol):
     """Who wanted the call. `now_s` is when the bytes came, in monotonic seconds."""
 
-    def answer_began(self, answer: Answer, now_s: float) -> None:
+    def answer_began(self, answer: AnswerHead, now_s: float) -> None:
         """The head has come, perhaps with all the rest; then there is no more to be told."""
 
     def answer_piece(self, data: bytes, now_s: float) -> None:
@@ -59,7 +59,7 @@ class Call:
     def __init__(
         self,
         replica: Replica,
-        listener: Listener,
+        listener: Caller,
         method: bytes,
         head: bytes,
         body: bytes,
@@ -67,7 +67,7 @@ class Call:
         may_repeat: bool = True,
     ) -> None:
         self._replica = replica
-        self._listener: Listener | None = listener
+        self._listener: Caller | None = listener
         self._head, self._body, self.is_head = head, body, method == b"HEAD"
         self._connection: UpstreamConnection | None = None
         self._was_used, self._may_repeat = False, may_repeat
@@ -108,7 +108,7 @@ class Call:
         if self._connection is not None:
             self._connection.resume()
 
-    def began(self, answer: Answer, now_s: float) -> None:
+    def began(self, answer: AnswerHead, now_s: float) -> None:
         """The head has come: the replica is well, or says itself that it is not."""
         if answer.status >= 500:
             self._replica.failed()
@@ -146,7 +146,7 @@ class Call:
         if listener is not None:
             listener.not_asked()
 
-    def _end(self) -> Listener | None:
+    def _end(self) -> Caller | None:
         """Who is to be told, the first time. Two that hold each other would have to wait for the garbage collector."""
         listener, self._listener = self._listener, None
         if listener is not None:

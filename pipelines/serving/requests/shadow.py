@@ -15,7 +15,7 @@ from pipelines.records.split import Arm
 from pipelines.serving.evidence.agreement import Said, agreement
 from pipelines.serving.evidence.streams import is_event_stream
 from pipelines.serving.http1.request import Request
-from pipelines.serving.http1.upstream import Answer
+from pipelines.serving.http1.upstream import AnswerHead
 from pipelines.serving.requests.repeats import is_inference
 from pipelines.serving.requests.replicas import Call, Replicas
 
@@ -68,10 +68,10 @@ class Heard:
     """One arm's answer as it comes."""
 
     def __init__(self) -> None:
-        self._answer: Answer | None = None
+        self._answer: AnswerHead | None = None
         self._body: bytearray | None = bytearray()
 
-    def began(self, answer: Answer) -> None:
+    def began(self, answer: AnswerHead) -> None:
         """Its head, and what came with it. What is a stream, or encoded, is compared by its head alone."""
         self._answer = answer
         if is_event_stream(answer.named) or b"content-encoding" in answer.named:
@@ -112,7 +112,7 @@ class Mirrored:
 
     # What the canary does.
 
-    def answer_began(self, answer: Answer, now_s: float) -> None:
+    def answer_began(self, answer: AnswerHead, now_s: float) -> None:
         """Its head has come, and perhaps all the rest."""
         self._canary.began(answer)
         if answer.is_whole:

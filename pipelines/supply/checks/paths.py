@@ -13,7 +13,7 @@ from pipelines.errors import NotFound, UnsafeArtifact
 
 
 @dataclass(frozen=True)
-class Limits:
+class FolderLimits:
     """How much a model folder may hold."""
 
     max_files: int = 2000
@@ -23,7 +23,7 @@ class Limits:
     max_text_bytes: int = 64 * 2**20
 
 
-LIMITS = Limits()
+LIMITS = FolderLimits()
 
 _ENCODED = re.compile(r"%(?:2e|2f|5c|00)", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -44,7 +44,7 @@ def check_relative(name: str, where: str) -> str:
     return name
 
 
-def list_plain_files(folder: Path, limits: Limits = LIMITS) -> dict[str, Path]:
+def list_plain_files(folder: Path, limits: FolderLimits = LIMITS) -> dict[str, Path]:
     """Every file by its relative path, once names, types, links and sizes are in order."""
     if folder.is_symlink() or not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", field=str(folder))
@@ -59,7 +59,7 @@ def list_plain_files(folder: Path, limits: Limits = LIMITS) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _walk(folder: Path, depth: int, limits: Limits) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: Path, depth: int, limits: FolderLimits) -> Iterator[os.DirEntry[str]]:
     _at_most(depth, limits.max_depth, "folders deep", folder.name)
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
@@ -68,7 +68,7 @@ def _walk(folder: Path, depth: int, limits: Limits) -> Iterator[os.DirEntry[str]
             yield entry
 
 
-def _check_file(name: str, status: os.stat_result, limits: Limits) -> int:
+def _check_file(name: str, status: os.stat_result, limits: FolderLimits) -> int:
     """The file's size, once it is a plain file with one name."""
     if not stat.S_ISREG(status.st_mode):
         raise _wrong_type(name, _kind(status.st_mode))

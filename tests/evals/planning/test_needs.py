@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from evals.canary.plan import CanaryPlan
-from evals.planning.needs import Pace, Reached, needs
+from evals.planning.needs import Reached, Timetable, needs
 from evals.planning.usual import Usual
 from evals.planning.worlds import EQUAL
-from pipelines.forecast.simulation import rehearse
+from pipelines.forecast.simulation import simulate_release
 from pipelines.spec.gates import RolloutGates
 from pipelines.spec.rollout import RolloutSpec, StepSpec
 
-PACE = Pace(((0.05, 300.0), (0.25, 300.0), (0.5, math.inf)), 50.0, 5.0, 72_000.0)
+PACE = Timetable(((0.05, 300.0), (0.25, 300.0), (0.5, math.inf)), 50.0, 5.0, 72_000.0)
 ERRORS_ONLY = CanaryPlan(latency_tolerance=None)
 
 
@@ -47,7 +47,7 @@ def test_it_is_what_whole_releases_take():
     plan = RolloutSpec(steps=(StepSpec(pct=50),), hold_s=150.0, bake_s=0.0, warmup_s=0.0, gates=gates)
     proven_s = [
         next(glance.at_s for glance in played.glances if glance.harmless >= 1)
-        for played in (rehearse(plan, EQUAL, seed) for seed in range(8))
+        for played in (simulate_release(plan, EQUAL, seed) for seed in range(8))
     ]
     assert errors.promote is not None
     assert float(np.median(errors.promote.seconds)) == pytest.approx(float(np.median(proven_s)), rel=0.4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evals.planning.usual import Usual, usual_of
-from evals.planning.worlds import EQUAL, Arm, Traffic
+from evals.planning.worlds import EQUAL, ArmSeen, Traffic
 from evals.sequential import arm_of
 from evals.signals.strata import ArmCounts, Stratum
 
@@ -27,7 +27,7 @@ def test_a_rate_is_of_both_arms():
 
 def test_what_was_seen_enough_is_measured():
     """Errors, latencies and scores, of stable alone."""
-    arm = Arm(1000, 20, np.full(1000, 50.0), np.full(200, 0.9))
+    arm = ArmSeen(1000, 20, np.full(1000, 50.0), np.full(200, 0.9))
     seen = usual_of([stratum(n, arm_of(arm)) for n in range(12)])
     assert seen is not None
     assert seen.assumed == ()

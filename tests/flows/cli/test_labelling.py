@@ -12,8 +12,8 @@ import pytest
 from flows.cli import labelling
 from pipelines.errors import DependencyDown, NotFound
 from pipelines.home import Home
-from pipelines.services.feedback import Label, Sent, Tally
-from tests.pipelines.services.test_feedback import Everything, good
+from pipelines.services.labels import Label, Sent, Tally
+from tests.pipelines.services.test_labels import Everything, good
 
 
 @pytest.fixture(autouse=True)

@@ -105,7 +105,7 @@ def test_a_killed_stable_is_started_again(world):
     world.wait("ready again", lambda: world.ports.runtime.status(name).state == "ready")
     assert world.ports.runtime.status(name).url == before.url
     os.kill(world.ports.runtime.status(name).pid, signal.SIGKILL)
-    world.wait("another keeper", lambda: world.ports.runtime.status(name).restarts > before.restarts + 1)
+    world.wait("another shim", lambda: world.ports.runtime.status(name).restarts > before.restarts + 1)
     assert len([unit for unit in containers(world) if unit.endswith(name)]) == 1
 
 

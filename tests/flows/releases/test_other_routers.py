@@ -32,12 +32,12 @@ def test_a_release_is_promoted_under_load(world):
     release = world.newest()
     assert (release.outcome, client.failed, client.answered > 100) == ("promoted", 0, True)
     assert world.ports.router.read("tiny").stable.digest == release.sealed.bundle_digest
-    keeper = psutil.Process(world.ports.runtime.status(gateway_name("tiny")).pid)
-    assert [child.name() for child in keeper.children()] == [world.program]
+    agent = psutil.Process(world.ports.runtime.status(gateway_name("tiny")).pid)
+    assert [child.name() for child in agent.children()] == [world.program]
 
 
 def test_traffic_goes_home_when_nobody_is_left_who_renews(world):
-    """A kill -9 of `release` and of `up` in the canary: all-stable by the keeper; a new `up` ends the release."""
+    """A kill -9 of `release` and of `up` in the canary: all-stable by the agent; a new `up` ends the release."""
     with calling(world.url) as client, world.spec_with(*SHORT_LEASE):
         controller = world.start_release()
         world.wait_share(controller)

@@ -1,4 +1,4 @@
-"""Do rehearsals end as they must, and by the rules that a real release follows?"""
+"""Do simulations end as they must, and by the rules that a real release follows?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from evals.planning.worlds import EQUAL
 from pipelines.errors import BadInput
 from pipelines.forecast.scenarios import chosen, scenarios
-from pipelines.forecast.simulation import Played, rehearse
+from pipelines.forecast.simulation import Played, simulate_release
 from pipelines.forecast.simulation_summary import counted, summary
 from pipelines.records.release import Phase
 from pipelines.spec.gates import LatencyGate, QualityGate, RolloutGates
@@ -23,7 +23,7 @@ ALL = scenarios(SHORT, 50.0, 0.2)
 
 def played(plan: RolloutSpec, name: str, rps: float = 50.0, seed: int = 1) -> Played:
     """One release of a scenario of this plan."""
-    return rehearse(plan, scenarios(plan, rps, 0.2)[name].world, seed)
+    return simulate_release(plan, scenarios(plan, rps, 0.2)[name].world, seed)
 
 
 def test_an_equal_canary_is_promoted_by_the_timetable():
@@ -75,7 +75,7 @@ def test_load_is_confounded():
 def test_without_traffic_nothing_is_decided():
     """At the deadline it is held, as the spec says; whoever would be asked is not there."""
     plan = SHORT.model_copy(update={"on_inconclusive": "ask"})
-    ended = rehearse(plan, replace(EQUAL, requests_per_s=0.01), 1)
+    ended = simulate_release(plan, replace(EQUAL, requests_per_s=0.01), 1)
     assert (ended.outcome, ended.at_s) == (Phase.HELD, SHORT.deadline_s)
 
 

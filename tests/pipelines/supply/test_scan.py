@@ -14,7 +14,7 @@ import zipfile
 import pytest
 
 from pipelines.errors import NotFound, UnsafeArtifact
-from pipelines.supply.checks.paths import Limits, check_relative
+from pipelines.supply.checks.paths import FolderLimits, check_relative
 from pipelines.supply.scan import scan
 from tests.pipelines.supply.refusals import refusal
 
@@ -199,7 +199,12 @@ def test_programs_are_refused(tiny_copy, name):
 
 @pytest.mark.parametrize(
     "limits",
-    [Limits(max_files=4), Limits(max_file_bytes=1000), Limits(max_total_bytes=50_000), Limits(max_depth=0)],
+    [
+        FolderLimits(max_files=4),
+        FolderLimits(max_file_bytes=1000),
+        FolderLimits(max_total_bytes=50_000),
+        FolderLimits(max_depth=0),
+    ],
 )
 def test_a_limit_is_named(tiny_copy, limits):
     """Too many files, one too large, too much in all, too deep."""

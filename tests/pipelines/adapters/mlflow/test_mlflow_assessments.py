@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from flows.cli.labelling import sent_labels
-from pipelines.adapters.gateway import GatewayFeedback
+from pipelines.adapters.gateway import GatewayLabels
 from pipelines.adapters.mlflow.assessments import MlflowAssessments
 from pipelines.errors import BadInput, DependencyDown, NotFound
 from pipelines.home import Home
-from pipelines.services.feedback import send_labels
+from pipelines.services.labels import send_labels
 from tests.pipelines.serving.gateway.test_gateway import Bench
 from tests.ports import free_port
 from tests.systems.mlflow_database import lay_database
@@ -109,7 +109,7 @@ def test_assessments_are_labels_once(judged, bench, tmp_path):
         judged.rate(judged.trace(request_id), value)
     judged.rate(judged.trace("r5", {"shipway.model_version": "7"}), 1.0)
     judged.expect(judged.trace("r5"), "an answer", "expected_response")
-    source, desk = MlflowAssessments(judged.uri, "ratings"), GatewayFeedback(f"http://127.0.0.1:{bench.port}")
+    source, desk = MlflowAssessments(judged.uri, "ratings"), GatewayLabels(f"http://127.0.0.1:{bench.port}")
     home = Home.open(tmp_path / "home")
     tally = send_labels(source.labels(0.0), desk, sent_labels(home, "s", "ratings")).as_dict()
     assert {name: tally[name] for name in ("evidence", "late", "unknown", "before")} == {
@@ -193,7 +193,7 @@ def test_a_gateway_that_is_down_is_a_dependency(bench):
     bench.processes[1].kill()  # stable: the gateway answers for it, in JSON
     for url in (f"http://127.0.0.1:{free_port()}", other.urls[0], f"http://127.0.0.1:{bench.port}/v2"):
         with pytest.raises(DependencyDown) as caught:
-            GatewayFeedback(url).take({"request_id": "r", "score": 1.0})
+            GatewayLabels(url).take({"request_id": "r", "score": 1.0})
         assert caught.value.code == "E_ROUTER"
 
 

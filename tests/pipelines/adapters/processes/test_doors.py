@@ -25,7 +25,7 @@ from tests.pipelines.adapters.proxies.proxy_bench import need
 KILLS = 4
 CALLERS = 3
 ENDS = {"shipway": 1, "haproxy": 1, "envoy": 2}
-"""Processes that end one after the other: who waited at Envoy's door talks through its keeper from then on."""
+"""Processes that end one after the other: who waited at Envoy's door talks through its agent from then on."""
 
 
 def call(url: str, found: Counter[str], stopped: threading.Event, *, is_kept: bool) -> None:

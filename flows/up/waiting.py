@@ -23,7 +23,7 @@ LONGEST_PAUSE_S = 300.0
 """A start that keeps failing, because MLflow is down for instance, is tried again for about an hour."""
 
 
-class Worker(Protocol):
+class StartedRelease(Protocol):
     """A process that begins a release."""
 
     def poll(self) -> int | None:
@@ -33,15 +33,15 @@ class Worker(Protocol):
 
 @dataclass(frozen=True)
 class _Try:
-    worker: Worker
+    worker: StartedRelease
     count: int
     next_s: float
 
 
-class QueueKeeper:
+class WaitingReleases:
     """Begins what waits, one look at a time."""
 
-    def __init__(self, ports: Ports, start: Callable[[Ticket], Worker]) -> None:
+    def __init__(self, ports: Ports, start: Callable[[Ticket], StartedRelease]) -> None:
         self._ports = ports
         self._start = start
         self._tries: dict[str, _Try] = {}
@@ -89,7 +89,7 @@ class QueueKeeper:
         self._tries[ticket.id] = _Try(self._start(ticket), tries + 1, now.mono_s + pause_s)
 
 
-def start_worker(home: Home, ticket: Ticket) -> Worker:
+def start_worker(home: Home, ticket: Ticket) -> StartedRelease:
     """A process of its own, which needs Prefect and torch; it lives on where `up` ends."""
     command = [sys.executable, "-m", "flows.cli", "begin", ticket.id]
     folder = home.root / "logs"

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import BadInput, DependencyDown
-from pipelines.services.feedback import MOST_KEYS, Fate, Label, Sent, Tally, send_labels
 from pipelines.services.label_file import read_labels
+from pipelines.services.labels import MOST_KEYS, Fate, Label, Sent, Tally, send_labels
 
 
 class Everything:

@@ -41,7 +41,7 @@ class Fate:
     why: str = ""
 
 
-class Desk(Protocol):
+class LabelTaker(Protocol):
     """Who takes labels."""
 
     def take(self, body: Mapping[str, Any]) -> Fate:
@@ -136,7 +136,7 @@ class Sent:
         return DependencyDown(reason, code="E_SENT", hint="remove that file; the gateway refuses what it has already")
 
 
-def send_labels(labels: Iterable[Label], desk: Desk, sent: Sent) -> Tally:
+def send_labels(labels: Iterable[Label], desk: LabelTaker, sent: Sent) -> Tally:
     """What became of the labels that were not answered yet? DependencyDown where the desk does not answer."""
     tally = Tally()
     for label in labels:

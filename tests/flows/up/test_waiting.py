@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from flows.control.holders import holder
-from flows.up.queue_keeper import MOST_TRIES, QueueKeeper
+from flows.up.waiting import MOST_TRIES, WaitingReleases
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now
 from tests.flows.orders.waiting_room import Room
@@ -27,11 +27,11 @@ class Worker:
 
 
 class Kept:
-    """A room, its keeper, and everything that the keeper started."""
+    """A room, what waits in it, and everything that was started."""
 
     def __init__(self, room: Room) -> None:
         self.room, self.started, self.mono_s = room, [], 0.0
-        self.keeper = QueueKeeper(room.ports, self._start)
+        self.waiting = WaitingReleases(room.ports, self._start)
 
     def _start(self, ticket) -> Worker:
         self.started.append((ticket.id, Worker()))
@@ -40,7 +40,7 @@ class Kept:
     def look(self, after_s: float = 1.0) -> list[str]:
         """One look; the ids of everything that was started so far."""
         self.mono_s += after_s
-        self.keeper.look(Now(self.mono_s, self.mono_s))
+        self.waiting.look(Now(self.mono_s, self.mono_s))
         return [ticket_id for ticket_id, _ in self.started]
 
 
