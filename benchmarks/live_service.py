@@ -37,7 +37,7 @@ SPEC = ReleaseSpec.model_validate_json(
             "model": f"models:/{NAME}/2",
             "service": NAME,
             "evaluate": {"data": "rows.csv", "gates": [{"metric": "accuracy", "min": 0.0}]},
-            "rollout": {"steps": [50], "look_s": 0.2, "lease_s": 10, "warmup_s": 0, "gates": {"latency": None}},
+            "rollout": {"steps": [50], "look": 0.2, "lease": 10, "warmup": 0, "gates": {"latency": None}},
         }
     )
 )

@@ -164,9 +164,9 @@ def _helps(plan: RolloutSpec, told: Forecast) -> tuple[str, ...]:
     longer_s = max(_proven_s(_slowest(told.needs), 0.9), told.planned_s)
     found = []
     if even_s + plan.bake_s <= MAX_DURATION_S:
-        found.append(f"a larger first step: steps: [50], hold_s: {_shown(even_s)}, and a later deadline_s")
+        found.append(f"a larger first step: steps: [50], hold: {_shown(even_s)}, and a later deadline")
     if longer_s <= MAX_DURATION_S:
-        found.append(f"more time: deadline_s: {_shown(longer_s)}")
+        found.append(f"more time: deadline: {_shown(longer_s)}")
     if plan.replay is None:
         found.append("rollout.replay: recorded requests are asked of both versions")
     return tuple(found or ["wider margins: these are beyond any deadline"])

@@ -93,4 +93,4 @@ class AlphaShares(Part):
     errors: Annotated[Number, Field(gt=0, le=1)] = 0.4
     latency: Annotated[Number, Field(ge=0, le=1, description="of whole answers and of streams together")] = 0.3
     quality: Annotated[Number, Field(ge=0, le=1)] = 0.3
-    timeouts: Annotated[Number, Field(ge=0, le=1, description="answers after timeout_s, by themselves")] = 0.0
+    timeouts: Annotated[Number, Field(ge=0, le=1, description="answers after serve.timeout, by themselves")] = 0.0

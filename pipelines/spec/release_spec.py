@@ -1,7 +1,7 @@
 """What was asked for? A `release.yaml`, checked before anything happens.
 
-Unknown keys are refused with the nearest known one. Durations end in `_s` (seconds) and may be written `90`, `90s`,
-`5m`, `2h` or `1d`; shares end in `_pct`; everything else says its unit in its name.
+Unknown keys are refused with the nearest known one. Durations are seconds, or say their unit: `90`, `90s`, `5m`, `2h`
+or `1d`; shares end in `_pct`; every other number says its unit in its name.
 """
 
 from __future__ import annotations
@@ -94,5 +94,5 @@ class ReleaseSpec(Part):
         return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return self.model_dump(mode="json")
+        """Plain JSON data, as the ledger keeps it: durations by names that end in `_s`, as in every older record."""
+        return self.model_dump(mode="json", by_alias=False)

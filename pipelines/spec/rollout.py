@@ -33,6 +33,9 @@ def _as_step(value: Any) -> Any:
     return value if isinstance(value, dict | StepSpec) else {"pct": value}
 
 
+_Step = Annotated[StepSpec, BeforeValidator(_as_step, json_schema_input_type=Number | StepSpec)]
+
+
 def _steps(value: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
     shares = [step.pct for step in value]
     rising = all(a < b for a, b in pairwise(shares))
@@ -70,7 +73,7 @@ class ShadowSpec(Part):
 class RolloutSpec(Part):
     """How users meet the candidate."""
 
-    steps: Annotated[tuple[Annotated[StepSpec, BeforeValidator(_as_step)], ...], AfterValidator(_steps)] = (
+    steps: Annotated[tuple[_Step, ...], AfterValidator(_steps)] = (
         StepSpec(pct=5),
         StepSpec(pct=25),
         StepSpec(pct=50),
@@ -95,7 +98,7 @@ class RolloutSpec(Part):
     ] = "warn"
     advance: Annotated[
         Literal["timetable", "earned"],
-        Field(description="timetable: after hold_s · earned: as soon as the next share's harm is affordable"),
+        Field(description="timetable: after hold · earned: as soon as the next share's harm is affordable"),
     ] = "timetable"
     harm_budget: Annotated[int, Field(ge=1, description="for earned: requests that may fail beyond stable's")] = 20
     slices: Annotated[
@@ -119,13 +122,13 @@ class RolloutSpec(Part):
     @model_validator(mode="after")
     def _times_fit(self) -> RolloutSpec:
         if not self.look_s >= 0.2:
-            raise SpecProblem("E_DURATION", "look_s must be at least 200ms")
+            raise SpecProblem("E_DURATION", "look must be at least 200ms")
         if self.lease_s < 6 * self.look_s:
             raise SpecProblem(
-                "E_DURATION", f"lease_s {self.lease_s:g} must be at least 6 looks ({6 * self.look_s:g} s)"
+                "E_DURATION", f"lease {self.lease_s:g} s must be at least 6 looks ({6 * self.look_s:g} s)"
             )
         if self.steps[-1].pct > 100 - self.holdback_pct:
             raise SpecProblem("E_STEPS", f"the last step leaves less than holdback_pct {self.holdback_pct:g}")
         if self.deadline_s < len(self.steps) * self.hold_s + self.bake_s:
-            raise SpecProblem("E_DURATION", "deadline_s is shorter than all steps and the bake together")
+            raise SpecProblem("E_DURATION", "deadline is shorter than all steps and the bake together")
         return self

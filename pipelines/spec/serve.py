@@ -59,9 +59,7 @@ class ServeSpec(Part):
     ] = 10.0
     convicted_streams: Annotated[
         Literal["finish", "cut"],
-        Field(
-            description="whether streams of a canary that is sent home go on for drain_s, or end with an error event"
-        ),
+        Field(description="whether streams of a canary that is sent home go on for drain, or end with an error event"),
     ] = "finish"
     idempotent: Annotated[
         tuple[RequestPath, ...],

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import BadInput
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.spec.values import SpecProblem
+from pipelines.spec.values import SpecProblem, spec_key
 
 MAX_BYTES = 256 * 1024
 
@@ -150,8 +150,16 @@ def _explained(error: ValidationError) -> BadInput:
 
 
 def _unknown_key(loc: tuple[int | str, ...]) -> BadInput:
-    key = str(loc[-1])
-    known = sorted(_known_keys(loc[:-1]))
+    key, attributes = str(loc[-1]), _part_at(loc[:-1]).model_fields
+    known = sorted(spec_key(name) for name in attributes)
+    if key in attributes:  # it would be read, were it not said by its other name
+        return BadInput(
+            f"{spec_key(key)!r} and {key!r} are the same, and both stand here",
+            code="E_CONFIG",
+            field=".".join(map(str, loc)),
+            expected="one of them",
+            hint=f"leave out {key!r}, which is the former name",
+        )
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else None
     return BadInput(
@@ -163,13 +171,13 @@ def _unknown_key(loc: tuple[int | str, ...]) -> BadInput:
     )
 
 
-def _known_keys(loc: tuple[int | str, ...]) -> set[str]:
-    """The keys of the part of the spec that a location names."""
+def _part_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The part of the spec that a location names."""
     part: type[BaseModel] = ReleaseSpec
     for name in loc:
         if isinstance(name, str) and name in part.model_fields:
             part = _model_in(part.model_fields[name].annotation) or part
-    return set(part.model_fields)
+    return part
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

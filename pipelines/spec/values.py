@@ -108,7 +108,8 @@ Name = Annotated[str, AfterValidator(_name)]
 OwnAlias = Annotated[str, AfterValidator(_own_alias)]
 ImageRef = Annotated[str, AfterValidator(_image_ref)]
 ModelUri = Annotated[str, AfterValidator(_model_uri)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+_Duration = float | Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=_Duration)]
 Number = Annotated[float, BeforeValidator(_strict_number)]
 Quantile = Annotated[Number, Field(gt=0, lt=1)]
 Quantiles = Annotated[tuple[Quantile, ...], AfterValidator(_rising_quantiles)]
@@ -118,7 +119,30 @@ RequestPath = Annotated[str, Field(pattern=r"^/[!-+\--~]*$", max_length=200, des
 MetricName = Literal["accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb"]
 
 
-class Part(BaseModel):
-    """A frozen piece of the spec that knows all of its keys."""
+def spec_key(attribute: str) -> str:
+    """What does a `release.yaml` call this attribute? A duration carries its unit in its value: `hold: 5m`."""
+    return attribute.removesuffix("_s")
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+def _show_former_keys(schema: dict[str, Any], part: type[BaseModel]) -> None:
+    """An editor accepts them, and says what they are called now."""
+    for name in part.model_fields:
+        if (key := spec_key(name)) != name:
+            schema["properties"][name] = {"deprecated": True, "description": f"now {key}"}
+
+
+class Part(BaseModel):
+    """A frozen piece of the spec that knows all of its keys.
+
+    Attributes of type Seconds end in `_s`, as they do in every record. So did their keys in the specs of earlier
+    releases, which is why a spec may name them either way (not both ways at once).
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=spec_key,
+        populate_by_name=True,
+        json_schema_extra=_show_former_keys,
+    )

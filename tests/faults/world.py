@@ -64,8 +64,8 @@ FACTS = {"engine": "torch", "labels": ["n", "p"], "max_length": 8, "model": "m",
 SPEC = ReleaseSpec.model_validate_json(
     """{"model": "models:/m/2", "service": "s", "bootstrap": true,
         "evaluate": {"data": "d.csv", "gates": [{"metric": "accuracy", "min": 0.5}]},
-        "rollout": {"steps": [20], "hold_s": 2, "bake_s": 2, "look_s": 1, "lease_s": 6, "warmup_s": 0,
-                    "deadline_s": 60, "holdback_pct": 10, "min_step_requests": 10,
+        "rollout": {"steps": [20], "hold": 2, "bake": 2, "look": 1, "lease": 6, "warmup": 0,
+                    "deadline": 60, "holdback_pct": 10, "min_step_requests": 10,
                     "gates": {"errors": {"margin": 0.2}, "latency": null}}}"""
 )
 

@@ -23,7 +23,7 @@ LINES = [
     "service: s",
     "bootstrap: true",
     "evaluate: {data: rows.csv, gates: [{metric: accuracy, min: 0.5}]}",
-    "rollout: {steps: [5, {pct: 50, approve: true}], hold_s: 2m, gates: {errors: {margin: 0.01}, latency: null}}",
+    "rollout: {steps: [5, {pct: 50, approve: true}], hold: 2m, gates: {errors: {margin: 0.01}, latency: null}}",
     "serve: {port: 0, replicas: 2, cpus: 0.5}",
     "retain: 1d",
 ]

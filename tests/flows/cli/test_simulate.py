@@ -19,7 +19,7 @@ evaluate:
   data: rows.csv
   gates: [{metric: accuracy, min: 0.0}]
 rollout:
-  {steps: [10, 50], hold_s: 30s, bake_s: 60s, deadline_s: 5m, warmup_s: 0, gates: {latency: null}}
+  {steps: [10, 50], hold: 30s, bake: 60s, deadline: 5m, warmup: 0, gates: {latency: null}}
 """
 
 

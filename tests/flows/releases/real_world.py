@@ -40,17 +40,17 @@ evaluate:
 compress: dynamic-int8
 rollout:
   steps: [30]
-  hold_s: 3
-  look_s: 0.5
-  lease_s: 20
-  warmup_s: 0
+  hold: 3
+  look: 0.5
+  lease: 20
+  warmup: 0
   holdback_pct: 10
-  bake_s: 3
-  deadline_s: 180
+  bake: 3
+  deadline: 180
   gates: {errors: {margin: 0.1}, latency: null, drift: null}  # random weights predict anything
 retain: 10m
 """
-SHORT_LEASE = ("lease_s: 20", "lease_s: 8")
+SHORT_LEASE = ("lease: 20", "lease: 8")
 """For tests of its end: on a slow machine a lease of 8 s may end although its holder lives."""
 
 

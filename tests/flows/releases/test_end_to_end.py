@@ -151,7 +151,7 @@ def test_a_release_that_is_killed_early_goes_on_and_home_when_nobody_is_left(wor
 
 def test_a_restart_of_up_interrupts_a_release_and_convicts_nobody(world, client):
     """`down` in the middle of a canary stops gateway and servers; after the next `up` the steps begin anew."""
-    with world.spec_with("hold_s: 3", "hold_s: 10"):  # `down` may take that long to begin
+    with world.spec_with("hold: 3", "hold: 10"):  # `down` may take that long to begin
         controller = world.start_release()
         world.wait_share(controller)
     world.run("down")
@@ -192,7 +192,7 @@ def test_a_release_outlives_the_server_of_prefect(world, client):
 
 def test_a_second_release_is_refused_and_named(world, client):
     """Exit 8 with the id of the release that holds the service; abort ends that one."""
-    with world.spec_with("hold_s: 3", "hold_s: 120"):  # it is still there when it is aborted
+    with world.spec_with("hold: 3", "hold: 120"):  # it is still there when it is aborted
         controller = world.start_release()
         world.wait_share(controller)
     holding = world.newest().id
@@ -206,7 +206,7 @@ def test_a_second_release_is_refused_and_named(world, client):
 def test_without_traffic_nothing_is_decided(world):
     """Zero requests until the deadline: held, exit 5, and the screen said how to send some."""
     (world.home.root / "release.out").write_text("")
-    with world.spec_with("deadline_s: 180", "deadline_s: 8"), world.spec_with("hold_s: 3", "hold_s: 1"):
+    with world.spec_with("deadline: 180", "deadline: 8"), world.spec_with("hold: 3", "hold: 1"):
         assert world.start_release().wait(180) == 5
     said = (world.home.root / "release.out").read_text()
     assert world.newest().outcome == "held"

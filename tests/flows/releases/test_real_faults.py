@@ -44,7 +44,7 @@ def world(tmp_path_factory, mlflow_server, prefect_server) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
         with bootstrapped(
-            tmp_path_factory.mktemp("home"), prefect_server, f"{SPEC}serve: {{timeout_s: {TIMEOUT_S}s}}\n"
+            tmp_path_factory.mktemp("home"), prefect_server, f"{SPEC}serve: {{timeout: {TIMEOUT_S}s}}\n"
         ) as made:
             yield made
 

@@ -82,7 +82,7 @@ ENTERED_ONCE = {"evaluated", "compressed", "built"}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, prefect_server) -> Iterator[World]:
     """Version 1 serves. A canary that lasts long enough to be killed in it twice."""
-    spec = SPEC.replace("hold_s: 3", "hold_s: 5").replace("bake_s: 3", "bake_s: 5")
+    spec = SPEC.replace("hold: 3", "hold: 5").replace("bake: 3", "bake: 5")
     with bootstrapped(tmp_path_factory.mktemp("home"), prefect_server, spec) as made:
         yield made
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 REQUESTS = 300
 REPLAYING = SPEC.replace("compress: dynamic-int8", "serve: {record: {share: 1.0, redact: [body.user]}}").replace(
-    "  hold_s: 3\n", f"  hold_s: 3\n  replay: {{requests: {REQUESTS}}}\n"
+    "  hold: 3\n", f"  hold: 3\n  replay: {{requests: {REQUESTS}}}\n"
 )
 UNKNOWN_WORD = "zebra"
 """What only production sends: the bad version has a token for it, and no embedding."""

@@ -37,8 +37,8 @@ OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 SPEC = ReleaseSpec.model_validate_json(
     """{"model": "models:/m/2", "service": "s",
         "evaluate": {"data": "d.csv", "gates": [{"metric": "accuracy", "min": 0.5}]},
-        "rollout": {"steps": [10, 50], "hold_s": 5, "bake_s": 10, "look_s": 1, "lease_s": 10, "warmup_s": 0,
-                    "deadline_s": 300, "holdback_pct": 10}}"""
+        "rollout": {"steps": [10, 50], "hold": 5, "bake": 10, "look": 1, "lease": 10, "warmup": 0,
+                    "deadline": 300, "holdback_pct": 10}}"""
 )
 
 

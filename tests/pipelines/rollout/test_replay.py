@@ -28,12 +28,12 @@ def spec(**rollout) -> ReleaseSpec:
     """A release that replays, with a few settings."""
     settings = {
         "steps": [10, 50],
-        "hold_s": 5,
-        "bake_s": 10,
-        "look_s": 1,
-        "lease_s": 10,
-        "warmup_s": 0,
-        "deadline_s": 60,
+        "hold": 5,
+        "bake": 10,
+        "look": 1,
+        "lease": 10,
+        "warmup": 0,
+        "deadline": 60,
         "holdback_pct": 10,
         "replay": {"requests": 120},
         "gates": {"errors": {"margin": 0.1}},
@@ -202,7 +202,7 @@ def test_a_canary_that_dies_under_the_replay_is_rejected():
 
 def test_a_record_that_cannot_be_read_holds_the_release():
     """Nobody is accused, and no user meets a canary that was to be asked before."""
-    world = Replaying(deadline_s=30)
+    world = Replaying(deadline=30)
 
     def torn(_):
         raise DependencyDown("torn", code="E_RECORD")

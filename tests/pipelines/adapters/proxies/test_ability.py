@@ -35,7 +35,7 @@ rollout:
         ("drift: null", "drift: null, quality: {}", "rollout.gates.quality"),
         ("drift: null", "drift: null, first_token: {}", "rollout.gates.first_token"),
         ("serve: {", "serve: {record: {}, ", "serve.record"),
-        ("serve: {", "serve: {drain_s: 1m, ", "serve.drain_s"),
+        ("serve: {", "serve: {drain: 1m, ", "serve.drain"),
         ("serve: {", "serve: {convicted_streams: cut, ", "serve.convicted_streams"),
         ("rollout:\n", "rollout:\n  shadow: {}\n", "rollout.shadow"),
         ("rollout:\n", "rollout:\n  assign: {by: header, name: x-user}\n", "rollout.assign"),
