@@ -92,7 +92,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     digest, path = seal(tiny_model, FACTS, tmp_path_factory.mktemp("store"))
     port = free_port()
     options = ("--bundle", path, "--digest", digest, "--port", port, "--model-name", "m")
-    with started("pipelines.serving.server.server", *options) as process:
+    with started("pipelines.serving.server", *options) as process:
         wait_ready(f"http://127.0.0.1:{port}")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield Target(client, process)
@@ -104,7 +104,7 @@ def gateway(server: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder, port = tmp_path_factory.mktemp("gateway"), free_port()
     socket_path = folder / "g.sock"
     options = ("--service", "m", "--port", port, "--admin-socket", socket_path, "--snapshot", folder / "split")
-    with started("pipelines.serving.gateway.gateway", *options, "--timeout-s", 30) as process:
+    with started("pipelines.serving.gateway", *options, "--timeout-s", 30) as process:
         give_both_arms(GatewayRouter(lambda _: socket_path), str(server.client.base_url).rstrip("/"))
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield Target(client, process)
