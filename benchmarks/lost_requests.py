@@ -15,7 +15,7 @@ from benchmarks.live_service import NAME, LiveService, calling, live_service, wa
 from pipelines.errors import DependencyDown
 from pipelines.records.release import Release
 from pipelines.services.traffic import send_home, set_share
-from pipelines.services.units import gateway_name
+from pipelines.services.units import gateway_name, servers_of
 
 CALLS_PER_S = 400.0
 LEASE_S = 10.0
@@ -57,7 +57,8 @@ def _change_share(service: LiveService, release: Release) -> None:
     with suppress(DependencyDown):  # the gateway is being restarted: asked again at the next change
         try:
             split = service.ports.router.read(NAME)
-            set_share(service.ports, release, service.token, split, random.uniform(5, 95), LEASE_S)
+            canary = servers_of(service.ports, NAME, release.sealed.bundle_digest).arm()
+            set_share(service.ports, release, service.token, split.shared(canary, random.uniform(5, 95), LEASE_S))
         except DependencyDown:
             send_home(service.ports, release, service.token)
 

@@ -15,7 +15,7 @@ from pipelines.rollout.ending import end_at_home, stable_before, take_back
 from pipelines.rollout.way_home import abandon, carry_on
 from pipelines.rollout.words import record_command
 from pipelines.services.traffic import make_stable, send_home
-from pipelines.services.units import dead_reason
+from pipelines.services.units import servers_of
 
 
 def obey_now(ports: Ports, release: Release) -> Release:
@@ -90,7 +90,7 @@ def home_unrecorded(ports: Ports, service: str) -> TrafficSplit:
 
 def refuse_dead_home(ports: Ports, service: str, split: TrafficSplit) -> None:
     """DependencyDown where stable cannot serve: traffic never moves to a dead arm."""
-    dead = dead_reason(ports, service, split.stable.digest) if split.stable is not None else ""
+    dead = servers_of(ports, service, split.stable.digest).dead_reason if split.stable is not None else ""
     if dead and split.canary is not None:
         raise DependencyDown(
             f"stable is down ({dead}): traffic does not move to a dead arm",

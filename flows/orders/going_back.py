@@ -24,7 +24,7 @@ from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
 from pipelines.rollout.way_home import carry_on, check_target, ordered, refuse_again
 from pipelines.services.change import update_service
-from pipelines.services.units import arm_of
+from pipelines.services.units import servers_of
 from pipelines.supply.bundle import verify_bundle
 
 LOCK_S = 60.0
@@ -73,7 +73,7 @@ def back_to_previous(
         # Read again: whoever had the lock may have gone back meanwhile, and going back twice is going forth.
         service = ports.services.load(service.name)
         _, previous = check_target(service, force)
-        arm_of(ports, service.name, previous.digest)
+        servers_of(ports, service.name, previous.digest).arm()
         order = ordered(service, f"{service.name}-back-{uuid.uuid4().hex[:6]}", actor(), force or reason, clock())
         ports.ledger.create(order)
         return carry_on(ports, order, held.token, clock())

@@ -21,7 +21,7 @@ from pipelines.rollout.ending import resume_promotion
 from pipelines.rollout.way_home import named
 from pipelines.services.change import update_service
 from pipelines.services.paying import pay_debts
-from pipelines.services.units import dead_reason
+from pipelines.services.units import servers_of
 
 
 def resolve_release(ports: Ports, release_id: str, force: str) -> Release | str:
@@ -113,7 +113,7 @@ def remove_service(home: Home, ports: Ports, name: str, force: str) -> Removed:
     """
     service = ports.services.load(name)
     stable = service.stable
-    serves = stable is not None and not dead_reason(ports, name, stable.digest) and service.wanted
+    serves = stable is not None and not servers_of(ports, name, stable.digest).dead_reason and service.wanted
     if serves and not force:
         raise BadInput(
             f"{name} serves {named(stable) if stable else ''}",

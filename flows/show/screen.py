@@ -75,7 +75,7 @@ class Screen:
     def looked(self, look: Look) -> None:
         """A line for each change of share; between changes one live line."""
         self._say_how_to_send(look)
-        share, why = look.split.canary_pct, look.decision.why
+        share, why = look.scene.split.canary_pct, look.decision.why
         line = f"{share:5.1f} %  {why}"
         if isinstance(look.decision, Hold) and self.console.is_terminal:
             self._show_live(line)
@@ -96,13 +96,14 @@ class Screen:
 
     def _say_how_to_send(self, look: Look) -> None:
         """A release without traffic cannot decide: say once where requests go."""
-        silent = look.watch.step_requests == 0 and look.split.canary_pct > 0 and isinstance(look.decision, Hold)
+        has_share = look.scene.split.canary_pct > 0 and isinstance(look.decision, Hold)
+        silent = look.watch.step_requests == 0 and has_share
         if not silent or self._told_silence or time.monotonic() - self._step_began < SILENT_AFTER_S:
             return
         self._told_silence = True
         self._close_live()
         body = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hello"]}]}'
-        where = f"{look.url}/v2/models/{look.release.service}/infer"
+        where = f"{look.scene.url}/v2/models/{look.release.service}/infer"
         self.console.print("[yellow]   no traffic seen:[/] this release is judged on requests to the gateway")
         self.console.print(Text(f"   curl -H 'content-type: application/json' -d '{body}' {where}"), soft_wrap=True)
 

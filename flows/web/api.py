@@ -19,7 +19,7 @@ from pipelines.ports import Now, Ports
 from pipelines.records.evidence_series import EvidenceSeries, evidence_series
 from pipelines.records.reading import PAGE, checked
 from pipelines.records.view import release_view
-from pipelines.services.units import gateway_name, replicas_of
+from pipelines.services.units import gateway_name, servers_by_digest
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 
@@ -115,7 +115,8 @@ def _service(ports: Ports, name: str, now: Now) -> dict[str, Any]:
         split = ports.router.read(name).as_dict()
     except ShipwayError as error:
         split = {"unknown": str(error)}
-    units = {d.digest: [vars(s) for s in replicas_of(ports, name, d.digest)] for d in service.deployments(now.wall_s)}
+    servers = servers_by_digest(ports, name, [d.digest for d in service.deployments(now.wall_s)])
+    units = {digest: [vars(status) for status in replicas.statuses] for digest, replicas in servers.items()}
     gateway = vars(ports.runtime.status(gateway_name(name)))
     return {**service.as_dict(), "split": split, "gateway": gateway, "servers": units}
 

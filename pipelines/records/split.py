@@ -77,6 +77,10 @@ class TrafficSplit:
         """Whether this is all traffic at the stable arm that `other` has."""
         return self.canary is None and self.stable == other.stable
 
+    def shared(self, canary: Arm, pct: float, lease_s: float) -> TrafficSplit:
+        """The same split with `pct` percent at a canary, for as long as this lease."""
+        return replace(self, canary=canary, canary_pct=pct, lease_s=lease_s)
+
     def home(self, generation: Generation, reason: str) -> TrafficSplit:
         """The same split with all traffic at stable."""
         return replace(self, generation=generation, canary=None, canary_pct=0.0, lease_s=None, reason=reason)

@@ -6,7 +6,6 @@ raising exposure, act before recording when lowering it*, and believes the route
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,37 +13,67 @@ from evals.canary.judgement import CanaryVerdict, judge_canary
 from evals.signals.shadowing import ShadowState
 from evals.signals.strata import Stratum
 from pipelines.errors import DependencyDown
-from pipelines.ports import Command, Now, Ports, StrataQuery, Token
+from pipelines.ports import Command, Now, Ports, Token
 from pipelines.records.release import Phase, Release
 from pipelines.records.split import TrafficSplit
-from pipelines.rollout.decision import Advance, Decision, Hold, Promote, RollBack, Situation, decide, has_lost_its_share
+from pipelines.rollout.decision import Advance, Decision, Hold, Promote, RollBack, decide, has_lost_its_share
 from pipelines.rollout.ending import end_at_home, promote, resume_promotion
-from pipelines.rollout.replay import is_replaying, replay_on, replayed_so_far
+from pipelines.rollout.replay import ask_part, begin_replay, is_replaying, may_ask, was_stable_lost
+from pipelines.rollout.scene import Scene, read_again, read_scene
+from pipelines.rollout.situation import situation_of
 from pipelines.rollout.watch import Watch, belongs, canary_plan, declaration, replay
 from pipelines.rollout.way_home import abandon, carry_on
-from pipelines.rollout.words import HOMEWARD_VERBS, MOVING_VERBS, came_too_late, has_recorded, record_command
+from pipelines.rollout.words import MOVING_VERBS, came_too_late, first_word, has_recorded, record_command
 from pipelines.services.traffic import SAME_SHARE, send_home, set_share, share_of_ours
-from pipelines.services.units import dead_reason, down_reason, exits_of, gateway_name, replicas_of
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
 
 TROUBLE_S = 900.0
 """A controller that could not finish a look for so long ends; its users are home long since, or serve on."""
 
-UNREADY_LOOKS = 2
-"""A live canary that misses one readiness probe on a busy machine is asked once more; a crash is believed at once."""
-
 
 @dataclass(frozen=True)
 class Look:
-    """What one look saw and decided."""
+    """What one look saw and decided: the release and the watch that it judged, in the world that it read."""
 
     release: Release
     watch: Watch
-    split: TrafficSplit
+    scene: Scene
     verdict: CanaryVerdict
     decision: Decision
-    url: str
+
+    @property
+    def share(self) -> float:
+        """The share that the router shows for this release, in percent."""
+        return share_of_ours(self.release, self.scene.split)
+
+    @property
+    def command(self) -> Command | None:
+        """The word that counts at this look."""
+        return first_word(self.scene.words)
+
+    @property
+    def strata(self) -> tuple[Stratum, ...]:
+        """What is new of this release."""
+        return tuple(stratum for stratum in self.scene.strata if belongs(self.release, stratum))
+
+    def as_dict(self) -> dict[str, object]:
+        """What the record says of it."""
+        decision, shadow = self.decision, self.watch.shadow
+        return {
+            "strata": [s.as_dict() for s in self.strata],
+            "verdict": self.verdict.as_dict(),
+            "decision": type(decision).__name__.lower(),
+            "why": decision.why,
+            "observed_pct": self.scene.split.canary_pct,
+            "generation": list(self.scene.split.generation),
+            **({"asks": decision.asks.as_dict()} if isinstance(decision, Hold) and decision.asks else {}),
+            **({"shadow": shadow.as_dict()} if shadow != ShadowState() else {}),
+        }
+
+    def recorded(self, release: Release) -> Release:
+        """The release with this look in its record."""
+        return release.record(self.scene.now.wall_s, "looked", **self.as_dict())
 
 
 @dataclass(frozen=True)
@@ -115,181 +144,120 @@ def look(ctl: Controller, release: Release, watch: Watch) -> tuple[Release, Watc
     """One look: the release and the watch after it."""
     now = ctl.clock()
     if release.phase is Phase.PROMOTING:
-        _answer(ctl, release, ctl.ports.inbox.pending(release.id))
-        go_on = carry_on if release.is_way_home else resume_promotion
-        return go_on(ctl.ports, release, ctl.token, now), watch
-    split = ctl.ports.router.read(release.service)
-    found, release = release, _adopt_share(ctl, release, split, now)
-    watch = watch if release is found else watch.new_step()
-    watch, strata, blind = _measure(ctl, release, watch, now)
-    release, watch = replay_on(ctl.ports, ctl.plan, release, watch, ctl.timeout_s, ctl.clock)
-    is_ready = not down_reason(ctl.ports, release.service, release.sealed.bundle_digest)
-    watch = watch.seen(ready=is_ready, has_users=share_of_ours(release, split) > 0)
-    command = _first_word(ctl, release)
-    verdict = judge_canary(canary_plan(ctl.plan, release), watch.judge)
-    situation = replace(_situation(ctl, release, watch, split, verdict, command, now), blind=blind)
-    decision = decide(ctl.plan, release, situation)
-    ctl.on_look(Look(release, watch, split, verdict, decision, situation.url))
-    return _act(ctl, release, watch, _Seen(split, verdict, decision, strata, command, now, watch.shadow))
+        return _promote_on(ctl, release, now), watch
+    scene = read_scene(ctl.ports, release, watch, now)
+    release, watch = _adopt_share(ctl, release, watch, scene)
+    watch = watch.read(ctl.plan, release, scene.strata, now.mono_s)
+    release, watch, scene = _replay_on(ctl, release, watch, scene)
+    seen = _judge(ctl, release, watch, _without_late_words(ctl, release, scene))
+    ctl.on_look(seen)
+    return _act(ctl, seen)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    split: TrafficSplit
-    verdict: CanaryVerdict
-    decision: Decision
-    strata: tuple[Stratum, ...]
-    command: Command | None
-    now: Now
-    shadow: ShadowState
+def _promote_on(ctl: Controller, release: Release, now: Now) -> Release:
+    """Users have met what is being promoted: nothing is judged any more, and what was begun is finished."""
+    _answer(ctl, release, ctl.ports.inbox.pending(release.id))
+    go_on = carry_on if release.is_way_home else resume_promotion
+    return go_on(ctl.ports, release, ctl.token, now)
 
 
-def _adopt_share(ctl: Controller, release: Release, split: TrafficSplit, now: Now) -> Release:
+def _adopt_share(ctl: Controller, release: Release, watch: Watch, scene: Scene) -> tuple[Release, Watch]:
     """A share that was intended and is seen, but was never confirmed, is ours: the last controller died in between."""
-    share = share_of_ours(release, split)
+    share, now = share_of_ours(release, scene.split), scene.now
     if release.intended_pct == release.confirmed_pct or abs(share - release.intended_pct) > SAME_SHARE or share == 0:
-        return release
-    adopted = release.record(now.wall_s, "exposed", pct=share, generation=list(split.generation), adopted=True)
+        return release, watch
+    generation = list(scene.split.generation)
+    adopted = release.record(now.wall_s, "exposed", pct=share, generation=generation, adopted=True)
     intent = release.last("exposing")
     step = int(intent.data["step"]) if intent else 0
-    return _save(ctl, release, _enter_step(ctl, adopted, step, now, "adopted from the router"))
+    return _save(ctl, release, _enter_step(ctl, adopted, step, now, "adopted from the router")), watch.new_step()
 
 
-def _measure(ctl: Controller, release: Release, watch: Watch, now: Now) -> tuple[Watch, tuple[Stratum, ...], str]:
-    """The watch after what is new, the new strata of this release, and why there are none where the source is down."""
-    blind = ""
-    strata: tuple[Stratum, ...] = ()
+def _replay_on(ctl: Controller, release: Release, watch: Watch, scene: Scene) -> tuple[Release, Watch, Scene]:
+    """The next part of a replay, where one is left. It is slow: what was read before it is read again."""
+    release = begin_replay(ctl.ports, ctl.plan, release, watch, ctl.clock().wall_s)
+    if not may_ask(ctl.plan, release, scene):
+        return release, watch, scene
+    part = ask_part(ctl.ports, ctl.plan, release, scene, ctl.timeout_s, ctl.clock)
+    later = read_again(ctl.ports, release, scene)
+    if part is None or was_stable_lost(release, scene, later):
+        return release, watch, later
+    replayed = release.record(ctl.clock().wall_s, "replayed", **part)
+    return _save(ctl, release, replayed), watch.replayed(part), later
+
+
+def _without_late_words(ctl: Controller, release: Release, scene: Scene) -> Scene:
+    """The words that still count. One that came too late is answered by not being obeyed."""
     try:
-        strata = ctl.ports.metrics.measure(StrataQuery(release.service, watch.after, watch.boot), now)
-    except DependencyDown as error:
-        blind = str(error)
-    watch = watch.heard(now.mono_s, anything=bool(strata)).labelled(strata)
-    ours = tuple(s for s in strata if belongs(release, s))
-    watch = watch.absorb(ctl.plan, ours)
-    if strata:
-        watch = replace(watch, boot=strata[-1].boot, after=strata[-1].interval)
-    return watch, ours, blind
-
-
-def _first_word(ctl: Controller, release: Release) -> Command | None:
-    """Which word is obeyed at this look? The oldest, but one that sends home is heard before any other.
-
-    What came too late is answered by not being obeyed. Where words cannot be read the look goes on: harm does not wait
-    for a database.
-    """
-    try:
-        waiting = ctl.ports.inbox.pending(release.id)
-        for command in waiting:
+        for command in scene.words:
             if came_too_late(release, command):
                 ctl.ports.inbox.done(command.id)
     except DependencyDown:
-        return None
-    waiting = tuple(command for command in waiting if not came_too_late(release, command))
-    return min(waiting, key=lambda command: command.verb not in HOMEWARD_VERBS, default=None)
+        return replace(scene, words=())
+    return replace(scene, words=tuple(command for command in scene.words if not came_too_late(release, command)))
 
 
-def _situation(
-    ctl: Controller,
-    release: Release,
-    watch: Watch,
-    split: TrafficSplit,
-    verdict: CanaryVerdict,
-    command: Command | None,
-    now: Now,
-) -> Situation:
-    share = share_of_ours(release, split)
-    starting = _restarting(ctl, release) if share == 0 and not watch.is_hung else ""
-    # A canary without users gets no second look: it must be ready before it meets them.
-    patience_looks = math.inf if starting else UNREADY_LOOKS if share > 0 or watch.is_hung else 1
-    return Situation(
-        now_s=now.wall_s,
-        observed_pct=share,
-        verdict=verdict,
-        step_requests=watch.step_requests,
-        requests_per_s=watch.requests_per_s,
-        replaying=replayed_so_far(ctl.plan, release),
-        canary_down=_canary_down(ctl, release, watch, patience_looks),
-        canary_starting=starting,
-        stable_down=dead_reason(ctl.ports, release.service, split.stable.digest) if split.stable else "",
-        command=command,
-        url=ctl.ports.runtime.status(gateway_name(release.service)).url,
-        # A stratum waits for its slowest request, so that much silence is in order.
-        silent_s=watch.silent_s(now.mono_s) - ctl.timeout_s,
-    )
+def _judge(ctl: Controller, release: Release, watch: Watch, scene: Scene) -> Look:
+    """What follows from this world? Nothing is read here, and nothing done."""
+    canary = scene.servers[release.sealed.bundle_digest]
+    watch = watch.seen(ready=not canary.down_reason, has_users=share_of_ours(release, scene.split) > 0)
+    verdict = judge_canary(canary_plan(ctl.plan, release), watch.judge)
+    situation = situation_of(ctl.plan, release, watch, scene, verdict, ctl.timeout_s)
+    return Look(release, watch, scene, verdict, decide(ctl.plan, release, situation))
 
 
-def _restarting(ctl: Controller, release: Release) -> str:
-    """Why a canary that was interrupted, or waits for approval, is not ready yet.
-
-    Whoever stopped everything (`down`, a reboot) accuses nobody.
-    """
-    seen = replicas_of(ctl.ports, release.service, release.sealed.bundle_digest)
-    unready = [s for s in seen if s.state != "ready"]
-    was_ready = release.confirmed_pct > 0 or release.asked_since_s is not None
-    interrupted = was_ready and unready and all(s.state == "starting" for s in unready)
-    return f"starting: {unready[0].reason or 'not ready yet'}" if interrupted else ""
-
-
-def _canary_down(ctl: Controller, release: Release, watch: Watch, patience_looks: float) -> str:
-    """Why the canary cannot serve: it exited since it was staged, or was not ready at so many looks in a row."""
-    digest = release.sealed.bundle_digest
-    staged = release.last("staged")
-    exits = exits_of(ctl.ports, release.service, digest) - (int(staged.data["exits"]) if staged else 0)
-    if exits > 0:
-        return f"it exited {exits} time(s) since it was staged"
-    return down_reason(ctl.ports, release.service, digest) if watch.unready_looks >= patience_looks else ""
-
-
-def _act(ctl: Controller, release: Release, watch: Watch, seen: _Seen) -> tuple[Release, Watch]:
-    decision = seen.decision
+def _act(ctl: Controller, seen: Look) -> tuple[Release, Watch]:
+    """Do what was decided, in the order that keeps users safe, and record it."""
+    release, watch, decision = seen.release, seen.watch, seen.decision
     match decision:
         case RollBack():
             send_home(ctl.ports, release, ctl.token)
             release = _obeyed(ctl, release, seen)
-            release = end_at_home(ctl.ports, release, decision, _look_data(seen), seen.now)
+            release = end_at_home(ctl.ports, release, decision, seen.as_dict(), seen.scene.now)
         case Promote():
-            looked = _save(ctl, release, _looked(release, seen))
-            release = promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.now)
+            looked = _save(ctl, release, seen.recorded(release))
+            release = promote(ctl.ports, _obeyed(ctl, looked, seen), ctl.token, decision.why, seen.scene.now)
         case Advance():
-            release, watch = _advance(ctl, _obeyed(ctl, release, seen), watch, decision, seen)
+            release, watch = _advance(ctl, _obeyed(ctl, release, seen), decision, seen)
         case Hold():
             if watch.unready_looks == 0:  # who does not answer keeps its users only as long as it was promised
-                _renew(ctl, release, seen.split)
-            release, watch = _hold(ctl, release, watch, decision, seen)
+                _renew(ctl, seen)
+            release, watch = _hold(ctl, decision, seen)
     _answer(ctl, release, (seen.command,) if seen.command else ())
     return release, watch
 
 
-def _hold(ctl: Controller, release: Release, watch: Watch, decision: Hold, seen: _Seen) -> tuple[Release, Watch]:
+def _hold(ctl: Controller, decision: Hold, seen: Look) -> tuple[Release, Watch]:
     """Record what was seen, where anything was, and what is asked, where that is new.
 
     Whose share was lost and who asks before he begins again is interrupted from here on: what was approved before is
     not approved any more.
     """
-    if decision.asks and has_lost_its_share(release, share_of_ours(release, seen.split)):
+    release = seen.release
+    if decision.asks and has_lost_its_share(release, seen.share):
         before = _obeyed(ctl, release, seen)
-        release = before.record(seen.now.wall_s, "interrupted", why=decision.why)
-        return _save(ctl, before, _looked(release, seen)), watch.new_step()
+        lost = before.record(seen.scene.now.wall_s, "interrupted", why=decision.why)
+        return _save(ctl, before, seen.recorded(lost)), seen.watch.new_step()
     is_new = decision.asks is not None and decision.asks != release.asks
-    kept = _looked(release, seen) if seen.strata or is_new else release
-    return _obeyed(ctl, _save(ctl, release, kept), seen), watch
+    kept = seen.recorded(release) if seen.strata or is_new else release
+    return _obeyed(ctl, _save(ctl, release, kept), seen), seen.watch
 
 
-def _advance(ctl: Controller, release: Release, watch: Watch, decision: Advance, seen: _Seen) -> tuple[Release, Watch]:
+def _advance(ctl: Controller, release: Release, decision: Advance, seen: Look) -> tuple[Release, Watch]:
     """Raise (or restart) the canary's share: intent first, then the router, then what the router shows."""
-    at_s, before = seen.now.wall_s, release
-    release = _looked(release, seen)
+    at_s, before = seen.scene.now.wall_s, release
+    release = seen.recorded(release)
     if not release.of_kind("judging"):
-        release = release.record(at_s, "judging", **declaration(ctl.plan, watch))
-    if has_lost_its_share(release, share_of_ours(release, seen.split)):
+        release = release.record(at_s, "judging", **declaration(ctl.plan, seen.watch))
+    if has_lost_its_share(release, seen.share):
         release = release.record(at_s, "interrupted", why=decision.why)
     release = release.record(at_s, "exposing", pct=decision.pct, step=decision.step, why=decision.why)
     release = _save(ctl, before, release)
-    shown = set_share(ctl.ports, release, ctl.token, seen.split, decision.pct, ctl.plan.lease_s)
+    shown = _set_share(ctl, release, seen.scene, decision.pct)
     exposed = release.record(ctl.clock().wall_s, "exposed", pct=decision.pct, generation=list(shown.generation))
     exposed = _enter_step(ctl, exposed, decision.step, ctl.clock(), decision.why)
     ctl.ports.notifier.send(exposed, f"{decision.pct:g} % of the traffic: {decision.why}")
-    return _save(ctl, release, exposed), watch.new_step()
+    return _save(ctl, release, exposed), seen.watch.new_step()
 
 
 def _enter_step(ctl: Controller, release: Release, step: int, now: Now, why: str) -> Release:
@@ -297,18 +265,23 @@ def _enter_step(ctl: Controller, release: Release, step: int, now: Now, why: str
     return release.enter(Phase.BAKING if baking else Phase.CANARY, now.wall_s, step=step, why=why)
 
 
-def _renew(ctl: Controller, release: Release, split: TrafficSplit) -> None:
-    share = share_of_ours(release, split)
-    if share > 0:
-        set_share(ctl.ports, release, ctl.token, split, share, ctl.plan.lease_s)
+def _renew(ctl: Controller, seen: Look) -> None:
+    if seen.share > 0:
+        _set_share(ctl, seen.release, seen.scene, seen.share)
 
 
-def _obeyed(ctl: Controller, release: Release, seen: _Seen) -> Release:
+def _set_share(ctl: Controller, release: Release, scene: Scene, pct: float) -> TrafficSplit:
+    """DependencyDown where the canary was not ready in this scene."""
+    canary = scene.servers[release.sealed.bundle_digest].arm()
+    return set_share(ctl.ports, release, ctl.token, scene.split.shared(canary, pct, ctl.plan.lease_s))
+
+
+def _obeyed(ctl: Controller, release: Release, seen: Look) -> Release:
     """Record a person's word; one that had to wait, because stable is dead, is asked again."""
     command = seen.command
     if command is None or (isinstance(seen.decision, Hold) and command.verb in MOVING_VERBS):
         return release
-    return _save(ctl, release, record_command(release, command, seen.now))
+    return _save(ctl, release, record_command(release, command, seen.scene.now))
 
 
 def _answer(ctl: Controller, release: Release, heard: tuple[Command, ...]) -> None:
@@ -316,24 +289,6 @@ def _answer(ctl: Controller, release: Release, heard: tuple[Command, ...]) -> No
     for command in heard:
         if has_recorded(release, command):
             ctl.ports.inbox.done(command.id)
-
-
-def _looked(release: Release, seen: _Seen) -> Release:
-    return release.record(seen.now.wall_s, "looked", **_look_data(seen))
-
-
-def _look_data(seen: _Seen) -> dict[str, object]:
-    decision = seen.decision
-    return {
-        "strata": [s.as_dict() for s in seen.strata],
-        "verdict": seen.verdict.as_dict(),
-        "decision": type(decision).__name__.lower(),
-        "why": decision.why,
-        "observed_pct": seen.split.canary_pct,
-        "generation": list(seen.split.generation),
-        **({"asks": decision.asks.as_dict()} if isinstance(decision, Hold) and decision.asks else {}),
-        **({"shadow": seen.shadow.as_dict()} if seen.shadow != ShadowState() else {}),
-    }
 
 
 def _save(ctl: Controller, before: Release, after: Release) -> Release:

@@ -16,8 +16,8 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.ports import Now, Ports, ReplayQuery
 from pipelines.records.release import Phase, Release
 from pipelines.records.view import progress
+from pipelines.rollout.scene import Scene
 from pipelines.rollout.watch import Watch, declaration
-from pipelines.services.units import arm_of, down_reason, exits_of
 from pipelines.spec.rollout import RolloutSpec
 
 PART_PAIRS = 50
@@ -72,24 +72,10 @@ def is_replaying(plan: RolloutSpec, release: Release) -> bool:
     return release.events[-1].kind == "replayed" and bool(left_to_replay(plan, release))
 
 
-def replay_on(
-    ports: Ports, plan: RolloutSpec, release: Release, watch: Watch, timeout_s: float, clock: Callable[[], Now]
-) -> tuple[Release, Watch]:
-    """The release and the watch after the next part of the replay; both as they were where nothing is left of it."""
-    left = left_to_replay(plan, release)
-    if left is None:
-        release = _begin(ports, plan, release, watch, clock().wall_s)
-        left = left_to_replay(plan, release)
-    part = _next_part(ports, plan, release, timeout_s, clock) if left and not release.paused else None
-    if part is None:
-        return release, watch
-    after = release.record(clock().wall_s, "replayed", **part)
-    ports.ledger.save(after, release.version)
-    return after, watch.replayed(part)
-
-
-def _begin(ports: Ports, plan: RolloutSpec, release: Release, watch: Watch, at_s: float) -> Release:
-    """Say which requests will be asked, and how their answers will count."""
+def begin_replay(ports: Ports, plan: RolloutSpec, release: Release, watch: Watch, at_s: float) -> Release:
+    """Say which requests will be asked, and how their answers will count, where that was not said yet."""
+    if left_to_replay(plan, release) is not None:
+        return release
     try:
         chosen = intended(ports, plan, release)
     except DependencyDown:
@@ -100,33 +86,46 @@ def _begin(ports: Ports, plan: RolloutSpec, release: Release, watch: Watch, at_s
     return begun
 
 
-def _next_part(
-    ports: Ports, plan: RolloutSpec, release: Release, timeout_s: float, clock: Callable[[], Now]
-) -> dict[str, Any] | None:
-    """What the next part of the replay was like; None where it could not be asked, or a server was lost meanwhile.
+def may_ask(plan: RolloutSpec, release: Release, scene: Scene) -> bool:
+    """Whether the next part can be asked now: one is left, nobody paused it, and both versions serve."""
+    if release.paused or not left_to_replay(plan, release):
+        return False
+    return not any(scene.servers[digest].down_reason for digest in _both(release))
 
-    A server that dies says nothing about how its model answers; whether it may die is another guard's question.
-    """
-    stable, candidate = str((release.champion or {})["digest"]), release.sealed.bundle_digest
-    if any(down_reason(ports, release.service, digest) for digest in (stable, candidate)):
-        return None
-    exits = exits_of(ports, release.service, stable)
+
+def ask_part(
+    ports: Ports, plan: RolloutSpec, release: Release, scene: Scene, timeout_s: float, clock: Callable[[], Now]
+) -> dict[str, Any] | None:
+    """What the next part of the replay was like; None where it could not be asked."""
     try:
-        asked, found = _part(ports, plan, release, timeout_s, clock)
+        asked, found = _part(ports, plan, release, scene, timeout_s, clock)
     except DependencyDown:
         return None
-    is_lost = exits_of(ports, release.service, stable) != exits or down_reason(ports, release.service, stable)
-    return None if is_lost else {"asked": asked, "counts": found.as_dict()}
+    return {"asked": asked, "counts": found.as_dict()}
+
+
+def was_stable_lost(release: Release, before: Scene, after: Scene) -> bool:
+    """Whether stable was lost while a part was asked: it says nothing about how the canary answers then.
+
+    A server that dies says nothing about its model; whether the canary's may die is another guard's question.
+    """
+    stable, _ = _both(release)
+    now = after.servers[stable]
+    return now.exits != before.servers[stable].exits or bool(now.down_reason)
+
+
+def _both(release: Release) -> tuple[str, str]:
+    """What is compared: the bytes that were stable when the release began, and its own."""
+    return str((release.champion or {})["digest"]), release.sealed.bundle_digest
 
 
 def _part(
-    ports: Ports, plan: RolloutSpec, release: Release, timeout_s: float, clock: Callable[[], Now]
+    ports: Ports, plan: RolloutSpec, release: Release, scene: Scene, timeout_s: float, clock: Callable[[], Now]
 ) -> tuple[int, ReplayState]:
     assert plan.replay is not None  # noqa: S101  there is something left of it
     numbers, began_s = (left_to_replay(plan, release) or [])[:PART_PAIRS], clock().mono_s
     tolerance = plan.gates.latency.tolerance if plan.gates.latency else 0.0
-    stable = arm_of(ports, release.service, str((release.champion or {})["digest"]))
-    canary = arm_of(ports, release.service, release.sealed.bundle_digest)
+    stable, canary = (scene.servers[digest].arm() for digest in _both(release))
     # Few at first, since one may take its whole time; and even, so that the arms have as many turns.
     found, asked, at_once = ReplayState(), 0, 2 * plan.replay.concurrency
     while asked < len(numbers) and (asked == 0 or clock().mono_s - began_s < plan.look_s):

@@ -43,6 +43,12 @@ class Watch:
     heard_at_s: float | None = None
     """When the last stratum came, on the controller's monotonic clock; None before its first look."""
 
+    def read(self, plan: RolloutSpec, release: Release, strata: Sequence[Stratum], now_s: float) -> Watch:
+        """The watch after what the gateway has decided since: all of it is read, and what is this release's counts."""
+        heard = self.heard(now_s, anything=bool(strata)).labelled(strata)
+        watch = heard.absorb(plan, [stratum for stratum in strata if belongs(release, stratum)])
+        return replace(watch, boot=strata[-1].boot, after=strata[-1].interval) if strata else watch
+
     def absorb(self, plan: RolloutSpec, strata: Sequence[Stratum]) -> Watch:
         """The watch after more strata, in order."""
         watch = self

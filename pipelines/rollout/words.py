@@ -1,6 +1,8 @@
-"""What does a person's word change in the record of a release?"""
+"""Which of people's words is obeyed, and what does it change in the record of a release?"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pipelines.ports import Command, Now
 from pipelines.records.asking import Asked
@@ -16,6 +18,11 @@ UNSEEN = "while no user has met it"
 def came_too_late(release: Release, command: Command) -> bool:
     """Whether this word was about a release that no user had met, and one has since."""
     return command.about == UNSEEN and release.is_exposed
+
+
+def first_word(waiting: Sequence[Command]) -> Command | None:
+    """Which word is obeyed at this look? The oldest, but one that sends home is heard before any other."""
+    return min(waiting, key=lambda command: command.verb not in HOMEWARD_VERBS, default=None)
 
 
 def has_recorded(release: Release, command: Command) -> bool:

@@ -13,7 +13,7 @@ from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Ports, Token
 from pipelines.records.release import Release
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.services.units import arm_of
+from pipelines.services.units import servers_of
 
 SAME_SHARE = 1e-6
 
@@ -33,21 +33,18 @@ def share_of_ours(release: Release, split: TrafficSplit) -> float:
     return split.canary_pct
 
 
-def set_share(
-    ports: Ports, release: Release, token: Token, split: TrafficSplit, pct: float, lease_s: float
-) -> TrafficSplit:
-    """Give the canary `pct` percent under a lease. DependencyDown where the router then shows another share."""
-    wanted = replace(
-        split,
-        generation=next_generation(split.generation, token),
-        canary=arm_of(ports, release.service, release.sealed.bundle_digest),
-        canary_pct=pct,
-        lease_s=lease_s,
-        reason=release.id,
-    )
-    shown = ports.router.write(release.service, wanted, split.generation)
-    if abs(share_of_ours(release, shown) - pct) > SAME_SHARE:
-        raise DependencyDown(f"the router shows {shown.canary_pct:g} % instead of {pct:g} %", code="E_ROUTER")
+def set_share(ports: Ports, release: Release, token: Token, wanted: TrafficSplit) -> TrafficSplit:
+    """Give the canary a share under a lease: `wanted` is the split that was read, with that share.
+
+    DependencyDown where the router then shows another share.
+    """
+    generation = next_generation(wanted.generation, token)
+    ours = replace(wanted, generation=generation, reason=release.id)
+    shown = ports.router.write(release.service, ours, wanted.generation)
+    if abs(share_of_ours(release, shown) - wanted.canary_pct) > SAME_SHARE:
+        raise DependencyDown(
+            f"the router shows {shown.canary_pct:g} % instead of {wanted.canary_pct:g} %", code="E_ROUTER"
+        )
     return shown
 
 
@@ -70,7 +67,8 @@ def try_way_back(
     split = ports.router.read(release.service)
     if split.stable is None:
         return None
-    set_share(ports, release, token, split, 0.0, lease_s)
+    arm = servers_of(ports, release.service, release.sealed.bundle_digest).arm()
+    set_share(ports, release, token, split.shared(arm, 0.0, lease_s))
     began = clock()
     shown = send_home(ports, release, token)
     if shown.canary is not None:
@@ -81,7 +79,7 @@ def try_way_back(
 def make_stable(ports: Ports, service: str, digest: str | None, token: Token, reason: str) -> TrafficSplit:
     """All traffic to these bytes, under no lease: from now on they are stable. None: nobody serves, as at first."""
     split = ports.router.read(service)
-    arm = arm_of(ports, service, digest) if digest is not None else None
+    arm = servers_of(ports, service, digest).arm() if digest is not None else None
     if split.canary is None and split.stable == arm and _is_fenced(split, token):
         return split
     generation = next_generation(split.generation, token)

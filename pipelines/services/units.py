@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from pipelines.errors import DependencyDown
 from pipelines.ports import Ports
 from pipelines.records.service import Deployment, Service
@@ -77,34 +80,54 @@ def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
     )
 
 
-def replicas_of(ports: Ports, service: str, digest: str) -> tuple[UnitStatus, ...]:
-    """What is seen of every wanted replica of a digest."""
-    return tuple(ports.runtime.status(u.name) for u in ports.runtime.units(service) if u.digest == digest)
+@dataclass(frozen=True)
+class Servers:
+    """What was seen of the wanted replicas of one version, each asked once."""
+
+    digest: str
+    service: str
+    seen: tuple[tuple[Unit, UnitStatus], ...] = ()
+
+    @property
+    def statuses(self) -> tuple[UnitStatus, ...]:
+        """What each of them said."""
+        return tuple(status for _, status in self.seen)
+
+    @property
+    def down_reason(self) -> str:
+        """Why can these bytes not serve? "" while every replica is ready."""
+        if not self.seen:
+            return "no replica is wanted"
+        unready = (s for s in self.statuses if s.state != "ready")
+        return "; ".join(f"{s.state}: {s.reason}" if s.reason else s.state for s in unready)
+
+    @property
+    def dead_reason(self) -> str:
+        """Why can nobody be served by these bytes? "" while any replica is ready."""
+        return "" if any(s.state == "ready" for s in self.statuses) else self.down_reason
+
+    @property
+    def exits(self) -> int:
+        """How often did a replica of these bytes die and come back?"""
+        return sum(s.restarts for s in self.statuses)
+
+    def arm(self) -> Arm:
+        """The arm of these bytes: every replica that is ready. DependencyDown where none is."""
+        urls = tuple(s.url for s in self.statuses if s.state == "ready")
+        if not urls:
+            raise DependencyDown(f"no replica of {self.digest[:19]} is ready", code="E_NOT_READY", field=self.service)
+        return Arm(self.digest, urls, self.seen[0][0].ca_file)
 
 
-def arm_of(ports: Ports, service: str, digest: str) -> Arm:
-    """The arm of a digest. DependencyDown where no replica is ready."""
-    units = [unit for unit in ports.runtime.units(service) if unit.digest == digest]
-    urls = tuple(s.url for s in (ports.runtime.status(unit.name) for unit in units) if s.state == "ready")
-    if not urls:
-        raise DependencyDown(f"no replica of {digest[:19]} is ready", code="E_NOT_READY", field=service)
-    return Arm(digest, urls, units[0].ca_file)
+def servers_by_digest(ports: Ports, service: str, digests: Iterable[str]) -> dict[str, Servers]:
+    """What is seen of these versions? The units are listed once, and each replica is asked once."""
+    units = ports.runtime.units(service)
+    return {
+        digest: Servers(digest, service, tuple((u, ports.runtime.status(u.name)) for u in units if u.digest == digest))
+        for digest in dict.fromkeys(digests)
+    }
 
 
-def down_reason(ports: Ports, service: str, digest: str) -> str:
-    """Why can these bytes not serve right now? "" while every replica is ready."""
-    seen = replicas_of(ports, service, digest)
-    if not seen:
-        return "no replica is wanted"
-    return "; ".join(f"{s.state}: {s.reason}" if s.reason else s.state for s in seen if s.state != "ready")
-
-
-def dead_reason(ports: Ports, service: str, digest: str) -> str:
-    """Why can nobody be served by these bytes right now? "" while any replica is ready."""
-    alive = any(s.state == "ready" for s in replicas_of(ports, service, digest))
-    return "" if alive else down_reason(ports, service, digest)
-
-
-def exits_of(ports: Ports, service: str, digest: str) -> int:
-    """How often did a replica of these bytes die and come back?"""
-    return sum(s.restarts for s in replicas_of(ports, service, digest))
+def servers_of(ports: Ports, service: str, digest: str) -> Servers:
+    """What is seen of one version?"""
+    return servers_by_digest(ports, service, (digest,))[digest]

@@ -17,7 +17,7 @@ import httpx
 from evals.gate import Outcome, Reason, Verdict
 from pipelines.records.release import Phase, Release
 from pipelines.services.traffic import try_way_back
-from pipelines.services.units import arm_of
+from pipelines.services.units import servers_of
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 
 PROBABILITY_TOLERANCE = 0.02
@@ -156,7 +156,7 @@ def _loaded(load: Mapping[str, float]) -> Reason:
 
 def qualify(shop: Workshop, release: Release) -> Findings:
     """Does the staged server answer as it was evaluated, and is the way back open?"""
-    arm = arm_of(shop.ports, release.service, release.sealed.bundle_digest)
+    arm = servers_of(shop.ports, release.service, release.sealed.bundle_digest).arm()
     golden = entered(release, Phase.COMPRESSED)["golden"]
     qualified = qualify_server(arm.urls, release.service, shop.rows(release).texts, golden, seconds(shop))
     way_back_ms = try_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, seconds(shop))

@@ -7,7 +7,7 @@ from pipelines.errors import DependencyDown, NotFound
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
 from pipelines.services.change import deployment_of, update_service
-from pipelines.services.units import down_reason, exits_of, server_units, wanted_units
+from pipelines.services.units import server_units, servers_of, wanted_units
 from pipelines.stages.workshop import Findings, Workshop
 
 READY_TIMEOUT_S = 180.0
@@ -27,7 +27,7 @@ def stage(shop: Workshop, release: Release) -> Findings:
         shop.ports.runtime.ensure(unit)
     began_s = shop.clock().mono_s
     reason = _wait_ready(shop, release)
-    exits = exits_of(shop.ports, release.service, release.sealed.bundle_digest)
+    exits = servers_of(shop.ports, release.service, release.sealed.bundle_digest).exits
     findings = {"exits": exits, "ready_s": round(shop.clock().mono_s - began_s, 3)}
     if reason:
         why = Reason(Outcome.ERROR, "ready", f"the staged server did not get ready: {reason}")
@@ -73,11 +73,12 @@ def _wait_ready(shop: Workshop, release: Release) -> str:
     """
     digest, began_s = release.sealed.bundle_digest, shop.clock().mono_s
     while True:
-        reason, gateway = down_reason(shop.ports, release.service, digest), _gateway_down(shop, release.service)
+        replicas = servers_of(shop.ports, release.service, digest)
+        reason, gateway = replicas.down_reason, _gateway_down(shop, release.service)
         if not reason and not gateway:
             return ""
         is_late = shop.clock().mono_s - began_s > READY_TIMEOUT_S
-        if reason and (is_late or exits_of(shop.ports, release.service, digest) >= EXITS_AT_STAGING):
+        if reason and (is_late or replicas.exits >= EXITS_AT_STAGING):
             return reason
         if is_late:
             raise DependencyDown(f"the gateway does not answer: {gateway}", code="E_NOT_READY", field=release.service)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.records.release import Phase, Release, _apply
 from pipelines.records.split import TrafficSplit
-from pipelines.services.units import dead_reason
+from pipelines.services.units import servers_of
 from tests.faults.world import OLD, OLD_VERSION, SERVICE
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Observer:
             return
         if split.canary_pct >= before.canary_pct - SAME:
             return
-        if dead_reason(self.world.raw, SERVICE, split.stable.digest):
+        if servers_of(self.world.raw, SERVICE, split.stable.digest).dead_reason:
             self._say("I2: traffic moved to a dead stable")
 
     def _canary(self, split: TrafficSplit, before: TrafficSplit, release: Release | None) -> None:

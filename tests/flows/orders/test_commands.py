@@ -16,7 +16,7 @@ from pipelines.records.service import Deployment
 from pipelines.rollout.way_home import ordered
 from pipelines.services.traffic import make_stable, set_share
 from pipelines.services.units import server_units
-from tests.pipelines.rollout.test_look import NEW, OLD, World
+from tests.pipelines.rollout.test_look import NEW, NEW_ARM, OLD, World
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_first_share_that_was_given_but_never_recorded_goes_home(verb, end):
     before = world.release
     intended = before.record(world.wall_s, "exposing", pct=10.0, step=0, why="the first users")
     world.ports.ledger.save(intended, before.version)
-    set_share(world.ports, intended, world.token, world.ports.router.read("s"), 10.0, 10.0)
+    set_share(world.ports, intended, world.token, world.ports.router.read("s").shared(NEW_ARM, 10.0, 10.0))
     assert is_exposed(intended)
     orphan(world, verb)
     assert obey_now(world.ports, intended).phase is end

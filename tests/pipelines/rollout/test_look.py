@@ -20,6 +20,7 @@ from pipelines.errors import AliasMoved, DependencyDown, StaleWriter
 from pipelines.ports import Command, Now, Ports, RegisteredVersion
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.records.split import Arm
 from pipelines.records.unit import UnitStatus
 from pipelines.rollout.decision import PATIENCE_S, RollBack
 from pipelines.rollout.ending import go_home, take_back
@@ -33,6 +34,7 @@ from pipelines.services.units import server_units
 from pipelines.spec.release_spec import ReleaseSpec
 
 OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+NEW_ARM = Arm(NEW, ("http://127.0.0.1:20002",))
 
 SPEC = ReleaseSpec.model_validate_json(
     """{"model": "models:/m/2", "service": "s",
@@ -586,7 +588,7 @@ def test_a_shut_out_controller_cannot_move_traffic_after_the_end():
     taker = world.ports.lock.acquire("s", "other", 60, world.now())
     go_home(world.ports, world.release, taker, RollBack("abort by ada", Phase.ABORTED), {}, world.now())
     with pytest.raises(StaleWriter):
-        set_share(world.ports, world.release, paused, seen, 50.0, 10.0)
+        set_share(world.ports, world.release, paused, seen.shared(NEW_ARM, 50.0, 10.0))
     with pytest.raises(StaleWriter):
         make_stable(world.ports, "s", NEW, paused, "r1: promoted")
     assert world.ports.router.read("s").stable.digest == OLD
