@@ -11,12 +11,10 @@ from flows.control.opening import data_dir_of, rollout_of, spec_of, timeout_of, 
 from flows.wiring import builder, clock
 from pipelines.home import Home
 from pipelines.ports import Command, Ports
-from pipelines.records.release import Phase, Release
-from pipelines.rollout.decision import RollBack
-from pipelines.rollout.ending import end_at_home
+from pipelines.records.release import Release
 from pipelines.rollout.look import Controller, Look, drive
-from pipelines.rollout.words import record_command
-from pipelines.stages.steps import Step, discard_work, forget_candidate
+from pipelines.rollout.obeying import abort_unseen
+from pipelines.stages.steps import Step, discard_work
 from pipelines.stages.workshop import Findings, Interrupted, Workshop
 
 
@@ -63,36 +61,6 @@ def take_over(release: Release, ports: Ports, held: Held, on_look: Callable[[Loo
     return drive(ctl, release, held.sleep, leave=frozenset())
 
 
-def abort_unseen(ports: Ports, release: Release) -> Release:
-    """End a release that no user has met: nothing to move, only to record."""
-    said, heard = release, ports.inbox.pending(release.id)
-    for command in heard:
-        said = record_command(said, command, clock())
-    if said.version > release.version:
-        ports.ledger.save(said, release.version)
-    ended = end_at_home(ports, said, RollBack(_last_word(said), Phase.ABORTED), {}, clock())
-    forget_candidate(ports, ended)
-    for command in heard:
-        ports.inbox.done(command.id)
-    return ended
-
-
-def hold_unseen(ports: Ports, release: Release, why: str) -> Release:
-    """End a release that no user has met, because nobody can go on with it."""
-    if release.is_ended:
-        return release
-    ended = end_at_home(ports, release, RollBack(why, Phase.HELD), {}, clock())
-    forget_candidate(ports, ended)
-    return ended
-
-
-def _last_word(release: Release) -> str:
-    said = release.last("commanded")
-    if said is None:
-        return "stopped"
-    return f"{said.data['verb']} by {said.data['actor']}" + (f": {said.data['reason']}" if said.data["reason"] else "")
-
-
 def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Listener, stop: Stop) -> Release:
     from flows.release import Desk, run_release
 
@@ -101,7 +69,7 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
             raise Stopped
 
     def abort(stopped: Release) -> Release:
-        return abort_unseen(ports, ports.ledger.load(stopped.id))
+        return abort_unseen(ports, ports.ledger.load(stopped.id), clock())
 
     def progress(name: str, done: int, of: int) -> None:
         check_stop()

@@ -129,8 +129,8 @@ def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = 
 
 def _without_a_record(ports: Ports, release: Release, verb: str, error: DependencyDown) -> DependencyDown:
     """A ledger that cannot be written keeps nobody at a canary: act at the gateway, and say what is missing."""
-    from flows.orders.commands import home_unrecorded
     from flows.working import is_exposed
+    from pipelines.rollout.obeying import home_unrecorded
 
     if verb not in {"abort", "rollback"} or not is_exposed(release):
         return error

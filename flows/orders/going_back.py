@@ -9,23 +9,19 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
-from pathlib import Path
 
 from flows.control.background import start_up
 from flows.control.holders import holder
 from flows.control.lock import Held, exposed_ttl_s, hold
 from flows.wiring import actor, clock
-from pipelines.errors import Busy, DependencyDown, ShipwayError
+from pipelines.errors import Busy, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.reading import readable, unfinished
 from pipelines.records.release import Release
-from pipelines.records.service import Deployment, Service
-from pipelines.rollout.way_home import carry_on, check_target, ordered, refuse_again
+from pipelines.records.service import Service
+from pipelines.rollout.way_home import Order, awake, check_bytes, check_target, go_back, refuse_again
 from pipelines.services.change import update_service
-from pipelines.services.units import servers_of
-from pipelines.supply.bundle import verify_bundle
 
 LOCK_S = 60.0
 LOCK_TRIES = 600
@@ -47,17 +43,9 @@ def order_home(home: Home, ports: Ports, service: Service, reason: str, force: s
     try:
         return back_to_previous(ports, service, reason, force)
     except DependencyDown:
-        update_service(ports, service.name, _awake)
+        update_service(ports, service.name, lambda parked: awake(parked, clock()))
         start_up(home)
         return _carried_out(ports, service, reason, force)
-
-
-def _awake(service: Service) -> Service:
-    """The service whose parked version is to run again, though its time was over."""
-    if service.previous is None:
-        return service
-    until_s = max(service.previous.keep_until_s or 0.0, clock().wall_s + service.retain_s)
-    return service.changed(previous=replace(service.previous, keep_until_s=until_s))
 
 
 def back_to_previous(
@@ -70,27 +58,8 @@ def back_to_previous(
     check_target(service, force)
     with ExitStack() as stack:
         held = _held_soon(stack, ports, service.name, sleep)
-        # Read again: whoever had the lock may have gone back meanwhile, and going back twice is going forth.
-        service = ports.services.load(service.name)
-        _, previous = check_target(service, force)
-        servers_of(ports, service.name, previous.digest).arm()
-        order = ordered(service, f"{service.name}-back-{uuid.uuid4().hex[:6]}", actor(), force or reason, clock())
-        ports.ledger.create(order)
-        return carry_on(ports, order, held.token, clock())
-
-
-def check_bytes(previous: Deployment, force: str = "") -> None:
-    """The parked version's bundle is whole: what is damaged could not be started again.
-
-    UnsafeArtifact or NotFound before anything moves; with `force` its server, which checked its bytes, goes on alone.
-    """
-    if previous.url or force:
-        return
-    try:
-        verify_bundle(Path(previous.bundle), previous.digest)
-    except ShipwayError as error:
-        error.hint = 'its server may still run: add --force "the reason" to go back to that; or release a version'
-        raise
+        order = Order(f"{service.name}-back-{uuid.uuid4().hex[:6]}", actor(), reason, force)
+        return go_back(ports, service.name, held.token, order, clock())
 
 
 def _held_soon(stack: ExitStack, ports: Ports, service: str, sleep: Callable[[float], None]) -> Held:

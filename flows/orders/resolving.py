@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from flows.control.holders import holder, living_holder
 from flows.control.lock import hold
-from flows.orders.commands import home_unrecorded, obey_now
+from flows.orders.commands import obey_now
 from flows.wiring import actor, clock
 from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, NotFound
 from pipelines.home import Home
@@ -18,6 +18,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.records.service import Service
 from pipelines.records.split import TrafficSplit
 from pipelines.rollout.ending import resume_promotion
+from pipelines.rollout.obeying import home_unrecorded
 from pipelines.rollout.way_home import named
 from pipelines.services.change import update_service
 from pipelines.services.paying import pay_debts

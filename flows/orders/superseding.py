@@ -12,12 +12,12 @@ from contextlib import suppress
 from flows.control.holders import holder, living_holder
 from flows.control.lock import busy, hold
 from flows.wiring import clock
-from flows.working import abort_unseen
 from pipelines.errors import Busy
 from pipelines.ports import Command, Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Release
+from pipelines.rollout.obeying import abort_unseen
 from pipelines.rollout.words import UNSEEN
 
 
@@ -53,4 +53,4 @@ def _abort_orphan(ports: Ports, release: Release) -> None:
     with suppress(Busy), hold(ports, release.service, holder("supersede")):
         found = ports.ledger.load(release.id)
         if not (found.is_ended or found.is_exposed):
-            abort_unseen(ports, found)
+            abort_unseen(ports, found, clock())

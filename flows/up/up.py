@@ -24,7 +24,7 @@ from flows.control.up_file import find_up, up_file, write_up_file
 from flows.up.seldom import Seldom
 from flows.up.waiting import WaitingReleases, start_worker
 from flows.wiring import clock, wire
-from flows.working import hold_unseen, is_exposed, take_over
+from flows.working import is_exposed, take_over
 from pipelines.adapters.processes.log_rotation import rotate_all
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.errors import Busy, ShipwayError
@@ -33,6 +33,7 @@ from pipelines.ports import Ports
 from pipelines.records.reading import Inspection, broken_record, read_unfinished
 from pipelines.records.release import Release
 from pipelines.records.summary import Summary
+from pipelines.rollout.obeying import hold_unseen
 from pipelines.services.paying import pay_debts
 from pipelines.services.reconcile import reconcile
 
@@ -185,7 +186,7 @@ class Up:
             return
         with hold(self._ports, release.service, holder("up")):
             why = f"nobody could go on with it in {MOST_TRIES} tries; logs/{release.id}.log says why"
-            hold_unseen(self._ports, self._ports.ledger.load(release.id), why)
+            hold_unseen(self._ports, self._ports.ledger.load(release.id), why, clock())
 
     def _is_worked_on(self, release: Release) -> bool:
         thread, worker = self._takeovers.get(release.id), self._workers.get(release.id)

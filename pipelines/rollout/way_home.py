@@ -8,8 +8,10 @@ promoted, with what became of the alias, or as aborted where the parked version 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, ShipwayError
 from pipelines.ports import Now, Ports, Token
 from pipelines.records.release import Candidate, Phase, Release
 from pipelines.records.service import Deployment, Service
@@ -18,6 +20,8 @@ from pipelines.services.change import relabel
 from pipelines.services.marking import alias_debts, promotion_debts, withdrawal_debts
 from pipelines.services.outbox import tell_alone
 from pipelines.services.traffic import make_stable, shut_out_others
+from pipelines.services.units import servers_of
+from pipelines.supply.bundle import verify_bundle
 
 LABEL = "way home"
 JUST_NOW_S = 600.0
@@ -95,6 +99,51 @@ def ordered(service: Service, release_id: str, actor: str, reason: str, now: Now
     )
     # One write: a record that died before its intent would be an open release without a spec to go on with.
     return resolved.enter(Phase.PROMOTING, now.wall_s, why=why, label=LABEL)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Who orders a service home, and why. With `force` (a reason, too) it goes back to what was taken away as well."""
+
+    release_id: str
+    actor: str
+    reason: str
+    force: str = ""
+
+
+def go_back(ports: Ports, name: str, token: Token, order: Order, now: Now) -> Release:
+    """The parked version becomes stable, by an order of its own. DependencyDown where it does not answer.
+
+    The service is read again, under its lock: whoever had that may have gone back, and going back twice is going forth.
+    """
+    service = ports.services.load(name)
+    _, previous = check_target(service, order.force)
+    servers_of(ports, name, previous.digest).arm()
+    release = ordered(service, order.release_id, order.actor, order.force or order.reason, now)
+    ports.ledger.create(release)
+    return carry_on(ports, release, token, now)
+
+
+def awake(service: Service, now: Now) -> Service:
+    """The service whose parked version is to run again, though its time was over."""
+    if service.previous is None:
+        return service
+    until_s = max(service.previous.keep_until_s or 0.0, now.wall_s + service.retain_s)
+    return service.changed(previous=replace(service.previous, keep_until_s=until_s))
+
+
+def check_bytes(previous: Deployment, force: str = "") -> None:
+    """The parked version's bundle is whole: what is damaged could not be started again.
+
+    UnsafeArtifact or NotFound before anything moves; with `force` its server, which checked its bytes, goes on alone.
+    """
+    if previous.url or force:
+        return
+    try:
+        verify_bundle(Path(previous.bundle), previous.digest)
+    except ShipwayError as error:
+        error.hint = 'its server may still run: add --force "the reason" to go back to that; or release a version'
+        raise
 
 
 def _candidate(previous: Deployment) -> Candidate:

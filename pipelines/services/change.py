@@ -79,6 +79,17 @@ def retire_candidate(ports: Ports, release: Release, now: Now) -> Service:
     return change_if_there(ports, release.service, retired)
 
 
+def forget_candidate(ports: Ports, release: Release) -> None:
+    """A release that ended before any user: its servers are no longer wanted, and the registry is to hear of it."""
+
+    def without(service: Service) -> Service:
+        mine = service.candidate is not None and service.candidate.release_id == release.id
+        owed = with_debts(service.owed, verdict_debts(release, release.phase))
+        return service.changed(candidate=None if mine else service.candidate, owed=owed)
+
+    change_if_there(ports, release.service, without)
+
+
 def change_if_there(ports: Ports, name: str, change: Callable[[Service], Service]) -> Service:
     """The same as `update_service`; a release that ended before its service was recorded has nothing to change."""
     try:

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.gate import Outcome, Reason, Verdict
-from pipelines.errors import NotFound
-from pipelines.ports import Ports
 from pipelines.records.release import Phase, Release
-from pipelines.records.service import Service
 from pipelines.rollout.ending import tell_registry
-from pipelines.services.change import update_service
-from pipelines.services.marking import verdict_debts
-from pipelines.services.outbox import with_debts
+from pipelines.services.change import forget_candidate
 from pipelines.stages.build import build
 from pipelines.stages.compress import compress
 from pipelines.stages.evaluate import evaluate
@@ -84,20 +79,6 @@ def because(verdict: Mapping[str, Any]) -> str:
     """The sentences of the reasons that decided."""
     reasons = [r["sentence"] for r in verdict.get("reasons", ()) if r["outcome"] == verdict["outcome"]]
     return "; ".join(reasons) or "nothing was judged"
-
-
-def forget_candidate(ports: Ports, release: Release) -> None:
-    """A release that ended before any user: its servers are no longer wanted, and the registry is to hear of it."""
-
-    def without(service: Service) -> Service:
-        mine = service.candidate is not None and service.candidate.release_id == release.id
-        owed = with_debts(service.owed, verdict_debts(release, release.phase))
-        return service.changed(candidate=None if mine else service.candidate, owed=owed)
-
-    try:
-        update_service(ports, release.service, without)
-    except NotFound:
-        return
 
 
 def discard_work(shop: Workshop) -> None:

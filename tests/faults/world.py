@@ -19,7 +19,7 @@ from flows.control.lock import exposed_ttl_s
 from flows.control.opening import spec_of
 from flows.orders.commands import obey_now
 from flows.orders.going_back import back_to_previous
-from flows.working import Stopped, abort_unseen, is_exposed, take_over
+from flows.working import Stopped, is_exposed, take_over
 from pipelines.adapters.memory.records import (
     MemoryInbox,
     MemoryLedger,
@@ -41,6 +41,7 @@ from pipelines.records.split import TrafficSplit
 from pipelines.records.unit import UnitStatus
 from pipelines.rollout.ending import promote
 from pipelines.rollout.look import Controller, drive
+from pipelines.rollout.obeying import abort_unseen
 from pipelines.services.paying import pay_debts
 from pipelines.services.reconcile import reconcile
 from pipelines.services.traffic import make_stable, try_way_back
@@ -337,7 +338,7 @@ class World:
         try:
             return self._flow(release, held)
         except Stopped:
-            return abort_unseen(self.ports, self.ports.ledger.load(release.id))
+            return abort_unseen(self.ports, self.ports.ledger.load(release.id), self.now())
 
     def _flow(self, release: Release, held: Keeping) -> Release:
         """`flows.release.release` without Prefect."""

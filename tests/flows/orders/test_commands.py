@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.control.lock import hold
-from flows.orders.commands import home_unrecorded, obey_now
+from flows.orders.commands import obey_now
 from flows.orders.going_back import back_to_previous
 from flows.working import is_exposed, take_over
 from pipelines.errors import DependencyDown
@@ -13,6 +13,7 @@ from pipelines.ports import Command
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
 from pipelines.records.service import Deployment
+from pipelines.rollout.obeying import home_unrecorded
 from pipelines.rollout.way_home import ordered
 from pipelines.services.traffic import make_stable, set_share
 from pipelines.services.units import server_units

@@ -8,11 +8,11 @@ import pytest
 
 from flows.orders import queueing
 from flows.wiring import clock
-from flows.working import abort_unseen
 from pipelines.errors import Busy, Withdrawn
 from pipelines.ports import Command
 from pipelines.records.reading import unfinished
 from pipelines.records.release import Phase
+from pipelines.rollout.obeying import abort_unseen
 from pipelines.rollout.words import UNSEEN
 from pipelines.spec.rollout import StepSpec
 from tests.flows.orders.waiting_room import Room, Script
@@ -39,7 +39,7 @@ def test_what_nobody_has_met_is_aborted_and_the_newer_one_opens(room):
     turn = room.line_up(policy="supersede")
 
     def obey() -> None:
-        abort_unseen(room.ports, room.ports.ledger.load("r1"))
+        abort_unseen(room.ports, room.ports.ledger.load("r1"), clock())
         room.ports.lock.release(room.token)
 
     with room.open(turn, Script(lambda: None, obey)) as (release, _):
@@ -137,7 +137,7 @@ def test_of_two_at_once_one_is_left(room, monkeypatch):
     def work(release_id: str) -> str:
         while not is_last.wait(0.01):
             if room.ports.inbox.pending(release_id):
-                return str(abort_unseen(room.ports, room.ports.ledger.load(release_id)).phase)
+                return str(abort_unseen(room.ports, room.ports.ledger.load(release_id), clock()).phase)
         room.ends(release_id)
         return "last"
 
