@@ -11,13 +11,11 @@ from aiohttp import web
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import Generation, TrafficSplit
 from pipelines.serving.sockets import private_socket
-from pipelines.serving.split.store import Refused
+from pipelines.serving.split.contract import AdminAnswer, SplitHolder, health_of, put_split, strata_of
 
 
-class Administered(Protocol):
+class Administered(SplitHolder, Protocol):
     """Who holds the split of a proxy."""
-
-    boot: str
 
     def read(self) -> TrafficSplit:
         """The split, as the proxy shows it."""
@@ -25,10 +23,6 @@ class Administered(Protocol):
 
     def put(self, wanted: TrafficSplit, expected: Generation) -> TrafficSplit:
         """Set it; Refused for a stale writer."""
-        ...
-
-    def decided_after(self, boot: str, number: int) -> list[dict[str, object]]:
-        """The strata after an interval."""
         ...
 
     def metrics(self) -> bytes:
@@ -63,35 +57,21 @@ class _Admin:
         return web.json_response(split.as_dict())
 
     async def put(self, request: web.Request) -> web.Response:
-        """409 with the current split for a stale writer, 400 for what is no split, 507 where the disk is full."""
-        try:
-            raw = await request.json()
-            fence, n = raw["expected"]
-            wanted, expected = _plain(TrafficSplit.from_dict(raw)), (int(fence), int(n))
-        except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
-            return web.json_response({"reason": f"not a split: {error!r}"[:300]}, status=400)
-        try:
-            split = await asyncio.to_thread(self._agent.put, wanted, expected)
-        except Refused as error:
-            return web.json_response({"reason": str(error), "split": error.current.as_dict()}, status=409)
-        except OSError as error:
-            return web.json_response({"reason": f"the snapshot cannot be written: {error}"}, status=507)
-        return web.json_response(split.as_dict())
+        """Another split, once the proxy shows it."""
+
+        async def change(wanted: TrafficSplit, expected: Generation) -> TrafficSplit:
+            return await asyncio.to_thread(self._agent.put, wanted, expected)
+
+        return _told(await put_split(await request.read(), change, _refuse_tls))
 
     async def strata(self, request: web.Request) -> web.Response:
         """What was counted after an interval."""
-        try:
-            after = int(request.query.get("after", "-1"))
-        except ValueError:
-            return web.json_response({"reason": "after must be the number of an interval"}, status=400)
-        boot = request.query.get("boot") or ""
-        strata = await asyncio.to_thread(self._agent.decided_after, boot, after)
-        return web.json_response({"boot": self._agent.boot, "strata": strata})
+        return _told(await asyncio.to_thread(strata_of, self._agent, request.query))
 
     async def health(self, _: web.Request) -> web.Response:
         """Whether the agent lives, and its proxy answers."""
         await asyncio.to_thread(self._agent.read)
-        return web.json_response({"boot": self._agent.boot, "live": True})
+        return _told(health_of(self._agent.boot))
 
     async def metrics(self, _: web.Request) -> web.Response:
         """The proxy's own Prometheus page."""
@@ -99,12 +79,16 @@ class _Admin:
         return web.Response(body=body, content_type="text/plain")
 
 
-def _plain(split: TrafficSplit) -> TrafficSplit:
-    """A split without TLS to an arm, which the proxy was not told to speak: it would send users' requests in clear."""
+def _told(told: AdminAnswer) -> web.Response:
+    status, said = told
+    return web.json_response(said, status=status)
+
+
+def _refuse_tls(split: TrafficSplit) -> None:
+    """ValueError where an arm speaks TLS, which the proxy was not told: it would send users' requests in clear."""
     arms = [arm for arm in (split.stable, split.canary) if arm]
     if any(url.startswith("https:") for arm in arms for url in arm.urls):
         raise ValueError("only Shipway's own gateway speaks TLS to an arm")
-    return split
 
 
 @web.middleware

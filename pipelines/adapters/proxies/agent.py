@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import socket
 import threading
 import uuid
 from collections.abc import Sequence
@@ -21,16 +20,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from urllib.parse import urlsplit
 
+from evals.signals.strata import Stratum
 from pipelines.adapters.proxies.admin import serve_admin
 from pipelines.adapters.proxies.lanes import LaneIntervals
 from pipelines.adapters.proxies.proxy import Proxy, ProxyTrouble
-from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.split.snapshot import read_snapshot, write_snapshot
+from pipelines.records.split import Generation, TrafficSplit
+from pipelines.serving.split.lease import TICK_S, ended_lease
+from pipelines.serving.split.snapshot import SplitSnapshot
 from pipelines.serving.split.store import SplitStore
 
-TICK_S, COUNT_S = 0.05, 0.2
+COUNT_S = 0.2
 INTERVAL_S = 1.0
 PRUNE_S = 1.0
 TROUBLE_S = 10.0
@@ -43,12 +43,12 @@ class Keeper:
     """The split of one service, its lease, and what its proxy counted. Thread-safe: one thing happens at a time."""
 
     def __init__(self, proxy: Proxy, snapshot: Path, timeout_s: float, interval_s: float = INTERVAL_S) -> None:
-        self._proxy, self._snapshot, self._interval_s = proxy, snapshot, interval_s
+        self._proxy, self._snapshot, self._interval_s = proxy, SplitSnapshot(snapshot), interval_s
         self._lock = threading.Lock()
         self.boot = uuid.uuid4().hex[:12]
-        self._store = SplitStore(read_snapshot(snapshot), self.boot)
+        self._store = SplitStore(self._snapshot.read(), self.boot)
         split = self._store.split
-        write_snapshot(snapshot, split)
+        self._snapshot.write(split)
         proxy.start(split)
         self._intervals = LaneIntervals(self.boot, split, interval_s, timeout_s, monotonic())
         self._count_at_s, self._prune_at_s = 0.0, monotonic() + PRUNE_S
@@ -71,7 +71,7 @@ class Keeper:
             checked = self._store.check(wanted, expected)
             if checked == before:
                 return self._read_back(before)
-            self._remember(checked, must=not checked.is_home_of(before))
+            self._snapshot.replace(before, checked)
             try:
                 self._route(checked)
                 self._read_back(checked)
@@ -80,20 +80,23 @@ class Keeper:
                 raise
             return self._store.put(wanted, expected, monotonic())
 
-    def decided_after(self, boot: str, number: int) -> list[dict[str, object]]:
-        """The decided strata after an interval of this boot; another boot's are asked for from the first."""
+    def decided_after(self, number: int) -> tuple[Stratum, ...]:
+        """The evidence after an interval."""
         with self._lock:
-            after = number if boot in {"", self.boot} else -1
-            return [s.as_dict() for s in self._intervals.decided_after(after)]
+            return self._intervals.decided_after(number)
 
     def metrics(self) -> bytes:
         """The proxy's own Prometheus page."""
         return self._proxy.metrics()
 
-    def expire(self) -> None:
+    async def expire(self) -> None:
         """Take traffic home when the lease has ended, unless stable is dead. ProxyTrouble where that fails."""
+        if await ended_lease(self._store) is not None:
+            await asyncio.to_thread(self._expire)
+
+    def _expire(self) -> None:
         with self._lock:
-            if self._store.is_overdue(monotonic()) and not _is_home_dead(self._store.split):
+            if self._store.is_overdue(monotonic()):  # nobody renewed it while this waited for its turn
                 self._take_home(self._store.expired())
                 print(f"lease expired: all traffic to stable, {self._store.split.generation}", flush=True)  # noqa: T201
 
@@ -127,20 +130,13 @@ class Keeper:
 
     def _take_home(self, home: TrafficSplit) -> None:
         """The keeper's own decision. Where the proxy does not take it, both end: that is a way home, too."""
-        self._remember(home, must=False)
+        self._snapshot.replace(self._store.split, home)
         try:
             self._route(home)
         except ProxyTrouble:
             self.is_lost = True
             raise
         self._store.adopt(home)
-
-    def _remember(self, split: TrafficSplit, *, must: bool) -> None:
-        try:
-            write_snapshot(self._snapshot, split)
-        except OSError:
-            if must:
-                raise
 
     def _read_back(self, ordered: TrafficSplit) -> TrafficSplit:
         generation, shown = self._proxy.shown()
@@ -155,21 +151,6 @@ def _addresses(split: TrafficSplit) -> tuple[frozenset[str], frozenset[str], flo
     return stable, canary, round(split.canary_pct, 3)
 
 
-def _is_home_dead(split: TrafficSplit) -> bool:
-    """Whether stable cannot be reached while the canary can: traffic never moves to a dead arm."""
-    if split.stable is None or split.canary is None or _is_reachable(split.stable):
-        return False
-    return _is_reachable(split.canary)
-
-
-def _is_reachable(arm: Arm) -> bool:
-    for url in arm.urls:
-        parts = urlsplit(url)
-        with suppress(OSError), socket.create_connection((parts.hostname, parts.port or 80), timeout=1.0):
-            return True
-    return False
-
-
 async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
     """Until SIGTERM, or until the proxy ends or cannot be told to go home; then it is stopped."""
     stopped = asyncio.Event()
@@ -180,7 +161,7 @@ async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
     try:
         answered_s = monotonic()
         while not stopped.is_set() and code == 0:
-            trouble = await asyncio.to_thread(_tick, keeper)
+            trouble = await _tick(keeper)
             answered_s = answered_s if trouble else monotonic()
             if keeper.is_lost or not proxy.is_running() or monotonic() - answered_s > TROUBLE_S:
                 print(f"E_ROUTER: {trouble or 'the proxy ended'}", flush=True)  # noqa: T201  the reason that is shown
@@ -193,11 +174,11 @@ async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
     return code
 
 
-def _tick(keeper: Keeper) -> str:
+async def _tick(keeper: Keeper) -> str:
     """The lease first, then the counters; what went wrong, or ""."""
     try:
-        keeper.expire()
-        keeper.count()
+        await keeper.expire()
+        await asyncio.to_thread(keeper.count)
     except ProxyTrouble as error:
         return str(error)
     return ""

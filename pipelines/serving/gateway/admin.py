@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 import orjson
 
-from pipelines.records.split import TrafficSplit
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request
-from pipelines.serving.split.store import Held, Refused
+from pipelines.serving.split.contract import health_of, put_split, strata_of
 
 if TYPE_CHECKING:
     from pipelines.serving.gateway.crew import Crew
@@ -38,9 +37,9 @@ class Admin:
                 change.add_done_callback(self._changes.discard)
                 return Waiting()
             case b"GET", b"/strata":
-                _reply(client, *self._strata(query.decode()))
+                _reply(client, *strata_of(gateway, dict(parse_qsl(query.decode()))))
             case b"GET", b"/health":
-                _reply(client, 200, {"boot": gateway.boot, "live": True})
+                _reply(client, *health_of(gateway.boot))
             case b"GET", b"/metrics":
                 client.reply(200, gateway.exposition(), b"", kind=b"text/plain; charset=utf-8")
             case _:
@@ -48,34 +47,7 @@ class Admin:
         return None
 
     async def _put(self, client: ClientConnection, body: bytes) -> None:
-        _reply(client, *await self._changed(body))
-
-    async def _changed(self, body: bytes) -> tuple[int, object]:
-        """409 with the current split for a stale writer, 400 for what is no split."""
-        try:
-            raw = orjson.loads(body)
-            fence, n = raw["expected"]
-            split = await self._gateway.change(TrafficSplit.from_dict(raw), (int(fence), int(n)))
-        except Refused as error:
-            return 409, {"reason": str(error), "split": error.current.as_dict()}
-        except Held as error:
-            return 503, {"reason": str(error)}
-        except (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError) as error:
-            return 400, {"reason": f"not a split: {error!r}"[:300]}
-        except OSError as error:
-            return 507, {"reason": f"the snapshot cannot be written: {error}"}
-        return 200, split.as_dict()
-
-    def _strata(self, query: str) -> tuple[int, object]:
-        """What is decided after an interval; of another boot, everything."""
-        gateway = self._gateway
-        asked = {name: values[0] for name, values in parse_qs(query).items()}
-        try:
-            after = int(asked.get("after", "-1")) if asked.get("boot") in {"", None, gateway.boot} else -1
-        except ValueError:
-            return 400, {"reason": "after must be the number of an interval"}
-        strata = [stratum.as_dict() for stratum in gateway.decided_after(after)]
-        return 200, {"boot": gateway.boot, "strata": strata}
+        _reply(client, *await put_split(body, self._gateway.change))
 
 
 def _reply(client: ClientConnection, status: int, answer: object) -> None:

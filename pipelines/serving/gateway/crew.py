@@ -29,7 +29,8 @@ from pipelines.serving.gateway.meetings import LATE_S, Meeting, Met
 from pipelines.serving.gateway.merging import Merging
 from pipelines.serving.gateway.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
 from pipelines.serving.requests.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
-from pipelines.serving.split.lease import TICK_S, SplitKeeper
+from pipelines.serving.split.keeper import SplitKeeper
+from pipelines.serving.split.lease import TICK_S
 from pipelines.serving.split.store import Held, Refused
 
 CONFIRM_S = 1.0
@@ -168,7 +169,7 @@ class Crew(SplitKeeper):
                 await self._raise_or_lower(before, checked)
                 return self.store.put(wanted, expected, monotonic())
             except (Held, Refused):
-                self._write_snapshot(self.store.split)
+                self.snapshot.write(self.store.split)
                 await self._tell(self.store.split, self.store.lease_left_s(monotonic()))
                 raise
 

@@ -27,7 +27,8 @@ from pipelines.serving.requests.exchange import Exchanges
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.shadow import Shadow
-from pipelines.serving.split.lease import TICK_S, SplitKeeper
+from pipelines.serving.split.keeper import SplitKeeper
+from pipelines.serving.split.lease import TICK_S
 
 TICKS_A_ROUND = 10
 """Who waits for a client is asked this seldom."""

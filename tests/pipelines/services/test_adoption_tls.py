@@ -15,7 +15,7 @@ import uvloop
 
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.processes.runtime import ProcessRuntime
-from pipelines.adapters.proxies.admin import _plain
+from pipelines.adapters.proxies.admin import _refuse_tls
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import ReplayQuery
@@ -180,4 +180,4 @@ def test_recorded_requests_are_asked_over_tls(url, ca_file, tmp_path):
 def test_other_proxies_are_told_of_no_tls(url):
     """They would speak in clear."""
     with pytest.raises(ValueError, match="TLS"):
-        _plain(TrafficSplit((1, 1), Arm("external:1", (url,))))
+        _refuse_tls(TrafficSplit((1, 1), Arm("external:1", (url,))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pipelines.adapters.proxies.agent import Keeper
 from pipelines.adapters.proxies.lanes import LANES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import Arm, Generation, TrafficSplit
-from pipelines.serving.split.snapshot import read_snapshot
+from pipelines.serving.split.snapshot import SplitSnapshot
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HALF = TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)
@@ -82,7 +83,7 @@ def test_a_split_that_is_not_shown_goes_home(keeper, proxy, tmp_path):
         keeper.put(HALF, (1, 1))
     home = keeper.read()
     assert (home.canary, home.generation, home.reason) == (None, (1, 2), "not_applied")
-    assert read_snapshot(tmp_path / "split").generation == (1, 2)
+    assert SplitSnapshot(tmp_path / "split").read().generation == (1, 2)
     assert not keeper.is_lost
 
 
@@ -92,7 +93,7 @@ def test_a_proxy_that_cannot_be_told_to_go_home_must_end(keeper, proxy):
     time.sleep(0.02)
     proxy.deaf = True
     with pytest.raises(ProxyTrouble):
-        keeper.expire()
+        asyncio.run(keeper.expire())
     assert keeper.is_lost
 
 
@@ -111,7 +112,7 @@ def test_a_full_disk_refuses_a_share_and_lets_traffic_home(keeper, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.adapters.proxies.agent.write_snapshot", full)
+    monkeypatch.setattr(keeper._snapshot, "write", full)
     with pytest.raises(OSError, match="No space"):
         keeper.put(replace(HALF, generation=(1, 3), canary_pct=60.0), (1, 2))
     assert keeper.read().canary_pct == 50.0

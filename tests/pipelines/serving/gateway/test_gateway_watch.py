@@ -11,7 +11,7 @@ import pytest
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.gateway.gateway import listening, serve
 from pipelines.serving.requests.data_plane import DataPlane, Serving
-from pipelines.serving.split import lease as rooms
+from pipelines.serving.split import lease
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 EXPOSED = TrafficSplit((1, 1), STABLE, CANARY, 50.0, 0.01)
@@ -50,7 +50,7 @@ def test_a_renewal_that_arrives_while_stable_is_looked_at_counts(gateway, monkey
         await asyncio.sleep(0.3)
         watch.cancel()
 
-    monkeypatch.setattr(rooms, "_is_reachable", look)
+    monkeypatch.setattr(lease, "_is_reachable", look)
     asyncio.run(watched())
     assert (gateway.store.split.canary is not None) == is_renewed
 
@@ -62,7 +62,7 @@ def test_a_full_disk_does_not_hold_up_the_way_home(gateway, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(gateway, "_write_snapshot", full)
+    monkeypatch.setattr(gateway.snapshot, "write", full)
     with pytest.raises(OSError, match="no space"):
         gateway.put(replace(EXPOSED, generation=(1, 2), canary_pct=90.0), (1, 1))
     with pytest.raises(OSError, match="no space"):
