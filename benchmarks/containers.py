@@ -30,6 +30,7 @@ from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.compress.search import techniques_for
 from pipelines.home import Home
 from pipelines.ports import Bundle
+from pipelines.records.settings import ServerSettings
 from pipelines.records.unit import Unit
 from pipelines.stages.evaluate import source_subject
 from tests.pipelines.model_folders import make_classifier
@@ -77,7 +78,7 @@ def _ready_s(home: Home, bundle: Bundle) -> float:
     """Start one replica, wait for it, and stop it."""
     name = "tiny-container" if bundle.image else "tiny-process"
     unit = Unit(name, "server", "tiny", digest=bundle.digest, bundle=str(bundle.path), image=bundle.image)
-    unit = replace(unit, memory_mb=1024, pids=128)
+    unit = replace(unit, settings=ServerSettings(memory_mb=1024, pids=128))
     supervisor, runtime = Supervisor(home), ProcessRuntime(home)
     runtime.ensure(unit)
 

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from pipelines.records.debt import Debt
-from pipelines.records.settings import Recording, Shadowing
+from pipelines.records.settings import GatewaySettings, ServerSettings, flat, without
+
+ARMS = ("stable", "previous", "candidate")
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,14 @@ class Deployment:
     since_s: float = 0.0
     keep_until_s: float | None = None
     image: str = ""
-    memory_mb: int = 0
-    pids: int = 0
+    settings: ServerSettings = field(default_factory=ServerSettings)
+    """How its servers behave; their `cpus` are the service's."""
     url: str = ""
     """Where an adopted endpoint answers, which Shipway neither starts nor ends; it has no bundle."""
     probe: str = ""
     """The path that tells whether it does."""
     ca_file: str = ""
     """The authorities that its certificate is checked by; "" for the machine's own."""
-    drain_s: float = 10.0
-    """How long its answers may go on when it ends."""
     made: str = ""
     """Which registration `version` is, and `source_version`: a model that was made again counts from 1."""
     source_made: str = ""
@@ -45,6 +45,17 @@ class Deployment:
     def identity(self) -> str:
         """What a quarantine knows it by, whatever it was compressed to."""
         return self.artifact_digest or self.digest
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        plain = flat(asdict(self))
+        del plain["cpus"]
+        return plain
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Deployment:
+        """The deployment of `as_dict`. TypeError where it is none."""
+        return cls(**without(raw, ServerSettings), settings=ServerSettings.from_dict(raw))
 
 
 @dataclass(frozen=True)
@@ -61,24 +72,14 @@ class Service:
     port: int = 0
     replicas: int = 1
     cpus: float | None = None
-    timeout_s: float = 10.0
-    slices: tuple[str, ...] = ()
-    label_s: float = 900.0
-    assign: str = ""
-    workers: int = 1
-    router: str = "shipway"
-    drain_s: float = 10.0
-    convicted_streams: str = "finish"
-    idempotent: tuple[str, ...] = ()
-    shadow: Shadowing | None = None
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
+    """How its gateway behaves."""
     retain_s: float = 86400.0
     wanted: bool = True
     stable: Deployment | None = None
     previous: Deployment | None = None
     candidate: Deployment | None = None
     quarantined: Mapping[str, str] = field(default_factory=dict)
-    record: Recording | None = None
-    """Which requests are kept for replays; None keeps none."""
     owed: tuple[Debt, ...] = ()
     """What the registry has not been told yet."""
 
@@ -94,17 +95,16 @@ class Service:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return asdict(self)
+        arms = {name: arm.as_dict() for name in ARMS if (arm := getattr(self, name)) is not None}
+        return {**flat(asdict(self)), **arms}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Service:
         """The service of `as_dict`."""
-        parts = {k: Deployment(**raw[k]) if raw.get(k) else None for k in ("stable", "previous", "candidate")}
-        record = Recording.from_dict(raw.get("record"))
-        shadow = Shadowing.from_dict(raw.get("shadow"))
-        lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
+        arms = {name: Deployment.from_dict(raw[name]) if raw.get(name) else None for name in ARMS}
         owed = tuple(Debt.from_dict(debt) for debt in raw.get("owed", ()))
-        return cls(**{**raw, **parts, **lists, "record": record, "shadow": shadow, "owed": owed})
+        own = without(raw, GatewaySettings)
+        return cls(**{**own, **arms, "owed": owed}, settings=GatewaySettings.from_dict(raw))
 
 
 class Services(Protocol):

@@ -1,10 +1,17 @@
-"""How do a gateway and a server behave, as the spec asked for it?"""
+"""How do a gateway and a server behave, as the spec asked for it?
+
+Made once from the spec, carried whole by the records, and handed to the process as a file. In a record the settings
+stand among its other keys, as every Shipway has written them, so that an older one reads what a newer one wrote.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+FORM = 1
+"""The form of a settings file. A key that is added counts it up, and names it: `field(metadata={"since": 2}, …)`."""
 
 TOLERANCE = 0.05
 """The distance between two numbers, or two lists of numbers, over the length of the longer one."""
@@ -40,3 +47,82 @@ class Shadowing:
     def from_dict(cls, raw: Mapping[str, Any] | None) -> Shadowing | None:
         """The shadowing of plain JSON data; None where there is none."""
         return cls(**raw) if raw else None
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """How a gateway behaves; `router` names the program that it is.
+
+    It counts by the attributes `slices`, takes labels for `label_s` and keeps users by `assign`. What is asked at a
+    path of `idempotent` may be asked twice. Answers may go on for `drain_s` when it ends; `convicted_streams` says
+    whether those of a canary sent home may, too.
+    """
+
+    router: Literal["shipway", "haproxy", "envoy"] = "shipway"
+    workers: int = 1
+    timeout_s: float = 10.0
+    slices: tuple[str, ...] = ()
+    label_s: float = 900.0
+    assign: str = ""
+    record: Recording | None = None
+    """Which requests are kept for replays; None keeps none."""
+    drain_s: float = 10.0
+    convicted_streams: Literal["finish", "cut"] = "finish"
+    idempotent: tuple[str, ...] = ()
+    shadow: Shadowing | None = None
+    """Which requests of stable's the canary is asked, too."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """The settings among the keys of a record; what is not said is usual."""
+        said = {name: raw[name] for name in keys_of(cls) if name in raw}
+        lists = {name: tuple(said.get(name, ())) for name in ("slices", "idempotent")}
+        record, shadow = Recording.from_dict(said.get("record")), Shadowing.from_dict(said.get("shadow"))
+        return cls(**{**said, **lists, "record": record, "shadow": shadow})
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server behaves, and what it may take: 0 and None are no limit. Its answers may go on for `drain_s`.
+
+    One that outgrows `memory_mb` is ended; `pids` limits the processes and threads of a container.
+    """
+
+    cpus: float | None = None
+    memory_mb: int = 0
+    pids: int = 0
+    drain_s: float = GatewaySettings.drain_s
+
+    @property
+    def threads(self) -> int:
+        """Of one inference; 0 lets the engine choose."""
+        return 1 if self.cpus is None else max(1, round(self.cpus)) if self.cpus else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """The settings among the keys of a record; what is not said is usual."""
+        return cls(**{name: raw[name] for name in keys_of(cls) if name in raw})
+
+
+def keys_of(kind: type[Any]) -> tuple[str, ...]:
+    """What is written of such a record?"""
+    return tuple(field.name for field in fields(kind))
+
+
+def flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's plain data with its settings among its other keys."""
+    return {**{key: value for key, value in record.items() if key != "settings"}, **record["settings"]}
+
+
+def without(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """What of a flat record is not said by settings of this kind?"""
+    own = keys_of(kind)
+    return {key: value for key, value in raw.items() if key not in own}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipelines.records.settings import Recording, Shadowing
+from pipelines.records.settings import GatewaySettings, ServerSettings, flat, keys_of
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,7 @@ class Unit:
     """One long-lived process that must be running: a gateway, or one replica of one bundle.
 
     `bundle` and `digest` are empty for a gateway. `port` 0 lets the runtime choose; it stays the same over restarts.
-    A gateway counts by the attributes `slices`, takes labels for `label_s`, keeps users by `assign`, keeps requests as
-    `record` says, and is the program that `router` names. A unit that outgrows `memory_mb` is ended. One with an
-    `image` runs as a container, with at most `pids` processes. What is asked at a path of `idempotent` may be asked
-    twice. Answers may go on for `drain_s` when it ends; `convicted_streams` says whether those of a canary sent home
-    may, too. A canary is asked copies of stable's requests as `shadow` says.
+    One with an `image` runs as a container. It behaves as its `settings` say; TypeError where they are of another kind.
     """
 
     name: str
@@ -27,36 +23,35 @@ class Unit:
     digest: str = ""
     bundle: str = ""
     port: int = 0
-    cpus: float | None = None
     release_id: str = ""
     version: int = 0
-    timeout_s: float = 10.0
     image: str = ""
-    memory_mb: int = 0
-    pids: int = 0
-    slices: tuple[str, ...] = ()
-    label_s: float = 900.0
-    assign: str = ""
-    workers: int = 1
-    record: Recording | None = None
-    router: str = "shipway"
-    drain_s: float = 10.0
-    convicted_streams: str = "finish"
-    idempotent: tuple[str, ...] = ()
-    shadow: Shadowing | None = None
+    settings: GatewaySettings | ServerSettings = field(default_factory=ServerSettings)
     url: str = ""
     """Of kind `external`: where it answers, and at which path `probe`; nobody starts or ends it."""
     probe: str = ""
     ca_file: str = ""
     """The authorities that its certificate is checked by, where that is not left to the machine's."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.settings, GatewaySettings) != (self.kind == "gateway"):
+            raise TypeError(f"a unit of kind {self.kind!r} has no {type(self.settings).__name__}")
+
+    @property
+    def router(self) -> str:
+        """Which program splits the traffic? "" for what is no gateway."""
+        return self.settings.router if isinstance(self.settings, GatewaySettings) else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return flat(asdict(self))
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:
-        """The unit of plain JSON data. TypeError where it is none."""
-        record = Recording.from_dict(raw.get("record"))
-        shadow = Shadowing.from_dict(raw.get("shadow"))
-        lists = {name: tuple(raw.get(name, ())) for name in ("slices", "idempotent")}
-        return cls(**{**raw, **lists, "record": record, "shadow": shadow})
+        """The unit of plain JSON data. TypeError where it is none; what a newer Shipway added is not ours to judge."""
+        kind = GatewaySettings if raw.get("kind") == "gateway" else ServerSettings
+        own = {key: raw[key] for key in keys_of(cls) if key in raw}
+        return cls(**own, settings=kind.from_dict(raw))
 
 
 @dataclass(frozen=True)

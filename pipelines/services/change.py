@@ -10,14 +10,11 @@ from pipelines.ports import Now, Ports
 from pipelines.records.debt import Debt
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
+from pipelines.records.settings import ServerSettings
 from pipelines.services.marking import alias_of, verdict_debts
 from pipelines.services.outbox import with_debts
 
 SAVE_TRIES = 5
-
-
-CONTAINER_MEMORY_MB = 4096
-"""A container without a limit could take the machine down with all other servers."""
 
 
 def relabel(
@@ -112,9 +109,9 @@ def update_service(ports: Ports, name: str, change: Callable[[Service], Service]
     raise DependencyDown(f"the record of service {name} kept changing", code="E_LEDGER_IO", field=name)
 
 
-def deployment_of(release: Release, now_s: float) -> Deployment:
+def deployment_of(release: Release, settings: ServerSettings, now_s: float) -> Deployment:
     """The deployment that a sealed candidate is."""
-    candidate, package = release.sealed, release.spec.get("package", {})
+    candidate = release.sealed
     return Deployment(
         digest=candidate.bundle_digest,
         bundle=candidate.bundle,
@@ -126,9 +123,7 @@ def deployment_of(release: Release, now_s: float) -> Deployment:
         source_version=candidate.version,
         since_s=now_s,
         image=candidate.image,
-        memory_mb=int(package.get("memory_mb") or (CONTAINER_MEMORY_MB if candidate.image else 0)),
-        pids=int(package.get("pids", 0)) if candidate.image else 0,
-        drain_s=float(release.spec.get("serve", {}).get("drain_s", Deployment.drain_s)),
+        settings=settings,
         made=candidate.serving_made or candidate.made,
         source_made=candidate.made,
         alias=alias_of(release),

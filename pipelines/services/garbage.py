@@ -133,4 +133,4 @@ def _is_forsaken(record: Stored, uses: Uses) -> bool:
     if record.name in uses.unreadable:
         return False
     service = next((s for s in uses.services if s.name == record.name), None)
-    return not (service.wanted and service.record) if service else record.age_s > DEFAULT_RETAIN_S
+    return not (service.wanted and service.settings.record) if service else record.age_s > DEFAULT_RETAIN_S

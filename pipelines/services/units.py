@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.errors import DependencyDown
 from pipelines.ports import Ports
@@ -27,23 +27,7 @@ def wanted_units(service: Service, now_s: float) -> tuple[Unit, ...]:
     if not service.wanted:
         return ()
     name = gateway_name(service.name)
-    gateway = Unit(
-        name,
-        "gateway",
-        service.name,
-        port=service.port,
-        timeout_s=service.timeout_s,
-        slices=service.slices,
-        label_s=service.label_s,
-        assign=service.assign,
-        workers=service.workers,
-        record=service.record,
-        router=service.router,
-        drain_s=service.drain_s,
-        convicted_streams=service.convicted_streams,
-        idempotent=service.idempotent,
-        shadow=service.shadow,
-    )
+    gateway = Unit(name, "gateway", service.name, port=service.port, settings=service.settings)
     return (gateway, *(u for d in service.deployments(now_s) for u in server_units(service, d)))
 
 
@@ -68,13 +52,10 @@ def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
             service=service.name,
             digest=deployment.digest,
             bundle=deployment.bundle,
-            cpus=service.cpus,
             release_id=deployment.release_id,
             version=deployment.version,
             image=deployment.image,
-            memory_mb=deployment.memory_mb,
-            pids=deployment.pids,
-            drain_s=deployment.drain_s,
+            settings=replace(deployment.settings, cpus=service.cpus),
         )
         for replica in range(service.replicas)
     )

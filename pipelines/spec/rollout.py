@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pipelines.records.settings import TOLERANCE, Shadowing
+from pipelines.records.settings import GatewaySettings, Shadowing
 from pipelines.spec.gates import AlphaShares, RolloutGates
 from pipelines.spec.values import Attributes, Number, Part, Seconds, SpecProblem
 
@@ -59,11 +59,13 @@ class AssignSpec(Part):
 class ShadowSpec(Part):
     """Which part of stable's requests the canary is asked, too, while it has its share; its answers are dropped."""
 
-    pct: Annotated[Number, Field(gt=0, le=100)] = 10.0
-    max_in_flight: Annotated[int, Field(ge=1, le=1024, description="at one time, of each gateway process")] = 16
+    pct: Annotated[Number, Field(gt=0, le=100)] = Shadowing.pct
+    max_in_flight: Annotated[int, Field(ge=1, le=1024, description="at one time, of each gateway process")] = (
+        Shadowing.max_in_flight
+    )
     tolerance: Annotated[
         Number, Field(ge=0, lt=1, description="numbers and embeddings within this part of their length are the same")
-    ] = TOLERANCE
+    ] = Shadowing.tolerance
 
     def shadowing(self) -> Shadowing:
         """The same for the gateway."""
@@ -113,7 +115,9 @@ class RolloutSpec(Part):
         ShadowSpec | None,
         Field(description="ask the canary copies of stable's requests; compared and reported, never judged"),
     ] = None
-    label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = 900.0
+    label_s: Annotated[Seconds, Field(description="for how long an answer may be given a label at /feedback")] = (
+        GatewaySettings.label_s
+    )
     alpha: Annotated[Number, Field(gt=0, le=0.5)] = 0.01
     alpha_promote: Annotated[Number, Field(gt=0, le=0.5)] = 0.05
     alpha_shares: AlphaShares = AlphaShares()

@@ -6,22 +6,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.records.settings import Recording
+from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, keys_of
+from pipelines.spec.package import PackageSpec
+from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds
 
 MOST_RECORDED_BYTES = 4 * 1024**3
+CONTAINER_MEMORY_MB = 4096
+"""A container without a limit could take the machine down with all other servers."""
 
 
 class RecordSpec(Part):
     """Which requests of this service are kept: what clients sent, never an answer, never a credential."""
 
-    share: Annotated[float, Field(gt=0, le=1, description="the part of all inference requests that is kept")] = 0.1
-    keep: Annotated[int, Field(ge=1, le=100_000, description="the newest so many; older ones are removed")] = 1000
+    share: Annotated[float, Field(gt=0, le=1, description="the part of all inference requests that is kept")] = (
+        Recording.share
+    )
+    keep: Annotated[int, Field(ge=1, le=100_000, description="the newest so many; older ones are removed")] = (
+        Recording.keep
+    )
     redact: Annotated[
         tuple[Attribute, ...],
         Field(max_length=50, description="headers, and body.PATH of a JSON body, whose values are not kept"),
-    ] = ()
-    max_body_bytes: Annotated[int, Field(ge=1, le=1_048_576, description="larger requests are not kept")] = 65_536
+    ] = Recording.redact
+    max_body_bytes: Annotated[int, Field(ge=1, le=1_048_576, description="larger requests are not kept")] = (
+        Recording.max_body_bytes
+    )
 
     @field_validator("redact")
     @classmethod
@@ -47,27 +57,51 @@ class ServeSpec(Part):
     router: Annotated[
         Literal["shipway", "haproxy", "envoy"],
         Field(description="what splits the traffic; haproxy and envoy count requests and errors only"),
-    ] = "shipway"
+    ] = GatewaySettings.router
     port: Annotated[int, Field(ge=0, le=65535, description="the gateway's port on loopback; 0 chooses one")] = 0
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cpus: Annotated[Number, Field(gt=0, le=1024)] | None = None
-    timeout_s: Seconds = 10.0
-    gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = 1
+    timeout_s: Seconds = GatewaySettings.timeout_s
+    gateway_workers: Annotated[int, Field(ge=1, le=64, description="processes of the gateway, for much traffic")] = (
+        GatewaySettings.workers
+    )
     drain_s: Annotated[
         Seconds,
         Field(le=3600, description="how long answers may go on when a gateway or a server ends, or a canary goes home"),
-    ] = 10.0
+    ] = GatewaySettings.drain_s
     convicted_streams: Annotated[
         Literal["finish", "cut"],
         Field(description="whether streams of a canary that is sent home go on for drain, or end with an error event"),
-    ] = "finish"
+    ] = GatewaySettings.convicted_streams
     idempotent: Annotated[
         tuple[RequestPath, ...],
         Field(
             max_length=64,
             description="paths, * for any characters, whose requests may be asked twice; those of inference may anyway",
         ),
-    ] = ()
+    ] = GatewaySettings.idempotent
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )
+
+
+def gateway_settings(serve: ServeSpec, rollout: RolloutSpec) -> GatewaySettings:
+    """How does the gateway behave that this spec asks for? A key that both call the same needs no word here."""
+    said = {
+        key: getattr(part, key) for part in (serve, rollout) for key in keys_of(GatewaySettings) if hasattr(part, key)
+    }
+    return GatewaySettings(
+        **{
+            **said,
+            "workers": serve.gateway_workers,
+            "record": serve.record.recording() if serve.record else None,
+            "assign": rollout.assign.rule if rollout.assign else "",
+            "shadow": rollout.shadow.shadowing() if rollout.shadow else None,
+        }
+    )
+
+
+def server_settings(serve: ServeSpec, package: PackageSpec, *, is_contained: bool) -> ServerSettings:
+    """How do the servers of a candidate behave? Their `cpus` are the service's, for all its servers alike."""
+    memory_mb = package.memory_mb or (CONTAINER_MEMORY_MB if is_contained else 0)
+    return ServerSettings(None, memory_mb, package.pids if is_contained else 0, serve.drain_s)

@@ -8,6 +8,7 @@ from pipelines.records.release import Release
 from pipelines.records.service import Deployment, Service
 from pipelines.services.change import deployment_of, update_service
 from pipelines.services.units import server_units, servers_of, wanted_units
+from pipelines.spec.serve import gateway_settings, server_settings
 from pipelines.stages.workshop import Findings, Workshop
 
 READY_TIMEOUT_S = 180.0
@@ -20,10 +21,12 @@ EXITS_AT_STAGING = 3
 def stage(shop: Workshop, release: Release) -> Findings:
     """Does the candidate run, beside what serves, without any user?"""
     now = shop.clock()
-    service = _record_candidate(shop, release, deployment_of(release, now.wall_s))
+    settings = server_settings(shop.spec.serve, shop.spec.package, is_contained=bool(release.sealed.image))
+    candidate = deployment_of(release, settings, now.wall_s)
+    service = _record_candidate(shop, release, candidate)
     for unit in wanted_units(service, now.wall_s):
         shop.ports.runtime.ensure(unit)
-    for unit in server_units(service, deployment_of(release, now.wall_s)):
+    for unit in server_units(service, candidate):
         shop.ports.runtime.ensure(unit)
     began_s = shop.clock().mono_s
     reason = _wait_ready(shop, release)
@@ -45,17 +48,7 @@ def _record_candidate(shop: Workshop, release: Release, deployment: Deployment) 
             replicas=serve.replicas,
             cpus=serve.cpus,
             port=serve.port or service.port,
-            timeout_s=serve.timeout_s,
-            workers=serve.gateway_workers,
-            slices=shop.spec.rollout.slices,
-            label_s=shop.spec.rollout.label_s,
-            assign=shop.spec.rollout.assign.rule if shop.spec.rollout.assign else "",
-            record=serve.record.recording() if serve.record else None,
-            router=serve.router,
-            drain_s=serve.drain_s,
-            convicted_streams=serve.convicted_streams,
-            idempotent=serve.idempotent,
-            shadow=shop.spec.rollout.shadow.shadowing() if shop.spec.rollout.shadow else None,
+            settings=gateway_settings(serve, shop.spec.rollout),
             retain_s=shop.spec.retain,
             wanted=True,
         )

@@ -22,6 +22,7 @@ from pipelines.adapters.processes.unit_process import unit_command
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
 from pipelines.ports import Bundle, Runtime
+from pipelines.records.settings import ServerSettings
 from pipelines.records.unit import Unit, UnitStatus
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 from tests.systems.docker_engine import BASE_IMAGE
@@ -205,8 +206,9 @@ class TestContainers(RuntimeContract):
     @pytest.fixture
     def unit(self, tiny_image: Bundle) -> Unit:
         """One replica of a tiny real model, within narrow limits."""
-        held = {"digest": tiny_image.digest, "image": tiny_image.image, "memory_mb": 512, "pids": 64, "cpus": 1.0}
-        return replace(UNIT, bundle=str(tiny_image.path), **held)
+        settings = ServerSettings(cpus=1.0, memory_mb=512, pids=64)
+        bytes_of = {"digest": tiny_image.digest, "image": tiny_image.image, "bundle": str(tiny_image.path)}
+        return replace(UNIT, settings=settings, **bytes_of)
 
     @pytest.fixture
     def runtime(self, home: Home) -> Iterator[Runtime]:

@@ -26,7 +26,9 @@ from schemathesis.specs.openapi.checks import (
 
 from pipelines.adapters.gateway import GatewayRouter
 from pipelines.errors import DependencyDown
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Arm, TrafficSplit
+from pipelines.serving.settings_file import write_settings
 from pipelines.supply.bundle import seal
 from tests.pipelines.model_folders import LABELS
 from tests.ports import free_port
@@ -104,7 +106,8 @@ def gateway(server: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder, port = tmp_path_factory.mktemp("gateway"), free_port()
     socket_path = folder / "g.sock"
     options = ("--service", "m", "--port", port, "--admin-socket", socket_path, "--snapshot", folder / "split")
-    with started("pipelines.serving.gateway", *options, "--timeout-s", 30) as process:
+    write_settings(folder / "settings", GatewaySettings(timeout_s=30.0))
+    with started("pipelines.serving.gateway", *options, "--settings", folder / "settings") as process:
         give_both_arms(GatewayRouter(lambda _: socket_path), str(server.client.base_url).rstrip("/"))
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield Target(client, process)

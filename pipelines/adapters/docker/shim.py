@@ -1,6 +1,6 @@
 """One process for each container: it starts or adopts it, passes its log on, and ends as it ends.
 
-    python -m pipelines.adapters.docker_keeper --name N --image sha256:… --port P [limits] -- server options
+    python -m pipelines.adapters.docker_keeper --name N --image sha256:… --port P --settings FILE -- server options
     python -m pipelines.adapters.docker_keeper --remove N
 
 So `up` supervises containers as it supervises processes: what it sees die, it starts again; a killed `up` leaves both,
@@ -18,10 +18,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.adapters.docker.engine import BUNDLE_LABEL, HOME_LABEL, UNIT_LABEL, engine
-from pipelines.errors import DependencyDown
+from pipelines.errors import BadInput, DependencyDown
+from pipelines.records.settings import ServerSettings
+from pipelines.serving.settings_file import read_settings
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 
 INNER_PORT = 8080
 USER = "10001:10001"
-DRAIN_S, END_S = 10.0, 1
-"""A server drains for so long after SIGTERM where nothing else is said, and then has to end."""
+END_S = 1
+"""A server drains after SIGTERM, and then has so long to end."""
 ASK_AGAIN_S = 0.5
 ENGINE_ENDS_S = 3.0
 """An engine that ends stops its containers first: one that ended is not accused before the engine was asked again."""
@@ -38,7 +41,7 @@ LOG_TAIL_S = 2.0
 NOT_ITS_OWN_END = {0, 143}
 """A server that was asked to end, and not by its shim."""
 KILLED = 137
-EXIT_CANNOT_START = 3
+EXIT_INPUT, EXIT_CANNOT_START = 2, 3
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,29 @@ class Wanted:
     port: int
     home: str
     digest: str
-    cpus: float | None
-    memory_mb: int
-    pids: int
-    options: tuple[str, ...]
-    drain_s: float = DRAIN_S
+    settings: ServerSettings
+    server: tuple[str, ...] = ()
+    """What the server calls itself."""
 
-    def settings(self) -> dict[str, Any]:
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What the server is told, which sees no file of ours: only what is not usual, since an image may be older."""
+        settings, usual = self.settings, ServerSettings()
+        threads = ("--threads", str(settings.threads)) if settings.cpus else ()
+        drain = ("--drain-s", str(settings.drain_s)) if settings.drain_s != usual.drain_s else ()
+        return *self.server, *threads, *drain
+
+    def container(self) -> dict[str, Any]:
         """What the engine is told: limits, nothing writable but /tmp, no capability, loopback only."""
         return {
             "name": self.name,
             "command": list(self.options),
             "labels": {HOME_LABEL: self.home, UNIT_LABEL: self.name, BUNDLE_LABEL: self.digest},
             "ports": {f"{INNER_PORT}/tcp": ("127.0.0.1", self.port)},
-            "mem_limit": f"{self.memory_mb}m",
-            "memswap_limit": f"{self.memory_mb}m",
-            "nano_cpus": round(self.cpus * 1e9) if self.cpus else None,
-            "pids_limit": self.pids,
+            "mem_limit": f"{self.settings.memory_mb}m",
+            "memswap_limit": f"{self.settings.memory_mb}m",
+            "nano_cpus": round(self.settings.cpus * 1e9) if self.settings.cpus else None,
+            "pids_limit": self.settings.pids,
             "read_only": True,
             "tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m"},  # noqa: S108  the container's own
             "cap_drop": ["ALL"],
@@ -99,7 +108,7 @@ def keep(wanted: Wanted, connect: Callable[[], DockerClient] = engine) -> int:
         container = ensure(client, wanted)
         code = _watch(container)
         if code is not None and (_outgrew(container, wanted) or not _engine_ended(connect, code)):
-            stop(client, wanted.name, wanted.drain_s)
+            stop(client, wanted.name, wanted.settings.drain_s)
             return code
         print("the engine went away, or stopped the container: waiting for it", flush=True)  # noqa: T201  the log
 
@@ -114,7 +123,7 @@ def ensure(client: DockerClient, wanted: Wanted) -> Container:
             if container.status == "running" and wanted.is_run_by(container):
                 return container
             container.remove(force=True)
-        created = client.containers.create(wanted.image, **wanted.settings())
+        created = client.containers.create(wanted.image, **wanted.container())
         created.start()
     except docker.errors.ImageNotFound:
         raise CannotStart(f"E_IMAGE: image {wanted.image[:19]} is not on this machine") from None
@@ -123,7 +132,7 @@ def ensure(client: DockerClient, wanted: Wanted) -> Container:
     return created
 
 
-def stop(client: DockerClient, name: str, drain_s: float = DRAIN_S) -> None:
+def stop(client: DockerClient, name: str, drain_s: float = ServerSettings.drain_s) -> None:
     """Drain the container of that name and remove it; one that is absent is fine."""
     import docker
 
@@ -194,7 +203,7 @@ def _outgrew(container: Container, wanted: Wanted) -> bool:
         return False
     if not container.attrs["State"]["OOMKilled"]:
         return False
-    print(f"out of memory: killed at its limit of {wanted.memory_mb} MB", flush=True)  # noqa: T201
+    print(f"out of memory: killed at its limit of {wanted.settings.memory_mb} MB", flush=True)  # noqa: T201
     return True
 
 
@@ -205,13 +214,11 @@ def _parsed(arguments: Sequence[str]) -> Wanted:
     parser.add_argument("--port", type=int, required=True, help="on loopback")
     parser.add_argument("--home", default="", help="the id of the home whose container it is")
     parser.add_argument("--digest", default="", help="the bundle's")
-    parser.add_argument("--cpus", type=float)
-    parser.add_argument("--memory-mb", type=int, default=4096)
-    parser.add_argument("--pids", type=int, default=512)
-    parser.add_argument("--drain-s", type=float, default=DRAIN_S)
-    parser.add_argument("options", nargs="*", help="the server's, after --")
+    parser.add_argument("--settings", type=Path, required=True, help="a file of mode 0600: how the server behaves")
+    parser.add_argument("server", nargs="*", help="what it calls itself, after --")
     read = vars(parser.parse_args(arguments))
-    return Wanted(**{**read, "options": tuple(read["options"])})
+    settings = read_settings(read["settings"], ServerSettings)
+    return Wanted(**{**read, "settings": settings, "server": tuple(read["server"])})
 
 
 def _raise_stopped(*_: object) -> None:
@@ -226,11 +233,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stop(_patiently(engine), asked[1])
         return 0
     signal.signal(signal.SIGTERM, _raise_stopped)
-    wanted = _parsed(asked)
+    try:
+        wanted = _parsed(asked)
+    except BadInput as error:
+        print(error, flush=True)  # noqa: T201
+        return EXIT_INPUT
     try:
         return keep(wanted)
     except _Stopped:
-        stop(_patiently(engine), wanted.name, wanted.drain_s)
+        stop(_patiently(engine), wanted.name, wanted.settings.drain_s)
         return 0
     except CannotStart as error:
         print(error, flush=True)  # noqa: T201

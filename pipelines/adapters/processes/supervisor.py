@@ -23,11 +23,13 @@ from pipelines.adapters.processes.runtime import is_port_taken
 from pipelines.adapters.processes.unit_files import (
     Observed,
     boot_id,
+    hand_settings,
     names_in,
     observed_file,
     read_observed,
     read_unit,
     since_boot_s,
+    take_settings_back,
     write_observed,
 )
 from pipelines.adapters.processes.unit_process import (
@@ -198,6 +200,7 @@ class Supervisor:
         path = self._log(unit)
         log_from = path.stat().st_size if path.exists() else 0
         try:
+            hand_settings(self.home, unit)
             child = spawn(self.command_for(self.home, unit), self.environ, self.home.root, path, door)
         except (OSError, ShipwayError) as error:
             self._failed_to_start(unit, before, f"E_START: {error}", now)
@@ -256,6 +259,7 @@ class Supervisor:
         self._unwritten.discard(name)
         with suppress(OSError):
             observed_file(self.home, name).unlink(missing_ok=True)
+            take_settings_back(self.home, name)
 
     def _log(self, unit: Unit) -> Path:
         return self.home.folder("logs") / f"{unit.name}.log"

@@ -1,11 +1,12 @@
 """What is wanted of a unit, and what was observed of it: two small files per unit, in the home.
 
 Who wants something writes `units/<name>.json`; who supervises writes `run/<name>.json`. Both are replaced whole, so a
-reader sees the old or the new one, never half of it.
+reader sees the old or the new one, never half of it. What a process is told stands beside, in `run/`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -19,6 +20,7 @@ import psutil
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
 from pipelines.records.unit import Unit
+from pipelines.serving.settings_file import settings_text, write_settings
 
 SAME_START_S = 1.5
 """Linux gives the boot time in whole seconds, and it may differ by one between two reads."""
@@ -78,6 +80,12 @@ def observed_file(home: Home, name: str) -> Path:
     return home.folder("run") / f"{name}.json"
 
 
+def settings_file(home: Home, unit: Unit) -> Path:
+    """What a unit's process is told. Other settings are another file: a process is known by its command line."""
+    digest = hashlib.sha256(settings_text(unit.settings).encode()).hexdigest()
+    return home.folder("run") / f"{unit.name}~{digest[:12]}.settings"
+
+
 def names_in(folder: Path) -> tuple[str, ...]:
     """The unit names of a folder."""
     return tuple(sorted(path.stem for path in folder.glob("*.json")))
@@ -93,31 +101,45 @@ def read_observed(home: Home, name: str) -> Observed | None:
     """What was last observed of a unit, or None where nothing useful was."""
     try:
         raw = _read(observed_file(home, name))
-        return None if raw is None else Observed(**{**_known(Observed, raw), "unit": _unit(raw["unit"], name)})
+        return None if raw is None else Observed(**{**_known(raw), "unit": _unit(raw["unit"], name)})
     except (LedgerBroken, KeyError, TypeError):
         return None
 
 
 def write_unit(home: Home, unit: Unit) -> None:
     """Keep what is wanted. DependencyDown where the disk does not take it."""
-    _write(unit_file(home, unit.name), asdict(unit))
+    _write(unit_file(home, unit.name), unit.as_dict())
 
 
 def write_observed(home: Home, observed: Observed) -> None:
     """Keep what was seen. DependencyDown where the disk does not take it."""
-    _write(observed_file(home, observed.unit.name), asdict(observed))
+    _write(observed_file(home, observed.unit.name), {**asdict(observed), "unit": observed.unit.as_dict()})
+
+
+def hand_settings(home: Home, unit: Unit) -> None:
+    """Write what the unit's process is told, instead of what the one before was. OSError where the disk refuses it."""
+    path = settings_file(home, unit)
+    write_settings(path, unit.settings)
+    take_settings_back(home, unit.name, path)
+
+
+def take_settings_back(home: Home, name: str, kept: Path | None = None) -> None:
+    """Nobody is told any more how a unit of this name behaves, except what is kept."""
+    for path in home.folder("run").glob(f"{name}~*.settings"):
+        if path != kept:
+            path.unlink(missing_ok=True)
 
 
 def _unit(raw: Mapping[str, Any], name: str) -> Unit:
     try:
-        return Unit.from_dict(_known(Unit, raw))
+        return Unit.from_dict(raw)
     except (TypeError, AttributeError):
         raise LedgerBroken(f"the file of unit {name} is not one", code="E_UNIT", field=name) from None
 
 
-def _known(kind: type[Unit | Observed], raw: Mapping[str, Any]) -> dict[str, Any]:
+def _known(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Fields that a newer Shipway added are not ours to judge."""
-    names = {f.name for f in fields(kind)}
+    names = {f.name for f in fields(Observed)}
     return {key: value for key, value in raw.items() if key in names}
 
 

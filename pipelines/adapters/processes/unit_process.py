@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -16,8 +15,9 @@ import psutil
 
 from pipelines.adapters.processes.doors import lent
 from pipelines.adapters.processes.runtime import rss_mb
-from pipelines.adapters.processes.unit_files import Observed
+from pipelines.adapters.processes.unit_files import Observed, settings_file
 from pipelines.home import Home
+from pipelines.records.settings import ServerSettings
 from pipelines.records.unit import Unit
 
 TAIL_BYTES = 4096
@@ -48,30 +48,32 @@ _OFFLINE = {
 
 
 def unit_command(home: Home, unit: Unit) -> list[str]:
-    """The command line of a unit's process; a container's is its keeper."""
+    """The command line of a unit's process; a container's is its keeper. How it behaves stands in its settings file."""
     if unit.image:
         return _keeper_command(home, unit)
     module, options = _gateway(home, unit) if unit.kind == "gateway" else ("serving.server", _server_options(unit))
-    named = [str(part) for pair in options.items() for part in pair]
     # -P: a folder called `pipelines` where somebody happened to type the command is not ours.
-    return [sys.executable, "-P", "-m", f"pipelines.{module}", "--port", str(unit.port), *named]
+    return [sys.executable, "-P", "-m", f"pipelines.{module}", *_named({**_told(home, unit), **options})]
+
+
+def _told(home: Home, unit: Unit) -> dict[str, object]:
+    return {"--port": unit.port, "--settings": settings_file(home, unit)}
+
+
+def _named(options: Mapping[str, object]) -> list[str]:
+    return [str(part) for pair in options.items() for part in pair]
 
 
 def _keeper_command(home: Home, unit: Unit) -> list[str]:
     options = {
         "--name": _container_name(home, unit),
         "--image": unit.image,
-        "--port": unit.port,
         "--home": home.id,
         "--digest": unit.digest,
-        "--memory-mb": unit.memory_mb,
-        "--pids": unit.pids,
-        **({"--cpus": unit.cpus} if unit.cpus else {}),
-        **_drain_option(unit),
+        **_told(home, unit),
     }
-    named = [str(part) for pair in options.items() for part in pair]
-    serving = [str(part) for pair in _named_as(unit).items() for part in pair]
-    return [sys.executable, "-P", "-m", "pipelines.adapters.docker_keeper", *named, "--", *serving]
+    module = "pipelines.adapters.docker_keeper"
+    return [sys.executable, "-P", "-m", module, *_named(options), "--", *_named(_named_as(unit))]
 
 
 def _container_name(home: Home, unit: Unit) -> str:
@@ -91,27 +93,11 @@ def _gateway(home: Home, unit: Unit) -> tuple[str, dict[str, object]]:
         "--service": unit.service,
         "--admin-socket": home.admin_socket(unit.service),
         "--snapshot": home.folder("run") / f"{unit.service}.split",
-        "--timeout-s": unit.timeout_s,
     }
     if unit.router != "shipway":
         return "adapters.proxy_keeper", {"--router": unit.router, **options}
-    return "serving.gateway", {
-        **options,
-        "--label-s": unit.label_s,
-        "--override-token": home.folder("run") / f"{unit.service}.token",
-        **({"--assign": unit.assign} if unit.assign else {}),
-        **({"--workers": unit.workers} if unit.workers > 1 else {}),
-        **_drain_option(unit),
-        **({"--shadow": json.dumps(vars(unit.shadow))} if unit.shadow else {}),
-        **({"--convicted-streams": "cut"} if unit.convicted_streams == "cut" else {}),
-        **({"--idempotent": ",".join(unit.idempotent)} if unit.idempotent else {}),
-        **({"--slices": ",".join(unit.slices)} if unit.slices else {}),
-        **(_recording_options(home, unit) if unit.record else {}),
-    }
-
-
-def _recording_options(home: Home, unit: Unit) -> dict[str, object]:
-    return {"--record": home.record(unit.service), "--recording": json.dumps(vars(unit.record))}
+    token = home.folder("run") / f"{unit.service}.token"
+    return "serving.gateway", {**options, "--override-token": token, "--record": home.record(unit.service)}
 
 
 def _server_options(unit: Unit) -> dict[str, object]:
@@ -119,14 +105,8 @@ def _server_options(unit: Unit) -> dict[str, object]:
 
 
 def _named_as(unit: Unit) -> dict[str, object]:
-    """What a server calls itself, and how many threads it has, wherever it runs."""
-    threads = {"--threads": max(1, round(unit.cpus))} if unit.cpus else {}
-    return {"--model-name": unit.service, "--model-version": unit.version, **threads, **_drain_option(unit)}
-
-
-def _drain_option(unit: Unit) -> dict[str, object]:
-    """Nothing where it is the usual time: an image that was built earlier knows no such option."""
-    return {"--drain-s": unit.drain_s} if unit.drain_s != Unit.drain_s else {}
+    """What a server calls itself, wherever it runs."""
+    return {"--model-name": unit.service, "--model-version": unit.version}
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -178,16 +158,21 @@ def kill(observed: Observed) -> None:
 
 def has_outgrown(observed: Observed) -> bool:
     """Whether a process takes more memory than its unit may; a container is held by its engine."""
-    unit = observed.unit
-    if unit.image or not unit.memory_mb or observed.pid is None:
+    limit_mb = _memory_limit_mb(observed.unit)
+    if observed.unit.image or not limit_mb or observed.pid is None:
         return False
-    return (rss_mb(observed.pid) or 0.0) > unit.memory_mb * 2**20 / 1e6
+    return (rss_mb(observed.pid) or 0.0) > limit_mb * 2**20 / 1e6
+
+
+def _memory_limit_mb(unit: Unit) -> int:
+    """How much memory may a unit take? 0 for no limit, and for what is no server."""
+    return unit.settings.memory_mb if isinstance(unit.settings, ServerSettings) else 0
 
 
 def say_outgrown(observed: Observed, log: Path) -> None:
     """The last line of its log says why it is ended."""
     with suppress(OSError), log.open("a") as out:
-        out.write(f"out of memory: killed at its limit of {observed.unit.memory_mb} MB\n")
+        out.write(f"out of memory: killed at its limit of {_memory_limit_mb(observed.unit)} MB\n")
 
 
 def how_it_ended(returncode: int | None, log: Path, log_from: int) -> str:

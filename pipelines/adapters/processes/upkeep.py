@@ -91,7 +91,7 @@ def _is_overdue(seen: Seen, now: Now) -> bool:
 
 def patience_s(unit: Unit) -> float:
     """How long is a unit waited for that was asked to end?"""
-    return unit.drain_s + END_S
+    return unit.settings.drain_s + END_S
 
 
 def next_backoff_s(backoff_s: float) -> float:

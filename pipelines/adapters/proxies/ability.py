@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import BadInput
 from pipelines.records.service import Service
-from pipelines.records.unit import Unit
+from pipelines.records.settings import GatewaySettings
 from pipelines.spec.release_spec import ReleaseSpec
 
 _PROGRAMS = {"haproxy": haproxy_program, "envoy": envoy_program}
@@ -62,6 +62,6 @@ def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
         "rollout.shadow": spec.rollout.shadow is not None,
         "serve.record": spec.serve.record is not None,
         "serve.idempotent": bool(spec.serve.idempotent),
-        "serve.drain": spec.serve.drain_s != Unit.drain_s,
+        "serve.drain": spec.serve.drain_s != GatewaySettings.drain_s,
         "serve.convicted_streams": spec.serve.convicted_streams != "finish",
     }

@@ -25,7 +25,10 @@ from evals.signals.strata import Stratum
 from pipelines.adapters.proxies.admin import serve_admin
 from pipelines.adapters.proxies.lanes import LaneIntervals
 from pipelines.adapters.proxies.proxy import Proxy, ProxyTrouble
+from pipelines.errors import BadInput
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Generation, TrafficSplit
+from pipelines.serving.settings_file import read_settings
 from pipelines.serving.split.lease import TICK_S, ended_lease
 from pipelines.serving.split.snapshot import SplitSnapshot
 from pipelines.serving.split.store import SplitStore
@@ -36,7 +39,7 @@ PRUNE_S = 1.0
 TROUBLE_S = 10.0
 """A proxy that serves, and does not answer its keeper for a moment on a busy machine, is not ended for it."""
 
-EXIT_CANNOT_START, EXIT_PROXY_ENDED = 3, 5
+EXIT_INPUT, EXIT_CANNOT_START, EXIT_PROXY_ENDED = 2, 3, 5
 
 
 class Keeper:
@@ -187,9 +190,14 @@ async def _tick(keeper: Keeper) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Be one service's gateway, with a proxy that others made."""
     options = _parser().parse_args(arguments)
-    proxy = _proxy(options.router, options.port, options.timeout_s, options.admin_socket)
     try:
-        keeper = Keeper(proxy, options.snapshot, options.timeout_s, options.interval_s)
+        told = read_settings(options.settings, GatewaySettings) if options.settings else GatewaySettings()
+    except BadInput as error:
+        print(error, flush=True)  # noqa: T201
+        return EXIT_INPUT
+    proxy = _proxy(options.router, options.port, told.timeout_s, options.admin_socket)
+    try:
+        keeper = Keeper(proxy, options.snapshot, told.timeout_s, options.interval_s)
     except (ProxyTrouble, OSError) as error:
         print(f"E_START: {error}", flush=True)  # noqa: T201
         proxy.stop()
@@ -215,6 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, required=True, help="on loopback")
     parser.add_argument("--admin-socket", type=Path, required=True)
     parser.add_argument("--snapshot", type=Path, required=True, help="where the split outlives this process")
-    parser.add_argument("--timeout-s", type=float, default=10.0, help="time for an answer")
+    parser.add_argument("--settings", type=Path, help="a file of mode 0600: how it behaves")
     parser.add_argument("--interval-s", type=float, default=INTERVAL_S, help="length of an interval of evidence")
     return parser

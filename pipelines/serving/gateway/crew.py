@@ -27,8 +27,9 @@ from pipelines.records.split import TrafficSplit
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.gateway.meetings import LATE_S, Meeting, Met
 from pipelines.serving.gateway.merging import Merging
-from pipelines.serving.gateway.worker import MEMORY_BYTES, MOST_LINE_BYTES, VARIABLE
+from pipelines.serving.gateway.worker import MEMORY_BYTES, MOST_LINE_BYTES, SETTINGS, VARIABLE
 from pipelines.serving.requests.data_plane import FAREWELL_S, LAST_WORDS_S, Serving
+from pipelines.serving.settings_file import settings_text
 from pipelines.serving.split.keeper import SplitKeeper
 from pipelines.serving.split.lease import TICK_S
 from pipelines.serving.split.store import Held, Refused
@@ -89,9 +90,10 @@ class Hand:
 class Crew(SplitKeeper):
     """Keeps the split of a service that several processes serve. `argv` are the options of each of them."""
 
-    def __init__(self, snapshot: Path, serving: Serving, argv: Sequence[str], workers: int) -> None:
+    def __init__(self, snapshot: Path, serving: Serving, argv: Sequence[str]) -> None:
         super().__init__(snapshot)
-        self._argv, self._wanted = list(argv), workers
+        self._argv, self._wanted = list(argv), serving.settings.workers
+        self._settings = settings_text(serving.settings)
         self._merging = Merging(self.boot, serving.interval_s, monotonic())
         self._users = Met(self._merging)
         self._told = self.store.split
@@ -101,7 +103,7 @@ class Crew(SplitKeeper):
         self._tasks: set[asyncio.Task[None]] = set()
         self._door: socket.socket | None = None
         self._is_ending = False
-        self._drain_s = serving.drain_s
+        self._drain_s = serving.settings.drain_s
 
     # What the gateway asks of whoever serves.
 
@@ -235,7 +237,7 @@ class Crew(SplitKeeper):
         safe = ["-P"] if sys.flags.safe_path else []
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, *safe, "-m", "pipelines.serving.worker", *self._argv],
-            env={**os.environ, VARIABLE: ",".join([*map(str, given), self.boot])},
+            env={**os.environ, VARIABLE: ",".join([*map(str, given), self.boot]), SETTINGS: self._settings},
             pass_fds=given,
         )
         theirs.close()

@@ -14,15 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipelines.errors import BadInput
 from pipelines.serving.gateway.admin import Admin
 from pipelines.serving.gateway.crew import Crew
-from pipelines.serving.gateway.options import TokenRefused, options_of, serving_of
+from pipelines.serving.gateway.options import EXIT_INPUT, TokenRefused, options_of, serving_of, settings_of
 from pipelines.serving.http1.client import Clients
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.requests.data_plane import BACKLOG, DataPlane
 from pipelines.serving.sockets import given_door, private_socket
 
-EXIT_INPUT, EXIT_PORT_TAKEN = 2, 4
+EXIT_PORT_TAKEN = 4
 ADMIN_LIMITS = Limits(connections=64)
 
 
@@ -63,14 +64,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     said = list(sys.argv[1:] if argv is None else argv)
     options = options_of(said)
     try:
-        serving = serving_of(options)
+        serving = serving_of(options, settings_of(options))
         door = listening(options.host, options.port)
         gateway = (
             DataPlane(options.snapshot, serving)
-            if options.workers == 1
-            else Crew(options.snapshot, serving, said, options.workers)
+            if serving.settings.workers == 1
+            else Crew(options.snapshot, serving, said)
         )
         uvloop.run(serve(gateway, door, options.admin_socket))
+    except BadInput as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_INPUT)
     except TokenRefused as error:
         print(f"E_TOKEN: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_INPUT)

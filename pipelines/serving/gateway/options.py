@@ -1,4 +1,8 @@
-"""What is a gateway told when it starts?"""
+"""What is a gateway told when it starts?
+
+Who it is and where its files lie are options; how it behaves is a file. Without one it behaves as usual, which
+`GatewaySettings` says.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,21 @@ import argparse
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from pipelines.records.settings import Recording, Shadowing
+from pipelines.errors import BadInput
+from pipelines.records.settings import GatewaySettings, Recording
 from pipelines.serving.http1.limits import Limits, with_files
-from pipelines.serving.requests.assignment import Rule
+from pipelines.serving.requests.assignment import rule_of
 from pipelines.serving.requests.data_plane import Serving
+from pipelines.serving.settings_file import read_settings
 
-LABEL_S = 900.0
+MOST_WORKERS = 64
+EXIT_INPUT = 2
 
 
 class TokenRefused(Exception):  # what happened, not a programming error
@@ -27,25 +36,27 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(argv)
 
 
-def serving_of(options: argparse.Namespace) -> Serving:
-    """How users are served by these options. TokenRefused where the token is not private."""
+def settings_of(options: argparse.Namespace) -> GatewaySettings:
+    """How a gateway of these options behaves. BadInput E_SETTINGS_… where its file does not say so."""
+    said = {name: value for name, value in vars(options).items() if name in _SAID_ONCE}
+    if options.settings and said:
+        raise BadInput(f"it stands in {options.settings}", code="E_SETTINGS_TWICE", field=_option(min(said)))
+    if options.settings:
+        return read_settings(options.settings, GatewaySettings)
+    record = said.get("recording") or asdict(Recording()) if options.record else None
+    return GatewaySettings.from_dict({**said, "record": record})
+
+
+def serving_of(options: argparse.Namespace, settings: GatewaySettings) -> Serving:
+    """How users are served by these options. TokenRefused where the token is not private, BadInput E_SETTINGS_VALUE."""
+    if not 1 <= settings.workers <= MOST_WORKERS:
+        raise BadInput(f"1 to {MOST_WORKERS} workers are possible", code="E_SETTINGS_VALUE", field="workers")
+    try:
+        rule_of(settings.assign)
+    except ValueError as error:
+        raise BadInput(str(error), code="E_SETTINGS_VALUE", field="assign") from None
     token = token_in(options.override_token) if options.override_token else ""
-    limits = with_files(Limits())
-    record = (options.record, options.recording) if options.record else None
-    return Serving(
-        options.interval_s,
-        options.timeout_s,
-        options.slices,
-        options.label_s,
-        limits,
-        options.assign,
-        token,
-        record,
-        options.drain_s,
-        options.convicted_streams == "cut",
-        options.shadow,
-        options.idempotent,
-    )
+    return Serving(options.interval_s, settings, with_files(Limits()), token, options.record)
 
 
 def token_in(path: Path) -> str:
@@ -67,46 +78,44 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _recording(text: str) -> Recording:
-    return Recording.from_dict(json.loads(text)) or Recording()
+_SAID_ONCE: dict[str, Callable[[str], Any]] = {
+    "timeout_s": float,
+    "label_s": float,
+    "drain_s": float,
+    "workers": int,
+    "slices": _names,
+    "idempotent": _names,
+    "assign": str,
+    "convicted_streams": str,
+    "recording": json.loads,
+    "shadow": json.loads,
+}
+"""What was said as options before there was a file. A gateway that was started so runs on when Shipway is upgraded,
+and hires its workers by its own command line. No setting that is added stands here."""
 
 
-def _shadowing(text: str) -> Shadowing | None:
-    return Shadowing.from_dict(json.loads(text))
-
-
-def _workers(text: str) -> int:
-    if not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError("1 to 64 workers are possible")
-    return int(text)
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.serving.gateway", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.serving.gateway", description=__doc__, argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--service", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1", help="never anything else by default")
     parser.add_argument("--admin-socket", type=Path, required=True)
     parser.add_argument("--snapshot", type=Path, required=True, help="where the split outlives this process")
+    parser.add_argument("--settings", type=Path, default=None, help="a file of mode 0600: how it behaves")
     parser.add_argument("--interval-s", type=float, default=1.0, help="length of an interval of evidence")
-    parser.add_argument("--timeout-s", type=float, default=10.0, help="time for an answer")
     parser.add_argument(
-        "--slices", type=_names, default=(), help="headers, or body.PATH, by comma: each value is judged"
+        "--override-token",
+        type=Path,
+        default=None,
+        help="a file whose token lets smoke tests choose an arm; it is made",
     )
-    parser.add_argument("--label-s", type=float, default=LABEL_S, help="how long an answer may be labelled")
-    parser.add_argument(
-        "--assign", type=Rule.from_text, help="header:NAME, cookie:NAME or body:PATH: users stay at their arm"
-    )
-    parser.add_argument(
-        "--override-token", type=Path, help="a file whose token lets smoke tests choose an arm; it is made"
-    )
-    parser.add_argument("--record", type=Path, default=None, help="where a sample of the requests is kept")
-    parser.add_argument("--recording", type=_recording, default=Recording(), help="which requests are kept, as JSON")
-    parser.add_argument("--shadow", type=_shadowing, help="which requests the canary is asked, too, as JSON")
-    parser.add_argument("--idempotent", type=_names, default=(), help="paths that may be asked twice, by comma")
-    parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on at an end")
-    parser.add_argument(
-        "--convicted-streams", choices=("finish", "cut"), default="finish", help="of a canary sent home"
-    )
-    parser.add_argument("--workers", type=_workers, default=1, help="processes that serve users")
+    parser.add_argument("--record", type=Path, default=None, help="where the requests lie that the settings keep")
+    for name, kind in _SAID_ONCE.items():
+        parser.add_argument(_option(name), type=kind, help=argparse.SUPPRESS)
     return parser

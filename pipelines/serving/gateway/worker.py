@@ -13,6 +13,7 @@ import mmap
 import os
 import signal
 import socket
+import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,15 +22,21 @@ from typing import Any
 
 import orjson
 
+from pipelines.errors import BadInput
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.evidence.labels import answer_of
 from pipelines.serving.gateway.meetings import Meetings
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import DataPlane, Serving
+from pipelines.serving.settings_file import settings_in
 
 VARIABLE = "SHIPWAY_WORKER"
 """Names what this process was given: the descriptors of its keeper, its memory and its door, and the keeper's boot."""
+
+SETTINGS = "SHIPWAY_WORKER_SETTINGS"
+"""Holds the very settings of its keeper, whose file may be another one by now."""
 
 REPORT_S = 0.05
 TICKS_A_COUNT = 20
@@ -144,10 +151,16 @@ def main(argv: Sequence[str]) -> None:
     """Be one worker."""
     import uvloop
 
-    from pipelines.serving.gateway.options import options_of, serving_of
+    from pipelines.serving.gateway.options import EXIT_INPUT, options_of, serving_of, settings_of
 
     keeper_fd, memory_fd, door_fd, boot = os.environ[VARIABLE].split(",")
     memory = memoryview(mmap.mmap(int(memory_fd), MEMORY_BYTES)).cast("q")
-    worker = Worker(serving_of(options_of(argv)), boot, memory)
+    options, told = options_of(argv), os.environ.get(SETTINGS)
+    try:
+        serving = serving_of(options, settings_in(told, GatewaySettings, SETTINGS) if told else settings_of(options))
+    except BadInput as error:
+        print(error, file=sys.stderr)  # noqa: T201  the process's log
+        sys.exit(EXIT_INPUT)
+    worker = Worker(serving, boot, memory)
     sockets = [socket.socket(fileno=int(number)) for number in (keeper_fd, door_fd)]
     uvloop.run(work(worker, *sockets))

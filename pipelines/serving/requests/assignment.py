@@ -71,6 +71,11 @@ class Rule:
         return None
 
 
+def rule_of(text: str) -> Rule | None:
+    """The rule of a text; None where each request is given its arm by chance. ValueError for what is no rule."""
+    return Rule.from_text(text) if text else None
+
+
 class Assigned(NamedTuple):
     """The arm of a request, whether it belongs to stable's control half, and who asked where users stay."""
 

@@ -7,13 +7,13 @@ import itertools
 import socket
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from evals.signals.strata import Stratum
-from pipelines.records.settings import Recording, Shadowing
+from pipelines.records.settings import GatewaySettings
 from pipelines.serving.evidence.attributes import Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.intervals import Intervals
@@ -21,7 +21,7 @@ from pipelines.serving.evidence.labels import Labels, answer_of, is_feedback
 from pipelines.serving.http1.client import ClientConnection, Clients, Served
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
-from pipelines.serving.requests.assignment import Assignment, Rule, draws
+from pipelines.serving.requests.assignment import Assignment, draws, rule_of
 from pipelines.serving.requests.drain import Leaving
 from pipelines.serving.requests.exchange import Exchanges
 from pipelines.serving.requests.recorder import Recorder
@@ -45,22 +45,11 @@ class Serving:
     """How users are served. `token` lets smoke tests choose an arm."""
 
     interval_s: float = 1.0
-    timeout_s: float = 10.0
-    slices: tuple[str, ...] = ()
-    label_s: float = 900.0
+    settings: GatewaySettings = field(default_factory=GatewaySettings)
     limits: Limits = LIMITS
-    rule: Rule | None = None
     token: str = ""
-    record: tuple[Path, Recording] | None = None
-    """Where a sample of the requests is kept, and which."""
-    drain_s: float = 10.0
-    """How long answers may go on when the gateway ends, or their canary was sent home."""
-    cuts_streams: bool = False
-    """Whether the streams of such a canary end at once instead."""
-    shadowing: Shadowing | None = None
-    """Which requests of stable's the canary is asked, too."""
-    idempotent: tuple[str, ...] = ()
-    """Paths whose requests may be asked twice, besides those of inference."""
+    record: Path | None = None
+    """Where the requests are kept that `settings.record` names."""
 
 
 class DataPlane(SplitKeeper):
@@ -76,28 +65,33 @@ class DataPlane(SplitKeeper):
         super().__init__(snapshot, boot)
         self.intervals = Intervals(self.boot, serving.interval_s, monotonic(), in_flight)
         self.counters = GatewayCounters()
-        self.labels = Labels(self.intervals, serving.label_s)
-        self.recorder = Recorder(*serving.record, self.counters.kept) if serving.record else None
+        settings = serving.settings
+        self.labels = Labels(self.intervals, settings.label_s)
+        self.recorder = (
+            Recorder(serving.record, settings.record, self.counters.kept)
+            if serving.record and settings.record
+            else None
+        )
         self.proxy = Exchanges(
             self.store,
             self.intervals,
             self.counters,
-            serving.timeout_s,
-            Attributes(serving.slices),
+            settings.timeout_s,
+            Attributes(settings.slices),
             self.labels,
             # Chance must be unpredictable to clients, and independent of what a request holds.
-            Assignment(draws().__next__, serving.rule, serving.token),
+            Assignment(draws().__next__, rule_of(settings.assign), serving.token),
             serving.limits,
-            Repeats(serving.idempotent),
+            Repeats(settings.idempotent),
             self.recorder,
         )
-        if serving.shadowing is not None:
+        if settings.shadow is not None:
             replicas = self.proxy.replicas
-            self.proxy.shadow = Shadow(serving.shadowing, replicas, serving.timeout_s, self._count_shadow)
+            self.proxy.shadow = Shadow(settings.shadow, replicas, settings.timeout_s, self._count_shadow)
         self.clients = Clients(serving.limits, Load(), self.serve)
         self._listening: asyncio.Server | None = None
-        self._drain_s = serving.drain_s
-        self._leaving = Leaving(0.0 if serving.cuts_streams else serving.drain_s)
+        self._drain_s = settings.drain_s
+        self._leaving = Leaving(0.0 if settings.convicted_streams == "cut" else settings.drain_s)
 
     def _count_shadow(self, outcome: str, agreement: str, took_ms: float) -> None:
         self.intervals.shadowed(outcome, agreement, took_ms)

@@ -21,6 +21,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pipelines.errors import BadInput, ShipwayError
+from pipelines.records.settings import ServerSettings
 from pipelines.serving.engines import load_engine
 from pipelines.serving.engines.engine import Engine, Logits
 from pipelines.serving.http1.encodings import decoded
@@ -33,13 +34,14 @@ from pipelines.serving.server.bodies import (
     invocation_texts,
     parse_json,
 )
+from pipelines.serving.settings_file import read_settings
 from pipelines.supply.bundle import verify_bundle
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_QUEUE, MAX_WAIT_S = 1024, 5.0
 """Whoever would wait longer than this is refused at once and may ask elsewhere."""
 TYPICAL_OF_LAST = 0.1
-EXIT_WRONG_BYTES = 3
+EXIT_INPUT, EXIT_WRONG_BYTES = 2, 3
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -214,11 +216,25 @@ def load(bundle: Path, digest: str, model: str, version: str, threads: int) -> S
     return served
 
 
+def settings_of(options: argparse.Namespace) -> ServerSettings:
+    """How a server of these options behaves. BadInput E_SETTINGS_… where its file does not say so."""
+    said = {"cpus": options.threads, "drain_s": options.drain_s}
+    said = {name: value for name, value in said.items() if value is not None}
+    if options.settings and said:
+        raise BadInput(f"all of it stands in {options.settings}", code="E_SETTINGS_TWICE", field="--settings")
+    return read_settings(options.settings, ServerSettings) if options.settings else ServerSettings.from_dict(said)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve one bundle until SIGTERM; then finish what is in flight."""
     options = _parser().parse_args(argv)
     try:
-        served = load(options.bundle, options.digest, options.model_name, options.model_version, options.threads)
+        settings = settings_of(options)
+    except BadInput as error:
+        print(error, file=sys.stderr)  # noqa: T201  the process's log
+        sys.exit(EXIT_INPUT)
+    try:
+        served = load(options.bundle, options.digest, options.model_name, options.model_version, settings.threads)
     except ShipwayError as error:
         print(error, file=sys.stderr)  # noqa: T201  the process's log
         sys.exit(EXIT_WRONG_BYTES)
@@ -231,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         port=options.port,
         print=None,
         access_log=None,
-        shutdown_timeout=options.drain_s,
+        shutdown_timeout=settings.drain_s,
         auto_decompress=False,
     )
 
@@ -244,6 +260,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="never anything else by default")
     parser.add_argument("--model-name", default="model", help="the M in /v2/models/M/infer")
     parser.add_argument("--model-version", default="0", help="sent back as x-shipway-model-version")
-    parser.add_argument("--drain-s", type=float, default=10.0, help="how long answers may go on after SIGTERM")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one inference; 0 lets the engine choose")
+    parser.add_argument("--settings", type=Path, help="a file of mode 0600: how it behaves")
+    in_image = parser.add_argument_group("without a file", "what a server in an image is told, which sees none")
+    in_image.add_argument("--drain-s", type=float, help="how long answers may go on after SIGTERM")
+    in_image.add_argument("--threads", type=int, help="of one inference; 0 lets the engine choose")
     return parser

@@ -59,7 +59,7 @@ def test_stable_is_a_container(world):
     service = world.ports.services.load("tiny")
     assert list(containers(world).values()) == [service.stable.image]
     assert service.stable.image.startswith("sha256:")
-    assert (service.stable.memory_mb, service.stable.pids) == (700, 100)
+    assert (service.stable.settings.memory_mb, service.stable.settings.pids) == (700, 100)
 
 
 def test_there_are_never_two_canaries(world, client):

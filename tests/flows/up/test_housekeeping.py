@@ -20,7 +20,7 @@ from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.records.settings import Recording
+from pipelines.records.settings import GatewaySettings, Recording
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.supply.bundle import seal
 from tests.systems.docker_engine import BASE_IMAGE
@@ -78,7 +78,7 @@ def test_what_nobody_needs_goes_and_the_rest_stays(home, ports):
 
 def test_a_record_goes_with_its_service(home, ports):
     """Recorded requests stay while their service records, and no longer."""
-    saved = ports.services.save(Service("s", record=Recording()))
+    saved = ports.services.save(Service("s", settings=GatewaySettings(record=Recording())))
     home.record("s").write_text("requests")
     assert collect(home, ports, dry_run=False).records == ()
     ports.services.save(saved.changed(wanted=False))

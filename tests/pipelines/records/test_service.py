@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.records.service import Deployment, Service
-from pipelines.records.settings import Recording
+from pipelines.records.settings import GatewaySettings, Recording
 
 STABLE = Deployment("sha256:1", "/b/1", "m", 1, "r1")
 PARKED = Deployment("sha256:0", "/b/0", "m", 0, "r0", keep_until_s=100.0)
@@ -69,15 +69,12 @@ def test_a_change_leaves_the_version_to_the_ledger():
             8080,
             2,
             0.5,
-            3.0,
-            ("x-lang",),
-            9.0,
+            GatewaySettings(timeout_s=3.0, slices=("x-lang",), label_s=9.0, record=Recording(0.5, 10, ("body.user",))),
             60.0,
             wanted=False,
             stable=STABLE,
             previous=PARKED,
             candidate=TRIED,
-            record=Recording(0.5, 10, ("body.user",)),
         ),
         Service("s", quarantined={"sha256:9": "it raised on long inputs"}),
     ],

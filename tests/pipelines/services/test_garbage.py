@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
-from pipelines.records.settings import Recording
+from pipelines.records.settings import GatewaySettings, Recording
 from pipelines.records.summary import Summary, summary_of
 from pipelines.services.garbage import DEFAULT_RETAIN_S, Inventory, Stored, Uses, decide_litter, needed_digests
 
@@ -112,7 +112,7 @@ def test_working_folders():
 
 def test_recorded_requests():
     """Of a service that records no more or was taken down at once; of an unknown one after a day."""
-    recording = Service("recording", record=Recording())
+    recording = Service("recording", settings=GatewaySettings(record=Recording()))
     services = (recording, replace(recording, name="down", wanted=False), Service("no-more"))
     records = (*lying("recording", "down", "no-more", "beginning"), *lying("gone", age_s=DEFAULT_RETAIN_S + 1))
     litter = decide_litter(Inventory(records=records), Uses(services), NOW_S)

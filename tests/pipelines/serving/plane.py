@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.requests.data_plane import DataPlane, Serving
@@ -46,7 +47,8 @@ class Plane:
     def __init__(
         self, folder: Path, timeout_s: float = 2.0, limits: Limits | None = None, serving: Serving | None = None
     ) -> None:
-        self.gateway = DataPlane(folder / "split", serving or Serving(60.0, timeout_s, limits=limits or Limits()))
+        usual = Serving(60.0, GatewaySettings(timeout_s=timeout_s), limits or Limits())
+        self.gateway = DataPlane(folder / "split", serving or usual)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

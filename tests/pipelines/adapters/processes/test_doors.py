@@ -17,6 +17,7 @@ from pipelines.adapters.processes.doors import Doors
 from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.home import Home
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.unit import Unit
 from pipelines.services.units import gateway_name
 from tests.pipelines.adapters.processes.tiny_server import now, until
@@ -50,7 +51,7 @@ def test_a_gateway_that_starts_again_refuses_nobody(tmp_path: Path, router: str,
         need(router)
     home = Home.open(tmp_path / "home")
     runtime, supervisor = ProcessRuntime(home), Supervisor(home)
-    unit = Unit(gateway_name("s"), "gateway", "s", router=router)
+    unit = Unit(gateway_name("s"), "gateway", "s", settings=GatewaySettings(router=router))
     runtime.ensure(unit)
 
     def is_ready(pids: set[int | None]) -> bool:
@@ -72,7 +73,7 @@ def test_a_gateway_that_starts_again_refuses_nobody(tmp_path: Path, router: str,
             assert until(lambda before=before: found["503"] > before + 5, lambda: supervisor.step(now()))
             pids.add(runtime.status(unit.name).pid)
             if number is None:
-                runtime.ensure(replace(unit, timeout_s=20.0 + turn))
+                runtime.ensure(replace(unit, settings=replace(unit.settings, timeout_s=20.0 + turn)))
             else:
                 os.kill(runtime.status(unit.name).pid, number)
             assert until(lambda: is_ready(pids), lambda: supervisor.step(now()))
@@ -94,7 +95,7 @@ def test_a_closed_door_refuses():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    unit = Unit("s-gateway", "gateway", "s", port=port)
+    unit = Unit("s-gateway", "gateway", "s", port=port, settings=GatewaySettings())
     assert doors.open(unit) is doors.open(unit)
     socket.create_connection(("127.0.0.1", port), timeout=1).close()
     doors.close_all()

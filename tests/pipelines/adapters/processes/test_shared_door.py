@@ -11,6 +11,7 @@ import pytest
 from pipelines.adapters.processes import shared_door
 from pipelines.adapters.processes.doors import Doors
 from pipelines.adapters.processes.shared_door import let_in, send_to_door, send_to_proxy
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.unit import Unit
 from tests.ports import free_port
 from tests.waiting import HANG_S
@@ -114,7 +115,7 @@ def test_a_port_that_is_in_use_is_not_shared(stack):
     port = free_port()
     for taken in opened_by_proxy(stack, port):
         with pytest.raises(OSError, match="taken"):
-            Doors().open(Unit("s-gateway", "gateway", "s", port=port, router="envoy"))
+            Doors().open(Unit("s-gateway", "gateway", "s", port=port, settings=GatewaySettings(router="envoy")))
         taken.close()
     port = port_of(stack.enter_context(shared_door.shared_door(port)))
     with pytest.raises(OSError, match="taken"):
@@ -124,4 +125,7 @@ def test_a_port_that_is_in_use_is_not_shared(stack):
 def test_a_kernel_that_does_not_steer_has_no_door(monkeypatch):
     """Then Envoy has its port alone, and callers are refused while it is started again."""
     monkeypatch.setattr(shared_door, "_steer", lambda *_: False)
-    assert Doors().open(Unit("s-gateway", "gateway", "s", port=free_port(), router="envoy")) is None
+    assert (
+        Doors().open(Unit("s-gateway", "gateway", "s", port=free_port(), settings=GatewaySettings(router="envoy")))
+        is None
+    )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -21,25 +21,30 @@ from pipelines.adapters.processes.runtime import ProcessRuntime
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.adapters.processes.unit_files import (
     Observed,
+    hand_settings,
     observed_file,
     read_observed,
     read_unit,
+    settings_file,
+    take_settings_back,
     unit_file,
     write_observed,
 )
 from pipelines.adapters.processes.unit_process import child_environment, how_it_ended, unit_command
 from pipelines.home import Home
 from pipelines.ports import Now
-from pipelines.records.settings import Shadowing
+from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, Shadowing
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.records.unit import Unit
-from pipelines.serving.gateway.options import options_of, serving_of
+from pipelines.serving.gateway.options import options_of, serving_of, settings_of
+from pipelines.serving.settings_file import read_settings
 from tests.pipelines.adapters.processes.tiny_server import listening, now, supervising, until, write_command
 from tests.pipelines.serving import upstream
 from tests.ports import free_port
 
 UPSTREAM = Path(upstream.__file__)
 UNIT = Unit("s-0", "server", "s", digest="sha256:1")
+GATEWAY = GatewaySettings()
 
 
 @pytest.fixture
@@ -167,14 +172,15 @@ def test_what_changed_is_started_anew(home, runtime, tmp_path):
 @pytest.mark.integration
 def test_a_changed_gateway_is_relieved_and_keeps_its_streams(home, runtime):
     """The next one answers while the stream of the last one goes on; nobody is refused."""
-    gateway, router = Unit("s-gateway", "gateway", "s", port=free_port()), GatewayRouter(home.admin_socket)
+    gateway = Unit("s-gateway", "gateway", "s", port=free_port(), settings=GATEWAY)
+    router = GatewayRouter(home.admin_socket)
     with supervising(home, unit_command) as supervisor, answering() as url:
         runtime.ensure(gateway)
         first, here = ready(runtime, supervisor, gateway.name), runtime.status(gateway.name).url
         before = router.read("s").generation
         router.write("s", TrafficSplit((1, 1), Arm("sha256:1", (url,))), before)
         with httpx.stream("GET", f"{here}/drip", trust_env=False) as stream:
-            runtime.ensure(replace(gateway, slices=("tier",)))
+            runtime.ensure(replace(gateway, settings=GatewaySettings(slices=("tier",))))
             said = []
             assert until(
                 lambda: runtime.status(gateway.name).pid not in {first, None},
@@ -184,7 +190,7 @@ def test_a_changed_gateway_is_relieved_and_keeps_its_streams(home, runtime):
             assert (set(said), psutil.pid_exists(first), first == second) == ({200}, True, False)
             assert stream.read().count(b"data:") == 15
         assert until(lambda: not psutil.pid_exists(first), lambda: supervisor.step(now()))
-        assert until(lambda: list(home.folder("run").glob("*~*")) == [], lambda: supervisor.step(now()))
+        assert until(lambda: list(home.folder("run").glob("*~*.json")) == [], lambda: supervisor.step(now()))
         assert httpx.get(f"{here}/", trust_env=False).status_code == 200
 
 
@@ -237,7 +243,7 @@ def test_who_outgrows_its_memory_is_ended(home, runtime, tmp_path):
     """A leak ends at the unit's limit, not at the machine's; its neighbour of the same size has no limit."""
     leak = "import time; kept = [b'x' * 2**20 for _ in range(200)]; time.sleep(60)"
     with supervising(home, write_command(tmp_path, leak)) as supervisor:
-        runtime.ensure(replace(UNIT, memory_mb=100))
+        runtime.ensure(replace(UNIT, settings=ServerSettings(memory_mb=100)))
         runtime.ensure(replace(UNIT, name="s-1"))
         at = Now(1_000.0, 100.0)
         told = "out of memory: killed at its limit of 100 MB"
@@ -322,55 +328,68 @@ def test_units_get_no_secrets():
 
 def test_the_command_of_a_server_names_its_bytes(home):
     """Which bundle, which digest, where."""
-    unit = Unit("s-0", "server", "s", digest="sha256:1", bundle="/b", port=20_001, cpus=2.0, version=3)
+    unit = Unit("s-0", "server", "s", digest="sha256:1", bundle="/b", port=20_001, version=3)
     command = unit_command(home, unit)
     assert command[:4] == [sys.executable, "-P", "-m", "pipelines.serving.server"]
     assert dict(zip(command[4::2], command[5::2], strict=True)) == {
         "--port": "20001",
+        "--settings": str(settings_file(home, unit)),
         "--bundle": "/b",
         "--digest": "sha256:1",
         "--model-name": "s",
         "--model-version": "3",
-        "--threads": "2",
     }
 
 
 def test_the_command_of_a_gateway_names_its_socket_and_snapshot(home):
     """The admin socket that others find, and a snapshot that outlives the process."""
-    gateway = Unit("s-gateway", "gateway", "s", port=20_002, timeout_s=3.0, assign="cookie:id", workers=2)
+    gateway = Unit("s-gateway", "gateway", "s", port=20_002, settings=GATEWAY)
     command = unit_command(home, gateway)
     assert command[3] == "pipelines.serving.gateway"
     assert dict(zip(command[4::2], command[5::2], strict=True)) == {
         "--port": "20002",
+        "--settings": str(settings_file(home, gateway)),
         "--service": "s",
         "--admin-socket": str(home.admin_socket("s")),
         "--snapshot": str(home.root / "run" / "s.split"),
-        "--timeout-s": "3.0",
-        "--label-s": "900.0",
-        "--assign": "cookie:id",
-        "--workers": "2",
         "--override-token": str(home.root / "run" / "s.token"),
+        "--record": str(home.root / "records" / "s.db"),
     }
 
 
-@pytest.mark.parametrize("kind", ["server", "gateway"])
-def test_units_are_told_how_long_their_answers_may_go_on(home, kind):
-    """Only where it is not the usual time, which an image knows that was built before."""
-    options = {"drain_s": 60.0, "convicted_streams": "cut"}
-    usual, other = (unit_command(home, Unit("s-0", kind, "s", **more)) for more in ({}, options))
-    assert [word for word in other if word not in usual] == [
-        *("--drain-s", "60.0"),
-        *(("--convicted-streams", "cut") if kind == "gateway" else ()),
-    ]
+def test_what_a_process_is_told_is_another_file_for_other_settings(home):
+    """So a process is known by its command line, and one that was told something else is no stray of ours."""
+    cut = GatewaySettings(drain_s=60.0, convicted_streams="cut")
+    one, same, other = (Unit("s-0", "gateway", "s", settings=told) for told in (GATEWAY, GATEWAY, cut))
+    assert unit_command(home, one) == unit_command(home, same) != unit_command(home, other)
+    hand_settings(home, one)
+    hand_settings(home, other)
+    assert list(home.folder("run").glob("*.settings")) == [settings_file(home, other)]
+    take_settings_back(home, "s-0")
+    assert list(home.folder("run").glob("*.settings")) == []
 
 
 def test_a_gateway_understands_what_it_is_told(home):
-    """Of streams that outlive their canary, and of copies to the canary."""
-    told = {"drain_s": 60.0, "convicted_streams": "cut", "shadow": Shadowing(5.0, 3)}
-    gateway = Unit("s-gateway", "gateway", "s", port=20_002, **told)
-    assert Unit.from_dict(asdict(gateway)) == gateway
-    serving = serving_of(options_of(unit_command(home, gateway)[4:]))
-    assert (serving.drain_s, serving.cuts_streams, serving.shadowing) == (60.0, True, Shadowing(5.0, 3))
+    """Everything that the unit carries, and where the requests are kept."""
+    told = GatewaySettings("shipway", 2, 3.0, ("x-lang",), 60.0, "cookie:id", Recording(0.5), 60.0, "cut", ("/v1/*",))
+    gateway = Unit("s-gateway", "gateway", "s", port=20_002, settings=replace(told, shadow=Shadowing(5.0, 3)))
+    hand_settings(home, gateway)
+    options = options_of(unit_command(home, gateway)[4:])
+    serving = serving_of(options, settings_of(options))
+    assert (serving.settings, serving.record) == (gateway.settings, home.record("s"))
+
+
+@pytest.mark.integration
+def test_a_unit_finds_its_settings_and_leaves_none(home, runtime, tmp_path):
+    """In a private file, written before it starts, and gone when it is forgotten."""
+    unit = replace(UNIT, settings=ServerSettings(drain_s=60.0))
+    with supervising(home, write_command(tmp_path)) as supervisor:
+        runtime.ensure(unit)
+        ready(runtime, supervisor)
+        (path,) = home.folder("run").glob("*.settings")
+        assert (read_settings(path, ServerSettings), path.stat().st_mode & 0o777) == (unit.settings, 0o600)
+        runtime.remove(unit.name)
+        assert until(lambda: not path.exists(), lambda: supervisor.step(now()))
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from pipelines.adapters.processes.upkeep import (
     shares_door,
 )
 from pipelines.ports import Now
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.unit import Unit
 
 SERVER = Unit("s-0", "server", "s", digest="sha256:1", port=20_001)
-GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002)
+GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002, settings=GatewaySettings())
 NOW = Now(1_000.0, 100.0)
 
 
@@ -76,8 +77,8 @@ CASES = {
 }
 
 
-CHANGED = replace(GATEWAY, slices=("tier",))
-OTHER_PORT, OTHER_ROUTER = replace(GATEWAY, port=20_003), replace(GATEWAY, router="haproxy")
+CHANGED = replace(GATEWAY, settings=GatewaySettings(slices=("tier",)))
+OTHER_PORT, OTHER_ROUTER = replace(GATEWAY, port=20_003), replace(GATEWAY, settings=GatewaySettings(router="haproxy"))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_servers_stay_while_a_relieved_gateway_drains():
         (CHANGED, True),
         (OTHER_ROUTER, True),
         (OTHER_PORT, False),
-        (replace(GATEWAY, router="envoy"), False),
+        (replace(GATEWAY, settings=GatewaySettings(router="envoy")), False),
         (None, False),
     ],
 )
@@ -118,8 +119,8 @@ def test_a_door_stays_open_for_who_can_use_it(unit, expected):
 
 def test_envoys_door_stays_open_for_the_next_envoy():
     """It listens beside Envoy's own sockets, and is of no use to others."""
-    envoy = replace(GATEWAY, router="envoy")
-    found = [shares_door(replace(unit, timeout_s=1.0), envoy) for unit in (envoy, GATEWAY, OTHER_ROUTER)]
+    envoy = replace(GATEWAY, settings=GatewaySettings(router="envoy"))
+    found = [shares_door(replace(unit, digest="sha256:2"), envoy) for unit in (envoy, GATEWAY, OTHER_ROUTER)]
     assert found == [True, False, False]
 
 

@@ -20,7 +20,9 @@ import pytest
 from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.adapters.proxies.proxy_process import envoy_program, haproxy_program
 from pipelines.errors import DependencyDown
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Arm, TrafficSplit
+from pipelines.serving.settings_file import write_settings
 from tests.pipelines.serving import upstream
 from tests.ports import free_port
 from tests.waiting import HANG_S, until
@@ -65,7 +67,9 @@ class ProxyBench:
     def start_keeper(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
         options = ["--router", self.router_name, "--port", self.port, "--admin-socket", self.socket]
-        options += ["--snapshot", self.folder / "split", "--timeout-s", TIMEOUT_S, "--interval-s", self.interval_s]
+        options += ["--snapshot", self.folder / "split", "--interval-s", self.interval_s]
+        options += ["--settings", self.folder / "settings"]
+        write_settings(self.folder / "settings", GatewaySettings(timeout_s=TIMEOUT_S))
         process = self.start("-m", "pipelines.adapters.proxy_keeper", *map(str, options))
         until(lambda: process.poll() is not None or self._is_up())
         assert process.poll() is None

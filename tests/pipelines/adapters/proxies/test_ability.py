@@ -9,6 +9,7 @@ from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import BadInput
 from pipelines.home import Home
 from pipelines.records.service import Deployment, Service
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.unit import Unit
 from pipelines.services.units import wanted_units
 from pipelines.spec.spec_file import parse_spec
@@ -85,10 +86,10 @@ def test_a_router_that_nobody_knows_is_refused():
 def test_the_gateway_of_a_service_is_the_keeper_of_its_router(router, tmp_path):
     """The same unit, socket and snapshot; another program."""
     home = Home.open(tmp_path)
-    (unit,) = wanted_units(Service("s", port=20_001, router=router), 0.0)
+    (unit,) = wanted_units(Service("s", port=20_001, settings=GatewaySettings(router=router)), 0.0)
     command = unit_command(home, unit)
     assert command[3] == "pipelines.adapters.proxy_keeper"
     assert command[command.index("--router") + 1] == router
-    own = unit_command(home, Unit("s-gateway", "gateway", "s", port=20_001))
+    own = unit_command(home, Unit("s-gateway", "gateway", "s", port=20_001, settings=GatewaySettings()))
     for option in ("--admin-socket", "--snapshot", "--port"):
         assert command[command.index(option) + 1] == own[own.index(option) + 1]

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from evals.signals.strata import ArmCounts, Stratum
+from pipelines.records.settings import GatewaySettings
 from pipelines.serving.gateway.crew import Crew, Hand
 from pipelines.serving.gateway.options import options_of, serving_of
 from pipelines.serving.gateway.worker import MEMORY_BYTES
@@ -35,9 +36,9 @@ class Heard:
 @pytest.fixture
 def crew(tmp_path):
     """A crew of one, without processes."""
-    said = ["--service", "s", "--port", "1", "--admin-socket", str(tmp_path / "s.sock"), "--workers", "1"]
+    said = ["--service", "s", "--port", "1", "--admin-socket", str(tmp_path / "s.sock")]
     said += ["--snapshot", str(tmp_path / "split"), "--interval-s", "0.2"]
-    return Crew(tmp_path / "split", serving_of(options_of(said)), said, 1)
+    return Crew(tmp_path / "split", serving_of(options_of(said), GatewaySettings()), said)
 
 
 def test_an_interval_that_ends_before_it_has_confirmed_is_waited_for_from_it(crew, monkeypatch):

@@ -11,6 +11,7 @@ from time import monotonic
 import httpx
 import pytest
 
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.evidence.users import MINUTE_S
 from pipelines.serving.gateway.crew import Crew
@@ -94,9 +95,10 @@ async def story(crew: Crew, door: socket.socket) -> tuple[Counter[str], Counter[
 def test_a_user_counts_once_whoever_meets_him(tmp_path):
     """Also when the worker that met him first was killed: what it had said stays."""
     door = socket.create_server(("127.0.0.1", 0))
-    said = ["--service", "s", "--port", "1", "--admin-socket", str(tmp_path / "s.sock"), "--workers", "2"]
-    said += ["--snapshot", str(tmp_path / "split"), "--interval-s", "0.2", "--assign", "header:x-user"]
-    crew = Crew(tmp_path / "split", serving_of(options_of(said)), said, 2)
+    said = ["--service", "s", "--port", "1", "--admin-socket", str(tmp_path / "s.sock")]
+    said += ["--snapshot", str(tmp_path / "split"), "--interval-s", "0.2"]
+    settings = GatewaySettings(workers=2, assign="header:x-user")
+    crew = Crew(tmp_path / "split", serving_of(options_of(said), settings), said)
     early, late = asyncio.run(story(crew, door))
     assert early == Counter()
     assert late["canary users"] + late["stable users"] == USERS

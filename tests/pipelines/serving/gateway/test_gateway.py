@@ -22,8 +22,10 @@ from evals.signals.strata import Stratum
 from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
+from pipelines.records.settings import GatewaySettings, Recording
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.requests.recorder import recorded_numbers, recorded_requests
+from pipelines.serving.settings_file import write_settings
 from tests.pipelines.serving import upstream
 from tests.ports import free_port
 from tests.waiting import HANG_S, until
@@ -71,9 +73,11 @@ class Bench:
     def start_gateway(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
         options = ["--service", "s", "--port", self.port, "--admin-socket", self.socket, "--interval-s", "0.2"]
-        options += ["--snapshot", self.folder / "split", "--timeout-s", "2", "--slices", "x-lang,body.tier"]
-        options += ["--workers", self.workers]
-        options += ["--record", self.record, "--recording", '{"share": 1.0, "keep": 5, "redact": ["body.user"]}']
+        options += ["--snapshot", self.folder / "split", "--record", self.record]
+        options += ["--settings", self.folder / "settings"]
+        record = Recording(share=1.0, keep=5, redact=("body.user",))
+        told = GatewaySettings(workers=self.workers, timeout_s=2.0, slices=("x-lang", "body.tier"), record=record)
+        write_settings(self.folder / "settings", told)
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
         until(self._answers)
         self.generation = self.router.read("s").generation

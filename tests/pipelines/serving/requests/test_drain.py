@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.serving.requests.data_plane import DataPlane, Serving
 from pipelines.serving.requests.drain import Leaving
@@ -40,13 +41,13 @@ def told(plane):
 
 def test_a_stream_of_a_canary_that_goes_home_ends_by_itself(tmp_path):
     """With its own last word, since it has `drain_s` for it."""
-    answer, plane = heard_of_a_canary_sent_home(tmp_path, FLOWING, Serving(drain_s=2.0))
+    answer, plane = heard_of_a_canary_sent_home(tmp_path, FLOWING, Serving(settings=GatewaySettings(drain_s=2.0)))
     assert (DONE in answer, b"event: error" in answer, told(plane)) == (True, False, 0.0)
 
 
 def test_a_stream_that_does_not_end_in_time_is_cut_with_an_error_event(tmp_path):
     """In order, and the canary is not accused of it."""
-    answer, plane = heard_of_a_canary_sent_home(tmp_path, ENDLESS, Serving(interval_s=60.0, drain_s=0.3))
+    answer, plane = heard_of_a_canary_sent_home(tmp_path, ENDLESS, Serving(60.0, GatewaySettings(drain_s=0.3)))
     assert (b"event: error" in answer, answer.endswith(b"0\r\n\r\n")) == (True, True)
     assert plane.gateway.proxy.open == set()
     assert (told(plane), plane.gateway.counters.plain()["arms"]["canary"]["outcomes"]) == (1.0, {"ok": 1})
@@ -54,14 +55,17 @@ def test_a_stream_that_does_not_end_in_time_is_cut_with_an_error_event(tmp_path)
 
 def test_the_streams_of_a_convicted_canary_can_be_cut_at_once(tmp_path):
     """Where the spec says so, they do not go on for `drain_s`."""
-    answer, plane = heard_of_a_canary_sent_home(tmp_path, FLOWING, Serving(drain_s=60.0, cuts_streams=True))
+    cut = Serving(settings=GatewaySettings(drain_s=60.0, convicted_streams="cut"))
+    answer, plane = heard_of_a_canary_sent_home(tmp_path, FLOWING, cut)
     assert (DONE in answer, b"event: error" in answer, told(plane)) == (False, True, 1.0)
 
 
 def test_other_answers_of_a_canary_that_goes_home_are_not_cut(tmp_path):
     """They have a time of their own."""
     slow = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nme", waits_s=0.4)
-    answer, plane = heard_of_a_canary_sent_home(tmp_path, slow, Serving(cuts_streams=True))
+    answer, plane = heard_of_a_canary_sent_home(
+        tmp_path, slow, Serving(settings=GatewaySettings(convicted_streams="cut"))
+    )
     assert (answer.endswith(b"me"), told(plane)) == (True, 0.0)
 
 
@@ -69,7 +73,7 @@ def heard_of_a_gateway_that_ends(folder, script, drain_s):
     """What the client of a stream hears whose gateway is asked to end."""
 
     async def run():
-        gateway = DataPlane(folder / "split", Serving(60.0, drain_s=drain_s))
+        gateway = DataPlane(folder / "split", Serving(60.0, GatewaySettings(drain_s=drain_s)))
         await gateway.open(door := socket.create_server(("127.0.0.1", 0)))
         async with Plane(folder) as upstreams:
             stable = Arm("sha256:0", (await upstreams.upstream(script),))

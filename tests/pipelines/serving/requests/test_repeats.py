@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pipelines.records.settings import GatewaySettings
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import Serving
 from pipelines.serving.requests.repeats import Repeats
@@ -48,8 +49,10 @@ def asked(folder, request, idempotent=()):
     """The answer to one request that the canary does not answer, and what the canary counted."""
     heard = []
 
+    settings = GatewaySettings(timeout_s=2.0, idempotent=idempotent)
+
     async def run():
-        async with Plane(folder, serving=Serving(60.0, 2.0, idempotent=idempotent)) as plane:
+        async with Plane(folder, serving=Serving(60.0, settings)) as plane:
             plane.split([await plane.upstream(saying(OK))], [await plane.upstream(deaf(heard))])
             return await plane.say(request), plane.counts("canary")
 

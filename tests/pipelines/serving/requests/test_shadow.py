@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pipelines.records.settings import Shadowing
+from pipelines.records.settings import GatewaySettings, Shadowing
 from pipelines.records.split import Arm
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import Serving
@@ -41,9 +41,10 @@ def says(name, status=200, heard=None, waits_s=0.0, woken=None):
 
 def mirrored(folder, stable, canary, requests=None, shadowing=EVERY, timeout_s=2.0, settles_s=0.1):
     """The answers, and the stratum with everything that was counted. The canary has no share."""
+    settings = GatewaySettings(timeout_s=timeout_s, shadow=shadowing)
 
     async def run():
-        async with Plane(folder, serving=Serving(60.0, timeout_s, shadowing=shadowing)) as plane:
+        async with Plane(folder, serving=Serving(60.0, settings)) as plane:
             plane.split([await plane.upstream(stable)], [await plane.upstream(canary)], 0.0)
             answers = await asyncio.gather(*(plane.say(request) for request in requests or (asking(),)))
             await asyncio.sleep(settles_s)
