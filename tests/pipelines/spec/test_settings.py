@@ -1,0 +1,58 @@
+"""What a spec says of a gateway and its servers reaches their settings whole."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, Shadowing
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.serve import CONTAINER_MEMORY_MB, gateway_settings, server_settings
+from pipelines.spec.spec_file import parse_spec
+
+BASE = "model: models:/m/1\nservice: s\nevaluate: {data: d.csv, gates: [{metric: accuracy, min: 0.5}]}\n"
+UNUSUAL = """
+serve:
+  {router: haproxy, gateway_workers: 2, timeout: 3s, drain: 1m, convicted_streams: cut, idempotent: ["/v1/*"],
+   record: {share: 0.5}}
+rollout: {slices: [x-lang], label: 1m, assign: {by: cookie, name: id}, shadow: {pct: 5}}
+package: {memory_mb: 512, pids: 64}
+"""
+
+
+def spec(text: str = "") -> ReleaseSpec:
+    """A spec with these sections."""
+    return parse_spec(BASE + text)
+
+
+def test_every_setting_of_a_gateway_is_said_by_the_spec():
+    """One that is added and that no key of the spec says would stay usual for ever."""
+    asked = spec(UNUSUAL)
+    settings = gateway_settings(asked.serve, asked.rollout)
+    assert [f.name for f in fields(settings) if getattr(settings, f.name) == f.default] == []
+    assert settings == GatewaySettings(
+        *("haproxy", 2, 3.0, ("x-lang",), 60.0, "cookie:id", Recording(0.5), 60.0, "cut", ("/v1/*",)),
+        shadow=Shadowing(5.0),
+    )
+
+
+def test_a_spec_that_says_nothing_asks_for_what_is_usual():
+    """The defaults stand once, at the settings."""
+    asked = spec()
+    assert gateway_settings(asked.serve, asked.rollout) == GatewaySettings()
+    assert server_settings(asked.serve, asked.package, is_contained=False) == ServerSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_contained", "expected"),
+    [
+        (UNUSUAL, False, ServerSettings(None, 512, 0, 60.0)),
+        (UNUSUAL, True, ServerSettings(None, 512, 64, 60.0)),
+        ("", True, ServerSettings(None, CONTAINER_MEMORY_MB, 512)),
+    ],
+)
+def test_a_container_has_limits_of_its_own(text, is_contained, expected):
+    """A process has no limit of processes, and none of memory where none is asked for."""
+    asked = spec(text)
+    assert server_settings(asked.serve, asked.package, is_contained=is_contained) == expected
