@@ -1,10 +1,10 @@
-"""What does the keeper cost: HAProxy through the adapter beside HAProxy that was configured by hand.
+"""What does the agent cost: HAProxy through the adapter beside HAProxy that was configured by hand.
 
     python -m benchmarks.routers [--rounds 5] [--seconds 3] [--json]
 
 All split the same traffic 75 : 25 over the same two trivial upstreams (another HAProxy that answers by itself), retry
 and redispatch alike, and are loaded by wrk in turns, there and back, on one machine, in the same run. `by_hand` gives
-answers the same headers as the adapter (request id, arm), `bare` gives none. CPU is the proxy's own, its keeper
+answers the same headers as the adapter (request id, arm), `bare` gives none. CPU is the proxy's own, its agent
 included. Needs `haproxy` and `wrk`.
 """
 
@@ -101,7 +101,7 @@ def measure(folder: Path, rounds: int, seconds: int) -> dict[str, dict[str, list
         targets = [
             ("bare", bare_port, bare.pid),
             ("by_hand", port, by_hand.pid),
-            ("adapter", bench.port, bench.keeper.pid),
+            ("adapter", bench.port, bench.agent.pid),
         ]
         for turn in range(rounds):
             for name, at, pid in targets if turn % 2 else reversed(targets):

@@ -29,7 +29,7 @@ PATIENCE_S = 50.0
 """Five times that long without news, and the canary goes home: it is not accused, but it is not watched either."""
 
 
-class Judged(Counted, Protocol):
+class CanaryJudgement(Counted, Protocol):
     """What the canary judge says (`evals.canary.absorb.CanaryVerdict`)."""
 
     @property
@@ -64,7 +64,7 @@ class Situation:
 
     now_s: float
     observed_pct: float
-    verdict: Judged
+    verdict: CanaryJudgement
     step_requests: int
     canary_down: str = ""
     """Why the canary cannot serve, or "" while it can."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from pipelines.records.release import Release
-from pipelines.rollout.decision import Judged, Situation
+from pipelines.rollout.decision import CanaryJudgement, Situation
 from pipelines.rollout.replay import replayed_so_far
 from pipelines.rollout.scene import Scene
 from pipelines.rollout.watch import Watch
@@ -19,7 +19,7 @@ UNREADY_LOOKS = 2
 
 
 def situation_of(
-    plan: RolloutSpec, release: Release, watch: Watch, scene: Scene, verdict: Judged, timeout_s: float
+    plan: RolloutSpec, release: Release, watch: Watch, scene: Scene, verdict: CanaryJudgement, timeout_s: float
 ) -> Situation:
     """Where does the release stand in this world? `timeout_s` is how long the gateway waits for one answer."""
     share, stable = share_of_ours(release, scene.split), scene.split.stable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,16 @@ def test_files_tell_one_story(path):
     """No file over 350 lines, and none with a name that says nothing."""
     assert len(path.read_text().splitlines()) <= 350
     assert path.stem not in {"utils", "util", "helpers", "common", "base", "manager", "misc"}
+
+
+def test_one_name_is_one_thing():
+    """No two classes of the product share a name: who reads one knows which is meant."""
+    places = defaultdict(set)
+    for path in FILES:
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name].add(name_of(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_there_is_no_python_under_docker():

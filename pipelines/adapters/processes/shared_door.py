@@ -3,7 +3,7 @@
 The supervisor's door listens at the same port (`SO_REUSEPORT`), always as the first. A filter in the kernel, which all
 sockets of the port share, says which of them gets a new connection: one of the proxy's, behind the door's. Where that
 one is not there, because the proxy ended (however that was), Linux takes one that is: callers wait at the door.
-Who waited there is passed on by the keeper, byte by byte, once its proxy answers.
+Who waited there is passed on by the agent, byte by byte, once its proxy answers.
 
 Source: socket(7), SO_ATTACH_REUSEPORT_CBPF; net/core/sock_reuseport.c, reuseport_select_sock.
 """

@@ -76,7 +76,7 @@ class Supervisor:
     _doors: Doors = field(default_factory=Doors)
     _unwritten: set[str] = field(default_factory=set)
     _unclean: set[str] = field(default_factory=set)
-    """Units whose process ended otherwise than by draining: a container may have outlived its keeper."""
+    """Units whose process ended otherwise than by draining: a container may have outlived its shim."""
     _removals: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _has_adopted: bool = False
 
@@ -213,7 +213,7 @@ class Supervisor:
     def _door(self, unit: Unit) -> socket.socket | None:
         """The gateway's open door; a server opens its own port. OSError where the port is somebody else's.
 
-        A container that lost its keeper still has its port; the engine refuses one that is somebody else's.
+        A container that lost its shim still has its port; the engine refuses one that is somebody else's.
         """
         if unit.kind == "gateway":
             return self._doors.open(unit)

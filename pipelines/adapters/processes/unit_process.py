@@ -48,9 +48,9 @@ _OFFLINE = {
 
 
 def unit_command(home: Home, unit: Unit) -> list[str]:
-    """The command line of a unit's process; a container's is its keeper. How it behaves stands in its settings file."""
+    """The command line of a unit's process; a container's is its shim. How it behaves stands in its settings file."""
     if unit.image:
-        return _keeper_command(home, unit)
+        return _shim_command(home, unit)
     module, options = _gateway(home, unit) if unit.kind == "gateway" else ("serving.server", _server_options(unit))
     # -P: a folder called `pipelines` where somebody happened to type the command is not ours.
     return [sys.executable, "-P", "-m", f"pipelines.{module}", *_named({**_told(home, unit), **options})]
@@ -64,7 +64,7 @@ def _named(options: Mapping[str, object]) -> list[str]:
     return [str(part) for pair in options.items() for part in pair]
 
 
-def _keeper_command(home: Home, unit: Unit) -> list[str]:
+def _shim_command(home: Home, unit: Unit) -> list[str]:
     options = {
         "--name": _container_name(home, unit),
         "--image": unit.image,
@@ -82,13 +82,13 @@ def _container_name(home: Home, unit: Unit) -> str:
 
 
 def remove_container(home: Home, unit: Unit, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Remove a container that may have outlived its keeper, in the background."""
+    """Remove a container that may have outlived its shim, in the background."""
     command = [sys.executable, "-P", "-m", "pipelines.adapters.docker_keeper", "--remove", _container_name(home, unit)]
     return spawn(command, environ, home.root, home.folder("logs") / f"{unit.name}.log")
 
 
 def _gateway(home: Home, unit: Unit) -> tuple[str, dict[str, object]]:
-    """Shipway's own gateway, or the keeper of another proxy; the split outlives a change from one to the other."""
+    """Shipway's own gateway, or the agent of another proxy; the split outlives a change from one to the other."""
     options: dict[str, object] = {
         "--service": unit.service,
         "--admin-socket": home.admin_socket(unit.service),

@@ -4,8 +4,8 @@
 
 It is a service's gateway unit and speaks the gateway's admin socket, so a controller sees no difference. What is read
 is what the proxy itself says, compared with what was ordered. Where Shipway is silent for as long as the lease lasts,
-the keeper takes everything to stable. Neither lives without the other: a proxy whose keeper is killed ends with it, a
-keeper whose proxy ends goes too, and whoever supervises them starts both again, all-stable.
+the agent takes everything to stable. Neither lives without the other: a proxy whose agent is killed ends with it, a
+agent whose proxy ends goes too, and whoever supervises them starts both again, all-stable.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ COUNT_S = 0.2
 INTERVAL_S = 1.0
 PRUNE_S = 1.0
 TROUBLE_S = 10.0
-"""A proxy that serves, and does not answer its keeper for a moment on a busy machine, is not ended for it."""
+"""A proxy that serves, and does not answer its agent for a moment on a busy machine, is not ended for it."""
 
 EXIT_INPUT, EXIT_CANNOT_START, EXIT_PROXY_ENDED = 2, 3, 5
 
 
-class Keeper:
+class Agent:
     """The split of one service, its lease, and what its proxy counted. Thread-safe: one thing happens at a time."""
 
     def __init__(self, proxy: Proxy, snapshot: Path, timeout_s: float, interval_s: float = INTERVAL_S) -> None:
@@ -132,7 +132,7 @@ class Keeper:
         self._prune_at_s = monotonic() + PRUNE_S
 
     def _take_home(self, home: TrafficSplit) -> None:
-        """The keeper's own decision. Where the proxy does not take it, both end: that is a way home, too."""
+        """The agent's own decision. Where the proxy does not take it, both end: that is a way home, too."""
         self._snapshot.replace(self._store.split, home)
         try:
             self._route(home)
@@ -154,19 +154,19 @@ def _addresses(split: TrafficSplit) -> tuple[frozenset[str], frozenset[str], flo
     return stable, canary, round(split.canary_pct, 3)
 
 
-async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
+async def keep(agent: Agent, proxy: Proxy, admin_socket: Path) -> int:
     """Until SIGTERM, or until the proxy ends or cannot be told to go home; then it is stopped."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    admin = await serve_admin(keeper, admin_socket)
+    admin = await serve_admin(agent, admin_socket)
     code = 0
     try:
         answered_s = monotonic()
         while not stopped.is_set() and code == 0:
-            trouble = await _tick(keeper)
+            trouble = await _turn(agent)
             answered_s = answered_s if trouble else monotonic()
-            if keeper.is_lost or not proxy.is_running() or monotonic() - answered_s > TROUBLE_S:
+            if agent.is_lost or not proxy.is_running() or monotonic() - answered_s > TROUBLE_S:
                 print(f"E_ROUTER: {trouble or 'the proxy ended'}", flush=True)  # noqa: T201  the reason that is shown
                 code = EXIT_PROXY_ENDED
             with suppress(TimeoutError):
@@ -177,11 +177,11 @@ async def keep(keeper: Keeper, proxy: Proxy, admin_socket: Path) -> int:
     return code
 
 
-async def _tick(keeper: Keeper) -> str:
+async def _turn(agent: Agent) -> str:
     """The lease first, then the counters; what went wrong, or ""."""
     try:
-        await keeper.expire()
-        await asyncio.to_thread(keeper.count)
+        await agent.expire()
+        await asyncio.to_thread(agent.count)
     except ProxyTrouble as error:
         return str(error)
     return ""
@@ -197,12 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INPUT
     proxy = _proxy(options.router, options.port, told.timeout_s, options.admin_socket)
     try:
-        keeper = Keeper(proxy, options.snapshot, told.timeout_s, options.interval_s)
+        agent = Agent(proxy, options.snapshot, told.timeout_s, options.interval_s)
     except (ProxyTrouble, OSError) as error:
         print(f"E_START: {error}", flush=True)  # noqa: T201
         proxy.stop()
         return EXIT_CANNOT_START
-    return asyncio.run(keep(keeper, proxy, options.admin_socket))
+    return asyncio.run(keep(agent, proxy, options.admin_socket))
 
 
 def _proxy(router: str, port: int, timeout_s: float, admin_socket: Path) -> Proxy:

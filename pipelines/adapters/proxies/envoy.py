@@ -1,4 +1,4 @@
-"""A real Envoy behind the keeper, told by files that are replaced whole, and read through its admin socket.
+"""A real Envoy behind the agent, told by files that are replaced whole, and read through its admin socket.
 
 Known limits: its histograms of latency are in whole milliseconds and in steps of up to ten percent, too coarse for the
 judge's thresholds, so its strata have none, and neither classes nor attributes. An interval is not cut while four
@@ -103,7 +103,7 @@ class EnvoyProxy:
                 arm = Arm("", endpoints[part["name"]])
                 arms[PLACES[part["name"]][1]] = arm, part.get("weight", 0) * 100 / MILLION
             stable, (canary, pct) = arms.get("stable"), arms.get("canary", (None, 0.0))
-            lease_s = 1.0 if canary else None  # the keeper holds it
+            lease_s = 1.0 if canary else None  # the agent holds it
             return generation, TrafficSplit(generation, stable[0] if stable else None, canary, pct, lease_s)
         except (KeyError, ValueError, TypeError) as error:
             raise ProxyTrouble(f"envoy shows no split: {error!r}") from None

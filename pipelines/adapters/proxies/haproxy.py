@@ -1,4 +1,4 @@
-"""A real HAProxy behind the keeper, driven and read through its stats socket.
+"""A real HAProxy behind the agent, driven and read through its stats socket.
 
 Known limits: HAProxy keeps no latencies that could be counted over a threshold, no classes and no attributes, so its
 strata have none; an interval is not cut while four earlier ones still have requests in flight (long streams).
@@ -116,7 +116,7 @@ class HaProxy:
         except (KeyError, ValueError) as error:
             raise ProxyTrouble(f"haproxy shows no split: {error!r}") from None
         stable, canary = (Arm("", found[arm]) if found[arm] else None for arm in ARMS)
-        lease_s = 1.0 if canary else None  # the keeper holds it
+        lease_s = 1.0 if canary else None  # the agent holds it
         pct = plan.canary_pct if canary else 0.0
         return plan.generation, TrafficSplit(plan.generation, stable, canary, pct, lease_s)
 

@@ -1,4 +1,4 @@
-"""What does a keeper need of the proxy behind it?"""
+"""What does a agent need of the proxy behind it?"""
 
 from __future__ import annotations
 

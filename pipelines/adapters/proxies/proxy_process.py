@@ -1,4 +1,4 @@
-"""Where is a proxy's program, and how does its process begin and end: never without its keeper, cutting nobody off?"""
+"""Where is a proxy's program, and how does its process begin and end: never without its agent, cutting nobody off?"""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def start_tied(command: Sequence[str], fds: Sequence[int] = ()) -> subprocess.Po
         list(command),
         pass_fds=tuple(fds),
         stdin=subprocess.DEVNULL,
-        preexec_fn=tie,  # noqa: PLW1509  the keeper has no other thread yet
+        preexec_fn=tie,  # noqa: PLW1509  the agent has no other thread yet
     )
 
 

@@ -32,7 +32,7 @@ from pipelines.serving.requests.data_plane import FAREWELL_S, LAST_WORDS_S, Serv
 from pipelines.serving.settings_file import settings_text
 from pipelines.serving.split.keeper import SplitKeeper
 from pipelines.serving.split.lease import TICK_S
-from pipelines.serving.split.store import Held, Refused
+from pipelines.serving.split.store import Refused, Unconfirmed
 
 CONFIRM_S = 1.0
 START_S = 30.0
@@ -170,7 +170,7 @@ class Crew(SplitKeeper):
                 self.store.check(wanted, expected)  # the lease may have ended while it was written
                 await self._raise_or_lower(before, checked)
                 return self.store.put(wanted, expected, monotonic())
-            except (Held, Refused):
+            except (Unconfirmed, Refused):
                 self.snapshot.write(self.store.split)
                 await self._tell(self.store.split, self.store.lease_left_s(monotonic()))
                 raise
@@ -179,7 +179,7 @@ class Crew(SplitKeeper):
         """Tell everybody. Held where a larger share is not confirmed; a smaller one goes on without who is mute."""
         unconfirmed = await self._tell(checked, checked.lease_s)
         if unconfirmed and not _is_no_raise(before, checked):
-            raise Held(f"{unconfirmed} of {self._wanted} workers did not confirm and are replaced")
+            raise Unconfirmed(f"{unconfirmed} of {self._wanted} workers did not confirm and are replaced")
 
     async def _tell(self, split: TrafficSplit, lease_left_s: float | None) -> int:
         """Tell everybody, and end who does not confirm: how many that are."""

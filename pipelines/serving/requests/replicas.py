@@ -28,7 +28,7 @@ SHORTEST_S, LONGEST_S = 1.0, 30.0
 """For how long: twice as long each time, until it answers well again."""
 
 
-class Caller(Protocol):
+class Asker(Protocol):
     """Who wanted the call. `now_s` is when the bytes came, in monotonic seconds."""
 
     def answer_began(self, answer: AnswerHead, now_s: float) -> None:
@@ -59,7 +59,7 @@ class Call:
     def __init__(
         self,
         replica: Replica,
-        listener: Caller,
+        listener: Asker,
         method: bytes,
         head: bytes,
         body: bytes,
@@ -67,7 +67,7 @@ class Call:
         may_repeat: bool = True,
     ) -> None:
         self._replica = replica
-        self._listener: Caller | None = listener
+        self._listener: Asker | None = listener
         self._head, self._body, self.is_head = head, body, method == b"HEAD"
         self._connection: UpstreamConnection | None = None
         self._was_used, self._may_repeat = False, may_repeat
@@ -146,7 +146,7 @@ class Call:
         if listener is not None:
             listener.not_asked()
 
-    def _end(self) -> Caller | None:
+    def _end(self) -> Asker | None:
         """Who is to be told, the first time. Two that hold each other would have to wait for the garbage collector."""
         listener, self._listener = self._listener, None
         if listener is not None:

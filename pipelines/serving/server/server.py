@@ -47,7 +47,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Served:
+class LoadedModel:
     """A loaded model with the names it answers to, its one worker thread, and what is counted."""
 
     engine: Engine
@@ -90,10 +90,10 @@ class Served:
             self.seconds.observe(took_s)
 
 
-SERVED = web.AppKey("served", Served)
+SERVED = web.AppKey("served", LoadedModel)
 
 
-def make_app(served: Served) -> web.Application:
+def make_app(served: LoadedModel) -> web.Application:
     """The application: Open Inference Protocol v2, MLflow's scoring, and metrics."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_for_everything])
     app[SERVED] = served
@@ -205,10 +205,10 @@ async def _metrics(request: web.Request) -> web.Response:
     return web.Response(body=generate_latest(request.app[SERVED].registry), content_type="text/plain")
 
 
-def load(bundle: Path, digest: str, model: str, version: str, threads: int) -> Served:
+def load(bundle: Path, digest: str, model: str, version: str, threads: int) -> LoadedModel:
     """Verify, load and try out a bundle. UnsafeArtifact where its bytes are not those of the digest."""
     manifest = verify_bundle(bundle, digest)
-    served = Served(load_engine(bundle, manifest["facts"], threads), model, version)
+    served = LoadedModel(load_engine(bundle, manifest["facts"], threads), model, version)
     logits = served.engine.predict(["ready?"])
     if logits.shape != (1, len(served.engine.labels)):
         raise BadInput(f"the model answers in shape {logits.shape}", code="E_CONFIG_MISMATCH")

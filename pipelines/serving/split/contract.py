@@ -12,7 +12,7 @@ import orjson
 
 from evals.signals.strata import Stratum
 from pipelines.records.split import Generation, TrafficSplit
-from pipelines.serving.split.store import Held, Refused
+from pipelines.serving.split.store import Refused, Unconfirmed
 
 AdminAnswer = tuple[int, dict[str, Any]]
 """A status, and what is said with it."""
@@ -46,7 +46,7 @@ async def put_split(
         split = await change(wanted, expected)
     except Refused as error:
         return 409, {"reason": str(error), "split": error.current.as_dict()}
-    except Held as error:
+    except Unconfirmed as error:
         return 503, {"reason": str(error)}
     except NO_SPLIT as error:
         return 400, {"reason": f"not a split: {error!r}"[:300]}

@@ -15,7 +15,7 @@ class Refused(Exception):  # what happened, not a programming error
         self.current = current
 
 
-class Held(Exception):  # what happened, not a programming error
+class Unconfirmed(Exception):  # what happened, not a programming error
     """A larger share that not everybody who serves has confirmed: the old split holds."""
 
 

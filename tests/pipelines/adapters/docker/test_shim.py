@@ -1,4 +1,4 @@
-"""What a container is given, and what its keeper refuses."""
+"""What a container is given, and what its shim refuses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_container_is_held_to_its_limits():
     assert {key: given[key] for key in limits} == limits
 
 
-def test_a_keeper_without_its_settings_starts_nothing(tmp_path, capsys):
+def test_a_shim_without_its_settings_starts_nothing(tmp_path, capsys):
     """It says which file it looked for, and asks no engine."""
     options = ["--name", "n", "--image", "sha256:i", "--port", "1", "--settings", str(tmp_path / "none")]
     assert main(options) == EXIT_INPUT

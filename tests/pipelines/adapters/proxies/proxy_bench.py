@@ -1,4 +1,4 @@
-"""A keeper and its real proxy between real upstreams; its admin socket is a gateway's."""
+"""A agent and its real proxy between real upstreams; its admin socket is a gateway's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ProxyBench:
         self.router = GatewayRouter(lambda _: self.socket)
         self.metrics = GatewayMetrics(lambda _: self.socket)
         try:
-            self.keeper = self.start_keeper()
+            self.agent = self.start_agent()
         except BaseException:
             self.end()
             raise
@@ -64,7 +64,7 @@ class ProxyBench:
         """The admin socket."""
         return self.folder / "g.sock"
 
-    def start_keeper(self) -> subprocess.Popen[bytes]:
+    def start_agent(self) -> subprocess.Popen[bytes]:
         """Start it, and wait until it answers."""
         options = ["--router", self.router_name, "--port", self.port, "--admin-socket", self.socket]
         options += ["--snapshot", self.folder / "split", "--interval-s", self.interval_s]
@@ -91,7 +91,7 @@ class ProxyBench:
     @property
     def proxy(self) -> psutil.Process:
         """The proxy's own process."""
-        (child,) = psutil.Process(self.keeper.pid).children()
+        (child,) = psutil.Process(self.agent.pid).children()
         return child
 
     def upstream(self, version: str, *status: str) -> tuple[Arm, subprocess.Popen[bytes]]:
@@ -151,5 +151,5 @@ def proxy_bench(router: str, folder: Path) -> Iterator[ProxyBench]:
     try:
         yield bench
     finally:
-        bench.keeper.send_signal(signal.SIGTERM)
+        bench.agent.send_signal(signal.SIGTERM)
         bench.end()

@@ -83,7 +83,7 @@ def test_a_router_that_nobody_knows_is_refused():
 
 
 @pytest.mark.parametrize("router", ["haproxy", "envoy"])
-def test_the_gateway_of_a_service_is_the_keeper_of_its_router(router, tmp_path):
+def test_the_gateway_of_a_service_is_the_agent_of_its_router(router, tmp_path):
     """The same unit, socket and snapshot; another program."""
     home = Home.open(tmp_path)
     (unit,) = wanted_units(Service("s", port=20_001, settings=GatewaySettings(router=router)), 0.0)

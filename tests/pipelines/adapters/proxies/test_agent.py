@@ -1,4 +1,4 @@
-"""What does a keeper do when its proxy does not do as it is told? The proxy here can be made to refuse."""
+"""What does a agent do when its proxy does not do as it is told? The proxy here can be made to refuse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.proxies.agent import Keeper
+from pipelines.adapters.proxies.agent import Agent
 from pipelines.adapters.proxies.lanes import LANES, Reading, Readings
 from pipelines.adapters.proxies.proxy import ProxyTrouble
 from pipelines.records.split import Arm, Generation, TrafficSplit
@@ -69,51 +69,51 @@ def proxy() -> ObedientProxy:
 
 
 @pytest.fixture
-def keeper(proxy, tmp_path: Path) -> Keeper:
-    """Its keeper, with a stable arm."""
-    made = Keeper(proxy, tmp_path / "split", 10.0)
+def agent(proxy, tmp_path: Path) -> Agent:
+    """Its agent, with a stable arm."""
+    made = Agent(proxy, tmp_path / "split", 10.0)
     made.put(TrafficSplit((1, 1), STABLE), (0, 0))
     return made
 
 
-def test_a_split_that_is_not_shown_goes_home(keeper, proxy, tmp_path):
+def test_a_split_that_is_not_shown_goes_home(agent, proxy, tmp_path):
     """The controller gets an error, users get stable, and the snapshot says so."""
     proxy.refused = {50.0}
     with pytest.raises(ProxyTrouble):
-        keeper.put(HALF, (1, 1))
-    home = keeper.read()
+        agent.put(HALF, (1, 1))
+    home = agent.read()
     assert (home.canary, home.generation, home.reason) == (None, (1, 2), "not_applied")
     assert SplitSnapshot(tmp_path / "split").read().generation == (1, 2)
-    assert not keeper.is_lost
+    assert not agent.is_lost
 
 
-def test_a_proxy_that_cannot_be_told_to_go_home_must_end(keeper, proxy):
+def test_a_proxy_that_cannot_be_told_to_go_home_must_end(agent, proxy):
     """At a refused write, and at the end of a lease."""
-    keeper.put(replace(HALF, lease_s=0.01), (1, 1))
+    agent.put(replace(HALF, lease_s=0.01), (1, 1))
     time.sleep(0.02)
     proxy.deaf = True
     with pytest.raises(ProxyTrouble):
-        asyncio.run(keeper.expire())
-    assert keeper.is_lost
+        asyncio.run(agent.expire())
+    assert agent.is_lost
 
 
-def test_somebody_else_who_changes_the_proxy_is_noticed(keeper, proxy):
+def test_somebody_else_who_changes_the_proxy_is_noticed(agent, proxy):
     """What is read is what it shows, never what was remembered."""
-    keeper.put(HALF, (1, 1))
+    agent.put(HALF, (1, 1))
     proxy.split = replace(proxy.split, canary_pct=99.0)
     with pytest.raises(ProxyTrouble, match=r"99\.0"):
-        keeper.read()
+        agent.read()
 
 
-def test_a_full_disk_refuses_a_share_and_lets_traffic_home(keeper, monkeypatch):
+def test_a_full_disk_refuses_a_share_and_lets_traffic_home(agent, monkeypatch):
     """Nothing is raised that would not be remembered; the way home is not held up."""
-    keeper.put(HALF, (1, 1))
+    agent.put(HALF, (1, 1))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keeper._snapshot, "write", full)
+    monkeypatch.setattr(agent._snapshot, "write", full)
     with pytest.raises(OSError, match="No space"):
-        keeper.put(replace(HALF, generation=(1, 3), canary_pct=60.0), (1, 2))
-    assert keeper.read().canary_pct == 50.0
-    assert keeper.put(HALF.home((1, 3), "home"), (1, 2)).canary is None
+        agent.put(replace(HALF, generation=(1, 3), canary_pct=60.0), (1, 2))
+    assert agent.read().canary_pct == 50.0
+    assert agent.put(HALF.home((1, 3), "home"), (1, 2)).canary is None

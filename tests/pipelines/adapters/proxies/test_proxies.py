@@ -201,24 +201,24 @@ def test_a_lease_never_ends_at_a_dead_stable(bench):
     assert bench.send(2) == Counter({"two canary": 2})
 
 
-def test_a_killed_keeper_takes_its_proxy_along_and_comes_back_home(bench):
+def test_a_killed_agent_takes_its_proxy_along_and_comes_back_home(bench):
     """No proxy runs without the lease's holder; the next one begins all-stable, one generation later."""
     (stable, _), (canary, _) = bench.upstream("one"), bench.upstream("two")
     bench.put(stable, canary, 50, 60)
     proxy = bench.proxy
-    bench.keeper.kill()
-    bench.keeper.wait()
+    bench.agent.kill()
+    bench.agent.wait()
     until(lambda: not proxy.is_running())
-    bench.keeper = bench.start_keeper()
+    bench.agent = bench.start_agent()
     split = bench.router.read("s")
     assert (split.stable, split.canary, split.generation, split.reason) == (stable, None, (1, 2), "restarted")
     assert bench.send(5) == Counter({"one stable": 5})
 
 
-def test_a_killed_proxy_ends_its_keeper(bench):
+def test_a_killed_proxy_ends_its_agent(bench):
     """Who supervises them starts both again."""
     bench.proxy.kill()
-    assert bench.keeper.wait(HANG_S) == 5
+    assert bench.agent.wait(HANG_S) == 5
 
 
 def test_a_stop_lets_a_request_finish(bench):
@@ -228,10 +228,10 @@ def test_a_stop_lets_a_request_finish(bench):
     with httpx.stream("GET", f"http://127.0.0.1:{bench.port}/stream", trust_env=False, timeout=HANG_S) as answer:
         pieces = answer.iter_bytes()
         first = next(pieces)
-        bench.keeper.send_signal(signal.SIGTERM)
+        bench.agent.send_signal(signal.SIGTERM)
         rest = b"".join(pieces)
     assert (first + rest).count(b"data:") == 4
-    assert bench.keeper.wait(HANG_S) == 0
+    assert bench.agent.wait(HANG_S) == 0
 
 
 def test_nobody_else_may_speak_to_it(bench):
@@ -245,6 +245,6 @@ def test_its_own_counters_are_shown(bench):
     """The proxy's Prometheus page, on the admin socket only."""
     transport = httpx.HTTPTransport(uds=str(bench.socket))
     with httpx.Client(transport=transport) as client:
-        page = client.get("http://keeper/metrics").text
+        page = client.get("http://agent/metrics").text
     assert f"{bench.router_name}_" in page
     assert f"{bench.router_name}_" not in bench.get("/metrics").text

@@ -10,7 +10,7 @@ import pytest
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.split import Arm, Generation, TrafficSplit
 from pipelines.serving.split.contract import AdminAnswer, health_of, put_split, strata_of
-from pipelines.serving.split.store import Held, Refused
+from pipelines.serving.split.store import Refused, Unconfirmed
 
 STABLE = Arm("sha256:a", ("http://127.0.0.1:1",))
 SPLIT = TrafficSplit((1, 2), STABLE)
@@ -82,7 +82,7 @@ def test_a_split_that_the_router_cannot_carry_out_is_refused():
     ("error", "answer"),
     [
         (Refused("too old", SPLIT), (409, {"reason": "too old", "split": SPLIT.as_dict()})),
-        (Held("1 of 2 workers"), (503, {"reason": "1 of 2 workers"})),
+        (Unconfirmed("1 of 2 workers"), (503, {"reason": "1 of 2 workers"})),
         (OSError(28, "full"), (507, {"reason": "the snapshot cannot be written: [Errno 28] full"})),
     ],
 )
