@@ -14,6 +14,7 @@ from pipelines.ports import Command, Ports
 from pipelines.records.release import Release
 from pipelines.rollout.look import Controller, Look, drive
 from pipelines.rollout.obeying import abort_unseen
+from pipelines.rollout.words import HOMEWARD_VERBS
 from pipelines.stages.steps import Step, discard_work
 from pipelines.stages.workshop import Findings, Interrupted, Workshop
 
@@ -96,7 +97,7 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
 
 
 def _ordered_home(ports: Ports, release: Release) -> bool:
-    return any(command.verb in {"abort", "rollback"} for command in ports.inbox.pending(release.id))
+    return any(command.verb in HOMEWARD_VERBS for command in ports.inbox.pending(release.id))
 
 
 def say(ports: Ports, release: Release, verb: str, actor: str, reason: str, command_id: str) -> None:

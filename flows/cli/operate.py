@@ -113,6 +113,7 @@ def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = 
     from flows.wiring import actor, clock
     from pipelines.errors import BadInput, DependencyDown
     from pipelines.ports import Command
+    from pipelines.rollout.words import HOMEWARD_VERBS
 
     if release.is_ended:
         hint = f"shipway rollback {release.service} takes its service back" if verb == "rollback" else None
@@ -122,7 +123,7 @@ def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = 
         ports.inbox.send(command)
     except DependencyDown as error:
         raise _without_a_record(ports, release, verb, error) from error
-    if living_holder(ports, release.service, clock()) is None and verb in {"abort", "rollback"}:
+    if living_holder(ports, release.service, clock()) is None and verb in HOMEWARD_VERBS:
         return obey_now(ports, release)
     return _wait_obeyed(ports, command)
 
@@ -131,8 +132,9 @@ def _without_a_record(ports: Ports, release: Release, verb: str, error: Dependen
     """A ledger that cannot be written keeps nobody at a canary: act at the gateway, and say what is missing."""
     from flows.working import is_exposed
     from pipelines.rollout.obeying import home_unrecorded
+    from pipelines.rollout.words import HOMEWARD_VERBS
 
-    if verb not in {"abort", "rollback"} or not is_exposed(release):
+    if verb not in HOMEWARD_VERBS or not is_exposed(release):
         return error
     home_unrecorded(ports, release.service)
     reason = f"all traffic is at stable, but that could not be recorded: {error.reason}"
