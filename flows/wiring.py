@@ -46,9 +46,11 @@ def ledger_name(home: Home) -> str:
     return shown_url(place) if isinstance(place, str) else str(place)
 
 
-def wire(home: Home) -> Ports:
-    """The outside world of a controller on this machine."""
-    engine = open_engine(ledger_place(home))
+def wire(home: Home, *, only_reading: bool = False) -> Ports:
+    """The outside world of a controller on this machine; who only reads makes no ledger where there is none."""
+    place = ledger_place(home)
+    is_missing = isinstance(place, Path) and not place.exists()
+    engine = open_engine(Path(":memory:") if only_reading and is_missing else place)
     return Ports(
         registry=MlflowRegistry(tracking_uri(home), home.root / "mlartifacts"),
         runtime=ProcessRuntime(home),

@@ -43,6 +43,14 @@ class Home:
             raise _unusable(error.filename or root, error.strerror) from None
         return cls(root)
 
+    @classmethod
+    def find(cls, root: Path) -> Home:
+        """The home for who only reads: nothing is made. BadInput where something else than a folder is there."""
+        root = root.expanduser().resolve()
+        if root.exists() and not root.is_dir():
+            raise _unusable(root, "it is not a folder")
+        return cls(root)
+
     @property
     def id(self) -> str:
         """Eight hex digits that name this home beside others, where its path would say too much."""

@@ -38,6 +38,18 @@ def open_ports() -> tuple[Home, Ports]:
     return home, wire(home)
 
 
+def look_into_ports() -> Ports:
+    """The same for a command that only reads: nothing is made, and where nothing was ever recorded there is nothing."""
+    from flows.control.up_file import refuse_other_ledger
+    from flows.wiring import home_path, quiet_environment, wire
+    from pipelines.home import Home
+
+    home = Home.find(home_path())
+    quiet_environment(home)
+    refuse_other_ledger(home)
+    return wire(home, only_reading=True)
+
+
 def find_release(ports: Ports, release_id: str | None) -> Release:
     """The release of an id, or the newest one that can be read. NotFound."""
     from pipelines.errors import NotFound
@@ -49,7 +61,10 @@ def find_release(ports: Ports, release_id: str | None) -> Release:
     if newest is None:
         for row in broken_records(ports.ledger):
             raise broken_record(row)
-        raise NotFound("there is no release yet", code="E_NOT_FOUND", hint="shipway release release.yaml")
+        from flows.wiring import home_path
+
+        reason = f"there is no release yet in {home_path()}"
+        raise NotFound(reason, code="E_NOT_FOUND", hint="shipway release release.yaml, or set SHIPWAY_HOME")
     return newest
 
 
@@ -58,7 +73,7 @@ def gateway_url(service: str) -> str:
     from pipelines.errors import DependencyDown
     from pipelines.services.units import gateway_name
 
-    _, ports = open_ports()
+    ports = look_into_ports()
     url = ports.runtime.status(gateway_name(ports.services.load(service).name)).url
     if not url:
         raise DependencyDown(f"the gateway of {service} does not run", code="E_NOT_READY", hint="shipway up")

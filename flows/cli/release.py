@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import EXIT_OF, AsJson, open_ports, print_json
+from flows.cli.options import EXIT_OF, AsJson, look_into_ports, open_ports, print_json
 from flows.show.needs import plan_lines
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def plan(
     from pipelines.stages.intake import AlreadyLive
 
     asked = read_spec(spec, model=model)
-    _, ports = open_ports()
+    ports = look_into_ports()
     try:
         intake = inspect(asked, ports, spec.parent)
     except AlreadyLive as live:
@@ -157,6 +157,7 @@ def resume(
 def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, as_json: bool) -> None:
     """Work in a thread, so that this one is free for signals; then say how it ended and exit."""
     from flows.control.prefect_choice import use_homes_prefect
+    from flows.show.address import address_lines
     from flows.show.screen import Screen
     from flows.working import Listener, is_exposed, work_on
 
@@ -167,7 +168,7 @@ def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, a
         screen.without_homes_prefect(why)
     listener = Listener(screen.step_done, screen.looked, screen.progress)
     ended = _in_thread(lambda: work_on(begun, ports, home, held, listener, stop), lambda: _abort(ports, begun, stop))
-    screen.ended(ended)
+    screen.ended(ended, address_lines(ports, ended.service))
     _finish(ended, as_json)
 
 

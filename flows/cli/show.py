@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import AsJson, find_release, open_ports, print_json
+from flows.cli.options import AsJson, find_release, look_into_ports, print_json
 
 if TYPE_CHECKING:
     from pipelines.ports import Ports
@@ -33,7 +33,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say where a release is, what share its candidate has, and why, in one sentence."""
-    _, ports = open_ports()
+    from flows.show.address import address_lines
+
+    ports = look_into_ports()
     while True:
         ticket = next((ticket for ticket in ports.queue.tickets() if ticket.id == release_id), None)
         if ticket is not None:
@@ -44,7 +46,7 @@ def status(
             continue
         found = find_release(ports, release_id)
         view = _view(ports, found)
-        print_json(view) if as_json else typer.echo(_text(view))
+        print_json(view) if as_json else typer.echo(_text(view, address_lines(ports, found.service)))
         if found.is_ended or not watch:
             return
         time.sleep(WATCH_S)
@@ -59,12 +61,15 @@ def list_releases(
     """List releases, newest first, fifty at a time, what is queued before them; a broken record is named as such."""
     from pipelines.records.reading import broken_records
 
-    _, ports = open_ports()
+    ports = look_into_ports()
     named = {row.id: row for row in broken_records(ports.ledger)}
     rows = ports.ledger.summaries(limit=limit + 1, before=before, broken=broken)
     queued = [] if before or broken else [ticket.summary() for ticket in ports.queue.tickets()]
     found = [*queued, *(named.get(row.id, row).line() for row in rows[:limit])]
-    print_json(found) if as_json else typer.echo("\n".join(map(_line, found)) or _nothing(before, broken=broken))
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join([*map(_line, found), *_addresses(ports)]) or _nothing(before, broken=broken))
     if len(rows) > limit:
         options = f"--limit {limit} --before {rows[limit - 1].id}" + (" --broken" if broken else "")
         typer.echo(f"there are more: shipway list {options}", err=as_json)
@@ -80,10 +85,19 @@ def _line(line: dict[str, Any]) -> str:
     return f"{line['id']}  {_model(line)}  {line['outcome'] or line['phase']:<12} {started}Z"
 
 
+def _addresses(ports: Ports) -> list[str]:
+    """Where each service answers."""
+    from flows.show.address import address_lines
+
+    return [line for name in ports.services.names() for line in address_lines(ports, name)]
+
+
 def _nothing(before: str | None, *, broken: bool) -> str:
     if broken:
         return "no broken record"
-    return "no more" if before else "no release yet: shipway release release.yaml"
+    from flows.wiring import home_path
+
+    return "no more" if before else f"no release yet in {home_path()}: shipway release release.yaml"
 
 
 def evidence(
@@ -97,7 +111,7 @@ def evidence(
     from flows.show.evidence_text import evidence_text
     from pipelines.records.evidence_series import evidence_series
 
-    _, ports = open_ports()
+    ports = look_into_ports()
     series = evidence_series(find_release(ports, release_id))
     if plot is not None:
         from flows.show.evidence_picture import write_picture
@@ -111,7 +125,7 @@ def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: As
     from pipelines.rollout.recheck import recheck_verdicts
     from pipelines.supply.bundle import verify_bundle
 
-    _, ports = open_ports()
+    ports = look_into_ports()
     found = ports.ledger.load(release_id)
     checked = {"id": found.id, "events": found.version, "chain": "ok", "verdicts": recheck_verdicts(found)}
     candidate = found.candidate
@@ -125,6 +139,7 @@ def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: As
 
 
 def _view(ports: Ports, release: Release) -> dict[str, Any]:
+    from flows.show.address import address_of
     from pipelines.errors import ShipwayError
     from pipelines.records.reading import broken_records
     from pipelines.records.view import release_view
@@ -135,11 +150,12 @@ def _view(ports: Ports, release: Release) -> dict[str, Any]:
         view["live"] = ports.router.read(release.service).as_dict()
     except ShipwayError as error:
         view["live"] = {"unknown": str(error)}
+    view["serves_at"] = address_of(ports, release.service)
     view["broken_records"] = [row.line() for row in broken_records(ports.ledger)]
     return view
 
 
-def _text(view: dict[str, Any]) -> str:
+def _text(view: dict[str, Any], where: list[str]) -> str:
     live = view["live"]
     if "unknown" in live:
         share = f"unknown: {live['unknown']}"
@@ -155,7 +171,7 @@ def _text(view: dict[str, Any]) -> str:
     ]
     if view["queued"]:
         lines.append(f"  queued   {view['queued']['id']}  {view['queued']['model']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *where])
 
 
 def _queued(ticket: Ticket) -> str:

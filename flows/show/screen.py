@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from flows.show.address import curl_line
 from pipelines.records.release import Release
 from pipelines.records.view import why
 from pipelines.rollout.decision import Hold
@@ -84,8 +85,8 @@ class Screen:
             name = type(look.decision).__name__.lower()
             self.console.print(Text(f"   {name:<9} {line}"), soft_wrap=True)
 
-    def ended(self, release: Release) -> None:
-        """The last line: how it ended, and why."""
+    def ended(self, release: Release, where: Sequence[str]) -> None:
+        """The last lines: how it ended, and why; where the service answers, whatever version that is now."""
         self._close_bar()
         self._close_live()
         mark = MARKS.get(str(release.phase), "[yellow]■[/]")
@@ -93,6 +94,8 @@ class Screen:
         label = f" ({release.label})" if release.label else ""
         head = Text.from_markup(f" {mark} [bold]{release.phase}[/]{label} after {took_s:.0f} s: ")
         self.console.print(head.append(why(release)), soft_wrap=True)
+        for line in where:
+            self.console.print(Text(f"   {line}"), soft_wrap=True)
 
     def _say_how_to_send(self, look: Look) -> None:
         """A release without traffic cannot decide: say once where requests go."""
@@ -102,10 +105,8 @@ class Screen:
             return
         self._told_silence = True
         self._close_live()
-        body = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["hello"]}]}'
-        where = f"{look.scene.url}/v2/models/{look.release.service}/infer"
         self.console.print("[yellow]   no traffic seen:[/] this release is judged on requests to the gateway")
-        self.console.print(Text(f"   curl -H 'content-type: application/json' -d '{body}' {where}"), soft_wrap=True)
+        self.console.print(Text(f"   {curl_line(look.scene.url, look.release.service)}"), soft_wrap=True)
 
     def _hold_is_due(self) -> bool:
         due = time.monotonic() - self._last_hold >= QUIET_LOOKS_S

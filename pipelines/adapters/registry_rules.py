@@ -52,15 +52,19 @@ def check_alias(alias: str) -> str:
     return alias
 
 
-def no_such_version(ref: ModelRef, versions: tuple[int, ...]) -> NotFound:
-    """The error that names the newest three versions there are."""
+def no_such_version(ref: ModelRef, versions: tuple[int, ...], asked_at: str) -> NotFound:
+    """The error that names the registry that was asked, and the newest three versions there are."""
     newest = ", ".join(str(version) for version in sorted(versions, reverse=True)[:3])
     asked = f"alias {ref.alias}" if ref.alias else f"version {ref.version}"
     if not newest:
         return NotFound(
-            f"there is no registered model {ref.name}", field="model", hint="register it first, or look at its name"
+            f"there is no registered model {ref.name} in {asked_at}",
+            field="model",
+            hint="register it there, look at its name, or set MLFLOW_TRACKING_URI to where it is",
         )
-    return NotFound(f"{ref.name} has no {asked}", field="model", expected=f"one that exists; newest: {newest}")
+    return NotFound(
+        f"{ref.name} has no {asked} in {asked_at}", field="model", expected=f"one that exists; newest: {newest}"
+    )
 
 
 def made_again(ref: ModelRef) -> NotFound:

@@ -100,7 +100,7 @@ class MemoryRegistry:
         model = self._models.get(ref.name, _Model())
         number = ref.version if ref.alias is None else model.aliases.get(ref.alias)
         if number not in model.versions:
-            raise no_such_version(ref, tuple(model.versions))
+            raise no_such_version(ref, tuple(model.versions), "memory")
         return self._version(ref.name, number)
 
     def fetch(self, version: RegisteredVersion, into: Path) -> Path:
@@ -153,7 +153,7 @@ class MemoryRegistry:
     def _known(self, name: str, number: int, made: str) -> None:
         versions = self._models.get(name, _Model()).versions
         if number not in versions:
-            raise no_such_version(ModelRef(name, version=number), tuple(versions))
+            raise no_such_version(ModelRef(name, version=number), tuple(versions), "memory")
         if made and versions[number].made != made:
             raise made_again(ModelRef(name, version=number))
 

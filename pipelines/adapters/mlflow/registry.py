@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.adapters.mlflow.client import asked_briefly, open_client
 from pipelines.adapters.mlflow.errors import is_absent, is_race, is_there_already, mapped
-from pipelines.adapters.mlflow.schema import SQLITE
+from pipelines.adapters.mlflow.schema import SQLITE, database_file
 from pipelines.adapters.registry_rules import (
     ModelRef,
     alias_moved,
@@ -47,11 +47,13 @@ class MlflowRegistry:
     def resolve(self, uri: str) -> RegisteredVersion:
         """Which version does `models:/name/3` or `models:/name@alias` name? NotFound names the newest three."""
         ref = parse_model_uri(uri)
+        if (file := database_file(self._uri)) and not file.exists() and not file.parent.is_file():
+            raise no_such_version(ref, (), self._uri)  # asking MLflow would make the file
         with mapped(f"resolve {uri}", self._uri):
             number = ref.version if ref.alias is None else self._aliases(ref.name).get(ref.alias)
             found = None if number is None else self._find(ref.name, number)
             if found is None:
-                raise no_such_version(ref, self._versions(ref.name))
+                raise no_such_version(ref, self._versions(ref.name), shown_address(self._uri))
             return found
 
     def fetch(self, version: RegisteredVersion, into: Path) -> Path:
@@ -142,7 +144,7 @@ class MlflowRegistry:
         """NotFound where the version is gone, or another one has its number since."""
         found = self._find(name, number)
         if found is None:
-            raise no_such_version(ModelRef(name, number), self._versions(name))
+            raise no_such_version(ModelRef(name, number), self._versions(name), shown_address(self._uri))
         if made and found.made != made:
             raise made_again(ModelRef(name, number))
 

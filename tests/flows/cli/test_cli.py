@@ -8,9 +8,13 @@ import os
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from flows.wiring import wire
+from pipelines.home import Home
 
 SPEC = """\
 model: models:/sentiment/1
@@ -77,6 +81,24 @@ def test_list_is_empty_before_the_first_release(tmp_path):
     assert json.loads(shipway(tmp_path, "list", "--json").stdout) == []
 
 
+def test_the_version_is_told(tmp_path):
+    """It makes no home."""
+    done = shipway(tmp_path / "home", "--version")
+    assert (done.returncode, done.stdout) == (0, f"shipway {version('shipway')}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["list"], ["status"], ["evidence"], ["verify", "x"], ["plan", "release.yaml"]])
+def test_a_command_that_reads_makes_nothing(tmp_path, monkeypatch, command):
+    """In a folder where nothing was released it names the home, or the registry, that it looked into."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "release.yaml").write_text(SPEC)
+    done = shipway(tmp_path / "home", *command, cwd=tmp_path)
+    assert done.returncode == (0 if command == ["list"] else 2)
+    assert command[0] == "verify" or str(tmp_path / "home") in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["release.yaml"]
+
+
 BAD = {
     "unknown key": (SPEC + "rolout: {}\n", (), "E_CONFIG"),
     "hostile model": (SPEC, ("--model", 'a"; touch pwned; "'), "E_NAME"),
@@ -93,7 +115,7 @@ BAD = {
 def test_wrong_input_is_named_and_changes_nothing(tmp_path, text, options, code):
     """Exit code 2, a stable code as JSON, three short lines, no traceback, no file made."""
     home = tmp_path / "home"
-    shipway(home, "list")
+    wire(Home.open(home))
     before = fingerprint(home)
     (tmp_path / "release.yaml").write_text(text)
     done = shipway(home, "release", "release.yaml", *options, "--json", cwd=tmp_path)
