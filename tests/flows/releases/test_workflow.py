@@ -48,7 +48,7 @@ class Repository:
             "-W",
             str(self.folder / ".github/workflows/release-model.yml"),
         ]
-        command += ["-P", "ubuntu-latest=-self-hosted"]
+        command += ["-P", "self-hosted=-self-hosted"]
         for name, value in inputs.items():
             command += ["--input", f"{name}={value}"]
         return subprocess.run(
@@ -107,6 +107,15 @@ def test_a_hostile_spec_is_a_path(repository, tmp_path, text, code):
     assert done.returncode != 0
     assert not made.exists()
     assert f"Shipway: not begun, {code}" in done.stdout
+
+
+@pytest.mark.integration
+def test_a_runner_without_a_home_is_refused(repository):
+    """Before anything is checked out or installed: what serves would be nowhere."""
+    repository.runner["SHIPWAY_HOME"] = ""
+    done = repository.dispatch(model="models:/tiny/1")
+    assert done.returncode != 0
+    assert "SHIPWAY_HOME is set neither on the runner nor as a variable of the repository" in done.stdout
 
 
 @pytest.mark.e2e
