@@ -25,6 +25,7 @@ from flows.up.seldom import Seldom
 from flows.up.waiting import WaitingReleases, start_worker
 from flows.wiring import clock, wire
 from flows.working import is_exposed, take_over
+from pipelines.adapters.gateway import ask_gateway
 from pipelines.adapters.processes.log_rotation import rotate_all
 from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.errors import Busy, ShipwayError
@@ -223,7 +224,7 @@ async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) 
 
     from flows.web.api import make_app
 
-    runner = web.AppRunner(make_app(ports, clock), access_log=None)
+    runner = web.AppRunner(make_app(ports, clock, partial(_exposition, home)), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     try:
@@ -236,6 +237,10 @@ async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) 
         write_up_file(home, 0, error=str(error))
     finally:
         await runner.cleanup()
+
+
+def _exposition(home: Home, service: str) -> str:
+    return ask_gateway(home.admin_socket(service), "GET", "/metrics").text
 
 
 def run_up(home: Home, port: int) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from flows.show.evidence_picture import draw
 from flows.web.release_metrics import metrics_text
+from flows.web.service_metrics import Exposition, health, service_metrics_text
 from flows.web.snapshot import Snapshot
 from pipelines.errors import BadInput, NotFound, ShipwayError
 from pipelines.ports import Now, Ports
@@ -30,9 +31,9 @@ log = logging.getLogger("shipway.api")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
-    """The application. Port calls block, so they run in threads."""
-    snapshot = Snapshot(lambda: metrics_text(ports), clock)
+def make_app(ports: Ports, clock: Callable[[], Now], exposition: Exposition = lambda _service: "") -> web.Application:
+    """The application. Port calls block, so they run in threads. What gateways count comes from `exposition`."""
+    snapshot = Snapshot(lambda: metrics_text(ports) + service_metrics_text(ports, exposition, clock()), clock)
 
     async def services(_: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(_services, ports, clock))
@@ -54,11 +55,13 @@ def make_app(ports: Ports, clock: Callable[[], Now]) -> web.Application:
         text = await snapshot.text()
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def health(_: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+    async def how_well(_: web.Request) -> web.Response:
+        services = await asyncio.to_thread(health, ports, clock())
+        ill = any(services.values())
+        return _json({"status": "degraded" if ill else "ok", "services": services}, 503 if ill else 200)
 
     app = web.Application(middlewares=[_guard])
-    app.router.add_get("/api/health", health)
+    app.router.add_get("/api/health", how_well)
     app.router.add_get("/api/services", services)
     app.router.add_get("/api/releases", releases)
     app.router.add_get("/api/releases/{id}", release)

@@ -140,8 +140,16 @@ def metric(found: dict[frozenset[str], float], name: str, *labels: str) -> float
 
 
 def test_health(ports):
-    """Whoever waits for `up` asks this."""
-    assert get(ports, "/api/health") == {"status": "ok"}
+    """Everything that should run does."""
+    assert get(ports, "/api/health") == {"status": "ok", "services": {"s": []}}
+
+
+def test_what_does_not_run_is_no_health(ports):
+    """503, and by name what is wrong with which service."""
+    ports.runtime.fail("s-gateway", "E_PORT: port 1 is taken")
+    status, _, body = ask(ports, "/api/health")
+    assert (status, json.loads(body)["status"]) == (503, "degraded")
+    assert json.loads(body)["services"] == {"s": ["s-gateway is failed: E_PORT: port 1 is taken"]}
 
 
 def test_services_show_what_serves(ports):
@@ -268,6 +276,7 @@ def test_metrics_after_the_end(ports):
 def test_metrics_of_an_empty_ledger(ports):
     """Nothing was released yet; the page is still one."""
     ports.ledger.chains.clear()
+    ports.services.records.clear()
     assert samples(ports) == {}
 
 

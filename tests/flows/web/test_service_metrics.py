@@ -1,0 +1,65 @@
+"""Does somebody on call see which services are well, and what their gateways count, told apart by service?"""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from flows.web.service_metrics import service_metrics_text
+from pipelines.errors import DependencyDown
+from pipelines.ports import Now
+from pipelines.records.service import Deployment, Service
+from pipelines.services.reconcile import reconcile
+from tests.flows.web.test_api import NOW, ports
+
+__all__ = ["ports"]
+
+PAGE = """\
+# HELP shipway_gateway_attempts Attempts
+# TYPE shipway_gateway_attempts counter
+shipway_gateway_attempts_total{arm="stable",outcome="ok"} 7
+# TYPE envoy_cluster_upstream counter
+envoy_cluster_upstream_total 3
+"""
+
+
+def told(ports, exposition, now: Now = NOW) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample, by name and labels."""
+    families = text_string_to_metric_families(service_metrics_text(ports, exposition, now))
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def sample(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """One of them."""
+    return f"shipway_{name}", frozenset(labels.items())
+
+
+def test_the_counters_of_gateways_are_told_by_service(ports):
+    """Two gateways have one family, and another proxy's own page is not passed on."""
+    other = Deployment("sha256:2", "/b/2", "n", 5, "r9")
+    reconcile(ports, ports.services.save(Service("t", stable=other)), "test", NOW)
+    found = told(ports, lambda _service: PAGE)
+    for service in ("s", "t"):
+        assert found[sample("gateway_attempts_total", arm="stable", outcome="ok", service=service)] == 7
+    assert not [name for name, _ in found if name.startswith("envoy")]
+
+
+def test_what_serves_and_how_it_is_are_told(ports):
+    """The version, each unit, and the age of the last look."""
+    ports.runtime.fail("s-gateway", "it ended")
+    found = told(ports, lambda _service: "", Now(130.0, 1.0))
+    assert found[sample("service_info", service="s", model="m", version="2", digest="sha256:1")] == 1
+    assert found[sample("unit_up", service="s", unit="s-gateway", kind="gateway")] == 0
+    assert found[sample("unit_up", service="s", unit="s-1-0", kind="server")] == 1
+    assert found[sample("last_look_age_seconds", service="s")] == 7
+    assert found[sample("registry_owed", service="s")] == 0
+
+
+def test_a_gateway_that_does_not_answer_hides_nothing_else(ports):
+    """Its counters are missing; that it is down is told by its unit."""
+
+    def silent(_service: str) -> str:
+        raise DependencyDown("the gateway does not answer", code="E_ROUTER")
+
+    found = told(ports, silent)
+    assert found[sample("unit_up", service="s", unit="s-gateway", kind="gateway")] == 1
+    assert not [name for name, _ in found if name.startswith("shipway_gateway")]
