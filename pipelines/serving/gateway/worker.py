@@ -16,7 +16,8 @@ import socket
 import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -25,8 +26,9 @@ import orjson
 from pipelines.errors import BadInput
 from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import TrafficSplit
-from pipelines.serving.evidence.labels import answer_of
+from pipelines.serving.evidence.labels import answer_of, label_of
 from pipelines.serving.gateway.meetings import Meetings
+from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.client import ClientConnection, Served, Waiting
 from pipelines.serving.http1.request import Request
 from pipelines.serving.requests.data_plane import DataPlane, Serving
@@ -47,6 +49,20 @@ MEMORY_BYTES = 16
 MOST_LINE_BYTES = 64 * 2**20
 
 
+LABEL_S = 5.0
+UNHEARD = Refusal(503, "E_BUSY", "the gateway's other workers have not answered in time")
+"""A label whose answer another worker may have given, and does not say."""
+
+
+@dataclass(frozen=True)
+class LabelOut:
+    """Who waits for what the other workers say of a label."""
+
+    client: ClientConnection
+    own_id: bytes
+    until_s: float
+
+
 class Worker(DataPlane):
     """Serves users by a split that somebody else keeps."""
 
@@ -56,7 +72,7 @@ class Worker(DataPlane):
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._ids = itertools.count()
-        self._labels_out: dict[int, tuple[ClientConnection, bytes]] = {}
+        self._labels_out: dict[int, LabelOut] = {}
         self._told = -1
 
     async def obey(self, keeper: socket.socket, door: socket.socket) -> None:
@@ -74,8 +90,7 @@ class Worker(DataPlane):
                     status, body = answer_of(orjson.dumps(said["label"]), self.labels, self.counters)
                     self._say({"done": said["n"], "status": status, "body": body.decode()})
                 case "labelled":
-                    client, own_id = self._labels_out.pop(said["id"])
-                    client.reply(said["status"], said["body"].encode(), own_id)
+                    self._answer_label(said["id"], said["status"], said["body"].encode())
         fence, n = self.store.split.generation
         self.store.adopt(self.store.split.home((fence, n), "the gateway's keeper is gone"))
 
@@ -99,10 +114,22 @@ class Worker(DataPlane):
         if status != 404:
             client.reply(status, body, own_id)
             return None
+        # What was checked is passed on, and nothing else that a client has written.
+        request_id, score, version = label_of(orjson.loads(request.body))
+        label = {"request_id": request_id, "score": score, "model_version": version}
         number = next(self._ids)
-        self._labels_out[number] = client, own_id
-        self._say({"label": orjson.loads(request.body), "id": number, "body": body.decode()})
-        return Waiting()
+        self._say({"label": label, "id": number, "body": body.decode()})
+        self._labels_out[number] = LabelOut(client, own_id, monotonic() + LABEL_S)
+        return Waiting(partial(self._forget_label, number))
+
+    def _forget_label(self, number: int) -> None:
+        self._labels_out.pop(number, None)
+
+    def _answer_label(self, number: int, status: int, body: bytes) -> None:
+        """To who still waits for it."""
+        waiting = self._labels_out.pop(number, None)
+        if waiting is not None:
+            waiting.client.reply(status, body, waiting.own_id)
 
     def duties(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Serving, and telling what was seen."""
@@ -112,6 +139,12 @@ class Worker(DataPlane):
         for turn in itertools.count():
             await asyncio.sleep(REPORT_S)
             self.report(with_counts=turn % TICKS_A_COUNT == 0)
+            self.end_labels(monotonic())
+
+    def end_labels(self, now_s: float) -> None:
+        """Tell those who wait that the others have not answered in time."""
+        for number in [number for number, waiting in self._labels_out.items() if waiting.until_s < now_s]:
+            self._answer_label(number, UNHEARD.status, UNHEARD.body)
 
     def report(self, *, with_counts: bool) -> None:
         """Say what is decided since the last time."""

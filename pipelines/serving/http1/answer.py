@@ -24,6 +24,9 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110, section 7.6.1)."""
 
+FRAMING = frozenset({b"content-length", b"date", b"x-request-id"})
+"""What tells one answer from the next, and whose it is: no header `Connection` takes these away."""
+
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in HTTPStatus}
 
 
@@ -54,5 +57,5 @@ def end_to_end(headers: Headers, connection: bytes | None, dropped: frozenset[by
     """The lines, not yet ended, of the headers that are passed on: not those of one connection, nor what it names."""
     if connection is not None and connection.lower() not in {b"keep-alive", b"close"}:
         named = b",".join(value for name, value in headers if name == b"connection")
-        dropped |= {part.strip().lower() for part in named.split(b",")}
+        dropped |= {part.strip().lower() for part in named.split(b",")} - FRAMING
     return list(map(b": ".join, [header for header in headers if header[0] not in dropped]))

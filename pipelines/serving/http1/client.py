@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
@@ -12,12 +14,20 @@ from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import BadRequest, Request, RequestReader
 from pipelines.serving.http1.upstream import AnswerHead
 
+MOST_UNSENT_BYTES = 64 * 1024
 LINGER_S = 2.0
 """A client that was refused in the middle of its request is heard so long, so that it gets to read why."""
 
 PROCEED = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json; charset=utf-8"
 LAST_CHUNK = b"0\r\n\r\n"
+
+DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 1.0, 64
+"""Where a gateway has as many connections as it may, so many make room that were not used for so long."""
+
+INTERNAL = Refusal(500, "E_INTERNAL", "the gateway could not serve this request; its log says why")
+
+log = logging.getLogger("shipway.gateway")
 
 MOST_TURNED_AWAY = 256
 """Connections over the limit that are told so; even more of them are just closed."""
@@ -37,10 +47,14 @@ class Served(Protocol):
 
 
 class Waiting:
-    """A request whose answer is on its way whatever the client does."""
+    """A request whose answer is on its way whatever the client does; `left` hears that nobody waits for it any more."""
+
+    def __init__(self, left: Callable[[], None] = lambda: None) -> None:
+        self._left = left
 
     def client_left(self) -> None:
         """It is answered into the void."""
+        self._left()
 
     def client_waits(self) -> None:
         """The answer is short."""
@@ -79,6 +93,13 @@ class Clients:
         if not self.connected:
             self.all_gone.set()
 
+    def make_room(self, now_s: float) -> None:
+        """Close the connections that nobody has used for longest: a client that leaks some locks out nobody else."""
+        unused = [client for client in self.connected if client.is_unused_since(now_s - DISPLACED_AFTER_S)]
+        for client in heapq.nsmallest(DISPLACED_AT_ONCE, unused, key=lambda client: client.since_s):
+            client.abort()
+            self.load.displaced += 1
+
     def left(self, client: ClientConnection) -> None:
         """Somebody has left."""
         self.connected.discard(client)
@@ -101,7 +122,8 @@ class ClientConnection(asyncio.Protocol):
         self._request: Request | None = None
         self._served: Served | None = None
         self._unsent = b""
-        self._since_s = monotonic()
+        self.since_s = monotonic()
+        """When its last request ended, or its next one began."""
         self._is_going = self._is_paused = self._is_deaf = self._is_chunked = self._keeps = False
         self.closed_its_side_s: float | None = None
         """Since when the client sends nothing more: it may have left, or said all that it had to say."""
@@ -114,6 +136,9 @@ class ClientConnection(asyncio.Protocol):
         self._clients.connected.add(self)
         self._clients.load.connections += 1
         over = self._clients.load.connections - self._clients.limits.connections
+        if over > 0:
+            self._clients.make_room(monotonic())  # theirs is free when the event loop has come round
+            self._clients.load.turned_away += 1
         if over > MOST_TURNED_AWAY:
             self.abort()
         elif over > 0:
@@ -127,7 +152,7 @@ class ClientConnection(asyncio.Protocol):
         was_midway = reader.is_midway
         reader.feed(data)
         if not was_midway:
-            self._since_s = monotonic()
+            self.since_s = monotonic()
         self._go_on()
 
     def eof_received(self) -> bool:
@@ -172,11 +197,21 @@ class ClientConnection(asyncio.Protocol):
         try:
             while reader.whole and self._request is None and not self._is_paused and self._transport is not None:
                 self._request = reader.whole.popleft()
-                self._served = self._clients.serve(self, self._request)
+                self._served = self._serve(self._request)
         finally:
             self._is_going = False
         if self._request is None and (reader.broken or reader.must_proceed or self.closed_its_side_s is not None):
             self._read_on()
+
+    def _serve(self, request: Request) -> Served | None:
+        """What becomes of a request. A fault of ours is answered, too, and ends nobody else."""
+        try:
+            return self._clients.serve(self, request)
+        except Exception:
+            log.exception("%s %s", request.method, request.target[:200])
+            if self._request is request:
+                self.refuse(INTERNAL, request.named.get(b"x-request-id", b""))
+            return None
 
     def _read_on(self) -> None:
         """No request is being answered: what is wrong can be said, and what was promised done."""
@@ -196,13 +231,13 @@ class ClientConnection(asyncio.Protocol):
         body = Refusal(why.status, why.code, str(why), why.field).body
         self._write(_own_head(why.status, len(body)) + b"connection: close\r\n\r\n" + body)
         self._flush()
-        self._is_deaf, self._since_s = True, monotonic()
+        self._is_deaf, self.since_s = True, monotonic()
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def check(self, now_s: float) -> None:
         """Whether this client has been waited for long enough."""
-        limits, waited_s = self._clients.limits, now_s - self._since_s
+        limits, waited_s = self._clients.limits, now_s - self.since_s
         if self._transport is None or self._request is not None:
             return
         if self._is_deaf or self._transport.is_closing():
@@ -213,6 +248,11 @@ class ClientConnection(asyncio.Protocol):
                 self._turn_away(BadRequest(408, "E_TIMEOUT", "the request did not come in time"))
         elif waited_s > limits.idle_s:
             self._close()
+
+    def is_unused_since(self, then_s: float) -> bool:
+        """Whether nothing was asked on this connection since then, nor is anything under way."""
+        is_idle = self._request is None and not self._reader.is_midway and not self._is_deaf
+        return is_idle and self.since_s <= then_s
 
     def goodbye(self) -> None:
         """The gateway ends: close what nobody uses."""
@@ -267,7 +307,7 @@ class ClientConnection(asyncio.Protocol):
         if self._request is not None and self._request.body:
             self._reader.forget(self._request)
         self._request = self._served = None
-        self._since_s = monotonic()
+        self.since_s = monotonic()
         self._flush()
         if self._keeps and (self._reader.whole or not self._clients.is_ending):
             self._go_on()
@@ -291,6 +331,8 @@ class ClientConnection(asyncio.Protocol):
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent += data  # which copies nothing where there was nothing
+        if len(self._unsent) > MOST_UNSENT_BYTES:
+            self._flush()  # now, so that the event loop sees a client that does not read before more is heard for it
 
     def _flush(self) -> None:
         said, self._unsent = self._unsent, b""

@@ -152,6 +152,18 @@ def test_the_way_home_does_not_wait_for_a_mute_worker(bench):
     assert ask(bench, 10) == Counter({"200 1": 10})
 
 
+def test_what_a_label_does_not_need_is_not_passed_on(bench):
+    """A label for an unknown answer, with deeper nesting than may be written: refused, and nothing is kept of it."""
+    stable, _ = bench.upstream("1")
+    bench.put(stable)
+    more = "[" * 300 + '"' + "x" * 1_000_000 + '"' + "]" * 300
+    body = '{"request_id": "nobody", "score": 1, "more": ' + more + "}"
+    url = f"http://127.0.0.1:{bench.port}/feedback"
+    before = max(one.memory_info().rss for one in workers_of(bench))
+    assert {httpx.post(url, content=body, trust_env=False).status_code for _ in range(60)} == {404}
+    assert max(one.memory_info().rss for one in workers_of(bench)) < before + 30e6
+
+
 def test_workers_do_not_outlive_their_keeper(bench):
     """They go home, finish and end; the next gateway begins all-stable."""
     (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")

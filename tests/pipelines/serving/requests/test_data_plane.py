@@ -100,6 +100,53 @@ def test_one_connection_too_many_is_turned_away(tmp_path):
     assert asyncio.run(run()) == 503
 
 
+def test_connections_that_nobody_uses_make_room(tmp_path, monkeypatch):
+    """A client that leaks connections locks nobody out: the one that was unused for longest is closed."""
+    monkeypatch.setattr("pipelines.serving.http1.client.DISPLACED_AFTER_S", 0.05)
+
+    async def run():
+        async with Plane(tmp_path, limits=Limits(connections=2)) as plane:
+            await plane.stable(saying(OK))
+            leaked = [await asyncio.open_connection("127.0.0.1", plane.port) for _ in range(2)]
+            await asyncio.sleep(0.2)
+            said = [status_of(await plane.say(GET)) for _ in range(2)]
+            return said, await leaked[0][0].read(), plane.gateway.clients.load.displaced
+
+    assert asyncio.run(run()) == ([503, 200], b"", 2)
+
+
+def test_a_fault_of_ours_is_answered(tmp_path):
+    """500, and the connection goes on."""
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(OK))
+            serve, plane.gateway.clients.serve = plane.gateway.clients.serve, lambda *_: 1 / 0
+            reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+            writer.write(KEPT)
+            head = await reader.readuntil(b"\r\n\r\n")
+            plane.gateway.clients.serve = serve
+            writer.write(KEPT)
+            rest = await reader.readuntil(b"ok")
+            writer.close()
+            return status_of(head), b"E_INTERNAL" in rest, b"200 OK" in rest
+
+    assert asyncio.run(run()) == (500, True, True)
+
+
+@pytest.mark.parametrize("named", [b"content-length", b"Date, Content-Length", b"x-request-id, content-length"])
+def test_an_arm_cannot_take_the_length_away(tmp_path, named):
+    """What tells one answer from the next is no matter of one hop, whatever `Connection` says."""
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(b"HTTP/1.1 200 OK\r\nconnection: %b\r\ncontent-length: 2\r\n\r\nok" % named))
+            return await plane.say(KEPT + GET)
+
+    heard = asyncio.run(run())
+    assert (heard.count(b"200 OK"), heard.lower().count(b"content-length: 2")) == (2, 2)
+
+
 def test_one_request_too_many_in_flight_is_turned_away(tmp_path):
     """503 with Retry-After, and it counts for no arm."""
 
