@@ -39,6 +39,8 @@ class Home:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in FOLDERS:
                 (root / name).mkdir(exist_ok=True, mode=0o700)
+            if root.stat().st_mode & 0o077:
+                root.chmod(0o700)  # it was made by somebody else's hand: what lies in it is for nobody else
         except OSError as error:
             raise _unusable(error.filename or root, error.strerror) from None
         return cls(root)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 Generation = tuple[int, int]
 
@@ -35,10 +36,20 @@ class Arm:
     def from_dict(cls, raw: Mapping[str, Any]) -> Arm:
         """The arm of a wire form, which has `url`, `urls` or both."""
         digest, urls = str(raw["digest"]), tuple(str(u) for u in raw.get("urls") or [raw["url"]])
-        places = ("http://", "https://") if digest.startswith(ADOPTED) else ("http://127.0.0.1:", "http://[::1]:")
-        if not all(u.startswith(places) for u in urls):
+        if not all(_may_be_asked(url, is_adopted=digest.startswith(ADOPTED)) for url in urls):
             raise ValueError(f"an arm's address must be on loopback: {urls}")
         return cls(digest, urls, str(raw.get("ca_file", "")))
+
+
+def _may_be_asked(url: str, *, is_adopted: bool) -> bool:
+    """Whether users' requests may go there: to this machine, or where a person adopted an endpoint."""
+    parts = urlsplit(url)
+    port = parts.port  # ValueError where it is none
+    if parts.username is not None or parts.password is not None:
+        return False
+    if is_adopted:
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1"} and bool(port)
 
 
 @dataclass(frozen=True)

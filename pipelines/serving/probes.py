@@ -7,6 +7,8 @@ kept alive over a restart would accuse a healthy server), no proxy, and TLS for 
 from __future__ import annotations
 
 import socket
+import threading
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 from pipelines.serving.sockets import trust
 
 PROBE_TIMEOUT_S = 2.0
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 64 * 1024
 
 
 class UnixConnection(HTTPConnection):
@@ -51,12 +53,12 @@ def answer_of(url: str, path: str, ca_file: str = "") -> tuple[int, bytes]:
     parts = urlsplit(url)
     host = str(parts.hostname)
     if parts.scheme != "https":
-        return _answer(HTTPConnection(host, parts.port or 80, timeout=PROBE_TIMEOUT_S), path)
+        return _answer_in_time(HTTPConnection(host, parts.port or 80, timeout=PROBE_TIMEOUT_S), path)
     try:
         context = trust(ca_file)
     except OSError:
         return 0, b""
-    return _answer(HTTPSConnection(host, parts.port, timeout=PROBE_TIMEOUT_S, context=context), path)
+    return _answer_in_time(HTTPSConnection(host, parts.port, timeout=PROBE_TIMEOUT_S, context=context), path)
 
 
 def _is_ok(connection: HTTPConnection, path: str) -> bool:
@@ -72,3 +74,23 @@ def _answer(connection: HTTPConnection, path: str) -> tuple[int, bytes]:
         return 0, b""
     finally:
         connection.close()
+
+
+def _answer_in_time(connection: HTTPConnection, path: str) -> tuple[int, bytes]:
+    """The same, where the whole answer has its time: somebody else's endpoint may give a byte now and then for ever."""
+    is_late = threading.Event()
+    cut = threading.Timer(PROBE_TIMEOUT_S, _cut, (connection, is_late))
+    cut.daemon = True
+    cut.start()
+    try:
+        answer = _answer(connection, path)
+    finally:
+        cut.cancel()
+    return (0, b"") if is_late.is_set() else answer
+
+
+def _cut(connection: HTTPConnection, is_late: threading.Event) -> None:
+    is_late.set()
+    with suppress(OSError):
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -103,3 +103,10 @@ def test_a_short_folder_that_is_a_link_is_refused(tmp_path, monkeypatch):
     with pytest.raises(BadInput) as caught:
         deep.admin_socket("a")
     assert caught.value.code == "E_HOME"
+
+
+def test_a_home_that_others_could_enter_is_closed(tmp_path):
+    """What lies in it names specs, reasons and addresses."""
+    (tmp_path / "home").mkdir(mode=0o755)
+    Home.open(tmp_path / "home")
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700

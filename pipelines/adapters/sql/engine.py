@@ -44,8 +44,9 @@ def open_engine(where: Path | str) -> Engine:
 
 
 def shown_url(url: str) -> str:
-    """The address of a ledger without its password."""
-    return _parsed(url).render_as_string(hide_password=True)
+    """The address of a ledger without its password, and without its query, which may hold another one."""
+    parsed = _parsed(url)
+    return parsed.set(query={}).render_as_string(hide_password=True) + ("?***" if parsed.query else "")
 
 
 def _sqlite(path: Path) -> Engine:

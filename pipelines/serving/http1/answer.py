@@ -27,6 +27,7 @@ HOP_BY_HOP = frozenset(
 FRAMING = frozenset({b"content-length", b"date", b"x-request-id"})
 """What tells one answer from the next, and whose it is: no header `Connection` takes these away."""
 
+JSON = b"application/json; charset=utf-8"
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in HTTPStatus}
 
 
@@ -59,3 +60,18 @@ def end_to_end(headers: Headers, connection: bytes | None, dropped: frozenset[by
         named = b",".join(value for name, value in headers if name == b"connection")
         dropped |= {part.strip().lower() for part in named.split(b",")} - FRAMING
     return list(map(b": ".join, [header for header in headers if header[0] not in dropped]))
+
+
+def chunk(data: bytes) -> bytes:
+    """Some of a body whose length is not known."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def connection_line(*, keeps: bool) -> bytes:
+    """What HTTP/1.1 says where it ends with this answer, and HTTP/1.0 where it does not."""
+    return b"connection: keep-alive" if keeps else b"connection: close"
+
+
+def own_head(status: int, length: int, kind: bytes = JSON) -> bytes:
+    """The head of an answer of the gateway itself, as far as it is always the same."""
+    return b"%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, cast
 
-from pipelines.serving.http1.answer import Refusal, status_line
+from pipelines.serving.http1.answer import JSON, Refusal, chunk, connection_line, own_head, status_line
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import BadRequest, Request, RequestReader
 from pipelines.serving.http1.upstream import AnswerHead
@@ -19,7 +19,6 @@ LINGER_S = 2.0
 """A client that was refused in the middle of its request is heard so long, so that it gets to read why."""
 
 PROCEED = b"HTTP/1.1 100 Continue\r\n\r\n"
-JSON = b"application/json; charset=utf-8"
 LAST_CHUNK = b"0\r\n\r\n"
 
 DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 1.0, 64
@@ -229,7 +228,7 @@ class ClientConnection(asyncio.Protocol):
     def _turn_away(self, why: BadRequest) -> None:
         """Refuse what is no whole request, and hear the rest of it without heeding it."""
         body = Refusal(why.status, why.code, str(why), why.field).body
-        self._write(_own_head(why.status, len(body)) + b"connection: close\r\n\r\n" + body)
+        self._write(own_head(why.status, len(body)) + b"connection: close\r\n\r\n" + body)
         self._flush()
         self._is_deaf, self.since_s = True, monotonic()
         if self._transport is not None and self._transport.can_write_eof():
@@ -268,9 +267,10 @@ class ClientConnection(asyncio.Protocol):
     def reply(self, status: int, body: bytes, request_id: bytes, headers: bytes = b"", kind: bytes = JSON) -> None:
         """A whole answer of the gateway itself; `headers` are whole lines."""
         request = self._answered()
-        head = _own_head(status, len(body), kind) + headers + b"x-request-id: %b\r\n" % request_id
+        named = b"x-request-id: %b\r\n" % request_id if request_id else b""
+        head = own_head(status, len(body), kind) + headers + named
         if not (self._keeps and request.is_http11):
-            head += _connection_line(keeps=self._keeps) + b"\r\n"
+            head += connection_line(keeps=self._keeps) + b"\r\n"
         head += b"\r\n"
         self._write(head if request.method == b"HEAD" else head + body)
         self.end_answer()
@@ -284,11 +284,11 @@ class ClientConnection(asyncio.Protocol):
         if answer.length is None and is_http11:
             self._is_chunked = True
             lines.append(b"transfer-encoding: chunked")
-            body = body and _chunk(body)
+            body = body and chunk(body)
         elif answer.length is None:
             self._keeps = False  # the end of the connection is the only one that HTTP/1.0 knows
         if not (self._keeps and is_http11):
-            lines.append(_connection_line(keeps=self._keeps))
+            lines.append(connection_line(keeps=self._keeps))
         said = b"\r\n".join((status_line(answer.status), *lines, b"", body))
         if answer.is_whole:
             self._unsent += said
@@ -297,7 +297,7 @@ class ClientConnection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Some of the body, at once."""
-        self._write(_chunk(data) if self._is_chunked else data)
+        self._write(chunk(data) if self._is_chunked else data)
 
     def end_answer(self) -> None:
         """The answer is whole: what was asked next comes next."""
@@ -343,17 +343,3 @@ class ClientConnection(asyncio.Protocol):
         self._flush()
         if self._transport is not None:
             self._transport.close()
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def _connection_line(*, keeps: bool) -> bytes:
-    """What HTTP/1.1 says where it ends with this answer, and HTTP/1.0 where it does not."""
-    return b"connection: keep-alive" if keeps else b"connection: close"
-
-
-def _own_head(status: int, length: int, kind: bytes = JSON) -> bytes:
-    """The head of an answer of the gateway itself, as far as it is always the same."""
-    return b"%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n" % (status_line(status), kind, length)

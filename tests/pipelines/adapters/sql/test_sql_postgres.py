@@ -51,6 +51,7 @@ def test_a_server_that_is_down_is_exit_7_and_the_password_is_not_shown(tmp_path)
 def test_the_address_is_shown_without_its_password():
     """In `up.json`, for instance."""
     assert shown_url(f"postgresql://u:{SECRET}@h:5/d") == "postgresql+psycopg://u:***@h:5/d"
+    assert shown_url(f"postgresql://h:5/d?password={SECRET}&sslmode=require") == "postgresql+psycopg://h:5/d?***"
 
 
 @pytest.mark.postgres

@@ -89,11 +89,18 @@ def test_an_impossible_split_cannot_be_made(wrong):
 
 
 def test_the_wire_form_survives():
-    """A split reads back from its wire form; an arm elsewhere than on loopback does not."""
+    """A split reads back from its wire form."""
     split = exposed((1, 2))
     assert TrafficSplit.from_dict(split.as_dict()) == split
-    with pytest.raises(ValueError, match="loopback"):
-        Arm.from_dict({"digest": "x", "url": "http://10.0.0.1:80"})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.1:80", "http://127.0.0.1:1@10.0.0.1:80", "http://127.0.0.1:99999", "http://127.0.0.1", "x"]
+)
+def test_an_arm_elsewhere_than_on_loopback_is_none(url):
+    """However its address is written."""
+    with pytest.raises(ValueError, match=r"loopback|[Pp]ort"):
+        Arm.from_dict({"digest": "x", "url": url})
 
 
 writes = st.tuples(
