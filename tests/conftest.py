@@ -117,6 +117,15 @@ def _refuse_outside(address: Any) -> None:
         raise OSError(f"tests may not leave loopback: {address!r}")
 
 
+@pytest.fixture(autouse=True)
+def _asked_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain tests ask transformers by the same programs in this process: a child's imports cost seconds."""
+    if not any(request.node.get_closest_marker(name) for name in ("integration", "e2e", "docker")):
+        from tests.pipelines.asking import ask_here
+
+        monkeypatch.setattr("pipelines.supply.oracle.child.ask", ask_here)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT classifier as a plain Hugging Face folder; copy it before you change it."""

@@ -5,7 +5,6 @@ Two layouts are known: a Hugging Face folder, and what `mlflow.transformers` wri
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UnsafeArtifact
+from pipelines.supply.checks.configuration import check_configuration, check_tokenizer_settings, labels_of, refuse
+from pipelines.supply.checks.paths import check_relative
+from pipelines.supply.checks.strict_json import parse_strict
 
 if TYPE_CHECKING:
     from evals.offline.contract import ModelContract
@@ -25,6 +27,7 @@ TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json"
 MAX_LENGTH = 512
 """Longer inputs are cut here, whatever the model says: a later issue asks about long contexts."""
 
+_SAVED = "save the model again with save_pretrained"
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"})
 """Their position numbers begin after the padding index, so that many positions are never used."""
 
@@ -56,9 +59,10 @@ def read_layout(folder: Path) -> ModelLayout:
     """Which of the known layouts is this? UnsafeArtifact E_CONFIG_MISMATCH says what is missing."""
     model_dir, tokenizer_dir = _find_parts(folder)
     config = _read_object(model_dir / CONFIG)
-    _check_classifier(config)
-    labels = _labels(config)
+    check_configuration(config)
+    labels = labels_of(config)
     settings = _read_object(tokenizer_dir / "tokenizer_config.json")
+    check_tokenizer_settings(settings)
     return ModelLayout(
         weights=_weights(model_dir),
         config=model_dir / CONFIG,
@@ -113,35 +117,11 @@ def _weights(model_dir: Path) -> Path:
 def _weight_files(weights: Path) -> tuple[Path, ...]:
     if weights.name != INDEX:
         return (weights,)
-    shards = sorted(set(_read_object(weights)["weight_map"].values()))
+    where = _read_object(weights).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(shard, str) for shard in where.values()):
+        raise refuse("weight_map", f"{INDEX} does not say which file holds which tensor", "tensors and files", _SAVED)
+    shards = sorted({check_relative(shard, "weight_map") for shard in where.values()})
     return (weights, *(weights.parent / shard for shard in shards))
-
-
-def _check_classifier(config: Mapping[str, Any]) -> None:
-    kinds = config.get("architectures") or []
-    if kinds and not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
-        raise UnsafeArtifact(
-            f"the model is a {kinds[0]}",
-            code="E_CONFIG_MISMATCH",
-            field="architectures",
-            expected="a …ForSequenceClassification",
-            hint="Shipway releases text classifiers for now",
-        )
-
-
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The labels in the order of the logits; transformers leaves out the default of two."""
-    id2label = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(int(config.get("num_labels") or 2))}
-    wanted = [str(index) for index in range(len(id2label))]
-    if sorted(id2label) != sorted(wanted) or len(set(id2label.values())) != len(wanted):
-        raise UnsafeArtifact(
-            "id2label does not number distinct labels from 0",
-            code="E_CONFIG_MISMATCH",
-            field="id2label",
-            expected='{"0": "negative", "1": "positive"} or alike',
-            hint="set id2label and label2id in the configuration and save it again",
-        )
-    return tuple(str(id2label[index]) for index in wanted)
 
 
 def _max_length(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
@@ -157,12 +137,19 @@ def _max_length(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    value = json.loads(file.read_bytes()) if file.is_file() else {}
+    try:
+        value = parse_strict(file.read_bytes()) if file.is_file() else {}
+    except ValueError as error:
+        raise refuse(file.name, f"{file.name} is not strict JSON: {error}"[:300], "strict JSON", _SAVED) from error
     if not isinstance(value, dict):
-        raise UnsafeArtifact(f"{file.name} is not an object", code="E_CONFIG_MISMATCH", field=file.name)
+        raise refuse(file.name, f"{file.name} is not an object", "an object", _SAVED)
     return value
 
 
 def _missing(name: str, reason: str, hint: str) -> UnsafeArtifact:
-    expected = f"{name} at the root, or in model/ and components/tokenizer/ as mlflow.transformers writes it"
-    return UnsafeArtifact(reason, code="E_CONFIG_MISMATCH", field=name, expected=expected, hint=hint)
+    return refuse(
+        name,
+        reason,
+        f"{name} at the root, or in model/ and components/tokenizer/ as mlflow.transformers writes it",
+        hint,
+    )

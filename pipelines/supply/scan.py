@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks import content
+from pipelines.supply.checks.configuration import check_configuration
 from pipelines.supply.checks.mlmodel import check_mlmodel, read_requirements
 from pipelines.supply.checks.model_json import check_asks_no_code, load_json
 from pipelines.supply.checks.paths import LIMITS, FolderLimits, check_relative, list_plain_files
@@ -89,12 +90,25 @@ def _check_weights(files: Mapping[str, Path], parsed: Mapping[str, Any]) -> None
     for name, index in parsed.items():
         if name.endswith(INDEX):
             _check_index(name, index, weights)
-    for name, config in parsed.items():
-        if PurePosixPath(name).name == "config.json" and isinstance(config, dict):
-            beside = [
-                t for w, ts in weights.items() if PurePosixPath(w).parent == PurePosixPath(name).parent for t in ts
-            ]
-            check_shapes(name, beside, config)
+    for name in ("config.json", "model/config.json"):
+        if isinstance(parsed.get(name), dict):
+            check_configuration(parsed[name])
+            tensors = _loaded_with(PurePosixPath(name).parent, parsed, weights)
+            if tensors:
+                check_shapes(name, tensors, parsed[name])
+            return  # what lies deeper is another module's, of which nothing is taken
+
+
+def _loaded_with(
+    folder: PurePosixPath, parsed: Mapping[str, Any], weights: Mapping[str, tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """The tensors that are loaded with the configuration of a folder: of one file, or of the shards of its index."""
+    one = (folder / "model.safetensors").as_posix()
+    if one in weights:
+        return weights[one]
+    index = parsed.get((folder / f"model{INDEX}").as_posix()) or {"weight_map": {}}
+    shards = sorted({(folder / shard).as_posix() for shard in index["weight_map"].values()})
+    return tuple(tensor for shard in shards for tensor in weights[shard])
 
 
 def _check_index(name: str, index: Any, weights: Mapping[str, tuple[Tensor, ...]]) -> None:
@@ -104,7 +118,11 @@ def _check_index(name: str, index: Any, weights: Mapping[str, tuple[Tensor, ...]
         raise UnsafeArtifact(f"{name} has no weight_map", code="E_CONFIG_MISMATCH", field="weight_map")
     held = {shard: {tensor.name for tensor in tensors} for shard, tensors in weights.items()}
     for tensor, shard in where.items():
-        beside = PurePosixPath(name).parent / check_relative(str(shard), "weight_map")
+        if not isinstance(shard, str):
+            raise UnsafeArtifact(
+                f"{name}: the shard of {tensor[:80]} is no file's name", code="E_CONFIG_MISMATCH", field="weight_map"
+            )
+        beside = PurePosixPath(name).parent / check_relative(shard, "weight_map")
         if tensor not in held.get(beside.as_posix(), ()):
             raise UnsafeArtifact(
                 f"{name}: the tensor {tensor[:80]} is not in {shard}", code="E_CONFIG_MISMATCH", field="weight_map"
