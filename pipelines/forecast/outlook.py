@@ -51,6 +51,7 @@ def outlook(
         "canary_requests_to_promote": requests_to_promote(rollout.alpha_promote, rollout.gates.errors.margin),
         "needs": _needs(told),
         "left_behind": list(intake.left_behind),
+        "converted": list(intake.converted),
         "on_undecidable": rollout.on_undecidable,
         **(told.as_dict() if told else NOTHING_NEEDED),
     }

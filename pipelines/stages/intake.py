@@ -23,6 +23,7 @@ from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import artifact_digest, verify_bundle
+from pipelines.supply.conversion import convert_tokenizer
 from pipelines.supply.dataset import Rows, by_length, read_rows
 from pipelines.supply.layout import ModelLayout, gather, read_layout
 from pipelines.supply.scan import scan
@@ -44,6 +45,7 @@ class Intake:
     service: Service | None
     alias_champion: int | None
     left_behind: tuple[str, ...]
+    converted: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """What the ledger records of it."""
@@ -56,6 +58,7 @@ class Intake:
             "alias_champion": self.alias_champion,
             "data_digest": self.rows.digest,
             "left_behind": list(self.left_behind),
+            "converted": list(self.converted),
         }
 
 
@@ -68,7 +71,8 @@ def take_in(
     _refuse_live_version(service, version)
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
-    folder, layout, left_behind = _private_copy(registry, version, work)
+    copy = _private_copy(registry, version, work)
+    folder, layout = copy.folder, copy.layout
     rows = read_evaluation_rows(spec, data_dir, layout.labels)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
@@ -77,7 +81,7 @@ def take_in(
         version.name, version.version, digest, config_digest=_config_digest(layout), made=version.made
     )
     alias = _alias_version(registry, version.name, spec.registry.alias)
-    return Intake(version, folder, candidate, layout, rows, service, alias, left_behind)
+    return Intake(version, folder, candidate, layout, rows, service, alias, copy.left_behind, copy.converted)
 
 
 def find_service(services: Services, name: str) -> Service | None:
@@ -95,17 +99,27 @@ def read_evaluation_rows(spec: ReleaseSpec, data_dir: Path, labels: Sequence[str
     return by_length(read_rows(path, text=plan.text, label=plan.label, slices=plan.slices, known_labels=labels))
 
 
-def _private_copy(
-    registry: Registry, version: RegisteredVersion, work: Path
-) -> tuple[Path, ModelLayout, tuple[str, ...]]:
-    """The version's files, scanned, reduced to what Shipway knows, under their digest."""
+@dataclass(frozen=True)
+class _Copy:
+    """The private copy of a version's files, and what became of the rest."""
+
+    folder: Path
+    layout: ModelLayout
+    left_behind: tuple[str, ...]
+    converted: tuple[str, ...]
+
+
+def _private_copy(registry: Registry, version: RegisteredVersion, work: Path) -> _Copy:
+    """The version's files, scanned, reduced to what Shipway knows, with a fast tokenizer, under their digest."""
     fetched = registry.fetch(version, work / "fetched")
     report = scan(fetched)
+    made = convert_tokenizer(fetched, work / "tokenizer")
     flat = work / "source"
     shutil.rmtree(flat, ignore_errors=True)
-    gather(read_layout(fetched), flat)
-    shutil.rmtree(work / "fetched", ignore_errors=True)
-    return flat, read_layout(flat), report.left_behind
+    gather(read_layout(fetched, made.folder if made else None), flat)
+    for used in ("fetched", "tokenizer"):
+        shutil.rmtree(work / used, ignore_errors=True)
+    return _Copy(flat, read_layout(flat), report.left_behind, (made.said,) if made else ())
 
 
 def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:

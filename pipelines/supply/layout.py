@@ -55,9 +55,13 @@ class ModelLayout:
         return ("input_ids", "attention_mask", *(("token_type_ids",) if has_segments else ()))
 
 
-def read_layout(folder: Path) -> ModelLayout:
-    """Which of the known layouts is this? UnsafeArtifact E_CONFIG_MISMATCH says what is missing."""
-    model_dir, tokenizer_dir = _find_parts(folder)
+def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:
+    """Which of the known layouts is this? UnsafeArtifact E_CONFIG_MISMATCH says what is missing.
+
+    `tokenizer` is the folder of one that was made instead of what came (`conversion.py`).
+    """
+    model_dir = find_model(folder)
+    tokenizer_dir = tokenizer or _find_tokenizer(folder, model_dir)
     config = _read_object(model_dir / CONFIG)
     check_configuration(config)
     labels = labels_of(config)
@@ -92,17 +96,25 @@ def contract_of(layout: ModelLayout) -> ModelContract:
     return ModelContract(layout.labels, layout.inputs, layout.output_dim, layout.max_length)
 
 
-def _find_parts(folder: Path) -> tuple[Path, Path]:
-    """The folders of the model and of its tokenizer."""
+def find_model(folder: Path) -> Path:
+    """The folder in it that holds the configuration and the weights."""
     for model_dir in (folder, folder / "model"):
         if (model_dir / CONFIG).is_file():
-            for tokenizer_dir in (model_dir, folder / "components" / "tokenizer"):
-                if (tokenizer_dir / TOKENIZER).is_file():
-                    return model_dir, tokenizer_dir
-            raise _missing(
-                TOKENIZER, "the fast tokenizer is missing", "save it with AutoTokenizer(...).save_pretrained"
-            )
+            return model_dir
     raise _missing(CONFIG, "there is no config.json", "register a folder that save_pretrained wrote, or log_model's")
+
+
+def tokenizer_folders(folder: Path, model_dir: Path) -> tuple[Path, ...]:
+    """Where the tokenizer of a model may be, in this order."""
+    return model_dir, folder / "components" / "tokenizer"
+
+
+def _find_tokenizer(folder: Path, model_dir: Path) -> Path:
+    for tokenizer_dir in tokenizer_folders(folder, model_dir):
+        if (tokenizer_dir / TOKENIZER).is_file():
+            return tokenizer_dir
+    hint = "AutoTokenizer.from_pretrained(folder).save_pretrained(folder), and register the folder again"
+    raise _missing(TOKENIZER, "the fast tokenizer is missing", hint)
 
 
 def _weights(model_dir: Path) -> Path:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 from unittest import mock
 
-PROGRAMS = {"architecture": "compare"}
+PROGRAMS = {"architecture": "compare", "tokenizer": "convert"}
 """Each program's function."""
 
 
@@ -17,11 +17,12 @@ def ask_here(program: str, question: Mapping[str, Any], *_: object) -> dict[str,
     from transformers import modeling_utils
 
     work = getattr(import_module(f"pipelines.supply.oracle.{program}"), PROGRAMS[program])
+    converting = import_module("transformers.convert_slow_tokenizer")
     try:
-        with mock.patch.multiple(
-            modeling_utils,
-            check_and_set_device_map=modeling_utils.check_and_set_device_map,
-            log_state_dict_report=modeling_utils.log_state_dict_report,
+        with (
+            mock.patch.object(modeling_utils, "check_and_set_device_map", modeling_utils.check_and_set_device_map),
+            mock.patch.object(modeling_utils, "log_state_dict_report", modeling_utils.log_state_dict_report),
+            mock.patch.object(converting, "requires_backends", converting.requires_backends),
         ):
             return json.loads(json.dumps(work(json.loads(json.dumps(question)))))
     except Exception as error:
