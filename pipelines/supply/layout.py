@@ -28,8 +28,17 @@ MAX_LENGTH = 512
 """Longer inputs are cut here, whatever the model says: a later issue asks about long contexts."""
 
 _SAVED = "save the model again with save_pretrained"
-_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"})
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""What architectures call the number of positions that they have."""
+
+_AFTER_PADDING = frozenset(
+    {"camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "roberta"}
+    | {"mpnet", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
 """Their position numbers begin after the padding index, so that many positions are never used."""
+
+_PADDING = {"mpnet": 1}
+"""Whatever the configuration says."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +150,9 @@ def _max_length(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
     bounds = [MAX_LENGTH]
     if isinstance(tokenizer.get("model_max_length"), int | float):
         bounds.append(int(tokenizer["model_max_length"]))  # transformers writes 1e30 for "no limit"
-    positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0:
-        is_shifted = config.get("model_type") in _POSITIONS_AFTER_PADDING
-        bounds.append(positions - (int(config.get("pad_token_id") or 0) + 1 if is_shifted else 0))
+    kind = config.get("model_type")
+    unused = 1 + _PADDING.get(str(kind), int(config.get("pad_token_id") or 0)) if kind in _AFTER_PADDING else 0
+    bounds += [config[key] - unused for key in _POSITIONS if config.get(key)]
     return max(1, min(bounds))
 
 

@@ -65,7 +65,7 @@ _CONFIG: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "id2label": (_is_labels, '{"0": "negative", "1": "positive"} or alike'),
     "num_labels": (lambda value: type(value) is int, f"a whole number from {FEWEST_LABELS} to {MOST_LABELS:,}"),
     **dict.fromkeys(
-        ("vocab_size", "type_vocab_size", "max_position_embeddings", "n_positions", "pad_token_id"),
+        ("vocab_size", "type_vocab_size", "max_position_embeddings", "n_positions", "max_seq_len", "pad_token_id"),
         (_is_number, _NUMBER),
     ),
 }

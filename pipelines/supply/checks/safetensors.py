@@ -52,8 +52,10 @@ WIDTHS: Mapping[str, int] = {
 UNSUPPORTED = frozenset({"F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64"})
 """Of the format, whose values nothing here can judge or serve (safetensors 0.8, `Dtype`)."""
 
-MAY_BE_ZERO = ("token_type_embeddings", "position_ids", "lora_B")
-"""Matrices that are all zero in good models: a single unused segment, an index buffer, an adapter before training."""
+MAY_BE_ZERO = ("token_type_embeddings", "position_ids", "lora_B", "_integer", "mm_input_projection_weight")
+"""Matrices that are all zero in good models: a single unused segment, buffers, what was not trained and is not asked.
+
+So are biases, which some architectures save for several heads or experts at once."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,12 @@ def _check_values(file: Path, start: int, tensor: Tensor) -> None:
         if ((chunk & mask) == mask).any():
             raise _bad_weights(tensor, "holds NaN or Inf")
         is_zero = is_zero and not (chunk & ~chunk.dtype.type(layout.sign)).any()
-    if is_zero and len(tensor.shape) >= 2 and not any(known in tensor.name for known in MAY_BE_ZERO):
+    if is_zero and len(tensor.shape) >= 2 and not _may_be_zero(tensor.name):
         raise _bad_weights(tensor, "is all zero")
+
+
+def _may_be_zero(name: str) -> bool:
+    return name.endswith("bias") or any(known in name for known in MAY_BE_ZERO)
 
 
 def _bad_weights(tensor: Tensor, problem: str) -> UnsafeArtifact:

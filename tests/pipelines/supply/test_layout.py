@@ -73,6 +73,7 @@ def test_shards_are_gathered_with_their_index(tiny_copy, tmp_path):
         (4096, int(1e30), "bert", 512),
         (514, int(1e30), "roberta", 512),
         (66, 512, "roberta", 64),
+        (66, 512, "mpnet", 64),
     ],
 )
 def test_the_length_is_what_fits(tiny_copy, positions, tokenizer_max, model_type, expected):
@@ -80,6 +81,13 @@ def test_the_length_is_what_fits(tiny_copy, positions, tokenizer_max, model_type
     edit_json(tiny_copy / "config.json", max_position_embeddings=positions, model_type=model_type, pad_token_id=1)
     edit_json(tiny_copy / "tokenizer_config.json", model_max_length=tokenizer_max)
     assert read_layout(tiny_copy).max_length == expected
+
+
+@pytest.mark.parametrize("key", ["n_positions", "max_seq_len"])
+def test_positions_have_other_names_too(tiny_copy, key):
+    """GPT-2 and MPT call them otherwise."""
+    edit_json(tiny_copy / "config.json", max_position_embeddings=None, **{key: 48})
+    assert read_layout(tiny_copy).max_length == 48
 
 
 def test_labels_follow_the_ids_not_the_file(tiny_copy):

@@ -1,0 +1,165 @@
+"""Which architectures of transformers' sequence classification can be made tiny, and which of them are accepted?"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import ShipwayError
+from pipelines.supply.layout import read_layout
+from pipelines.supply.scan import scan
+from tests.pipelines.architectures.shrunken import shrunken
+from tests.pipelines.model_folders import LABELS, make_tokenizer, vocabulary
+
+FIVE = ("distilbert", "gpt2", "xlnet", "funnel", "mixtral")
+"""Families that `.ci/run` asks: other names for everything, no token types, tied and converted weights, buffers."""
+
+MOST_PARAMETERS = 1_500_000
+"""What is still tiny."""
+
+
+class CannotBeMade(Exception):
+    """Transformers itself cannot make it tiny, ask it a text, save it and load it again."""
+
+
+@dataclass
+class Walk:
+    """The architectures that were asked; reasons lead to names."""
+
+    in_mapping: int
+    tried: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    omitted: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, Any]:
+        """Counts, and the names by reason."""
+        return {
+            "in_mapping": self.in_mapping,
+            "tried": len(self.tried),
+            "accepted": len(self.accepted),
+            "omitted_by_reason": _by_reason(self.omitted),
+            "refused_by_reason": _by_reason(self.refused),
+        }
+
+
+def names() -> tuple[str, ...]:
+    """The model types of transformers' own mapping."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    return tuple(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+
+
+def tiny_models(
+    root: Path, wanted: Sequence[str] = (), omitted: dict[str, str] | None = None
+) -> Iterator[tuple[str, Path]]:
+    """(name, folder) of each wanted architecture, or of all, with random weights and the tests' tokenizer.
+
+    A folder is there until the next one is asked for. What cannot be made is left out; `omitted` gets its reason.
+    """
+    for name in wanted or names():
+        folder = root / name
+        try:
+            make(name, folder)
+            yield name, folder
+        except CannotBeMade as error:
+            if omitted is not None:
+                omitted[name] = str(error)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make(name: str, folder: Path, seed: int = 0) -> Path:
+    """The folder of one; CannotBeMade says why transformers itself does not do it."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            config = shrunken(name)
+            _check_size(config)
+            model = AutoModelForSequenceClassification.from_config(config).eval()
+            before = _logits(model)
+            make_tokenizer(folder, max_length=10**30)  # the configuration says how many tokens fit
+            model.save_pretrained(folder)
+            again = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+            is_same = torch.equal(before, _logits(again))
+        except Exception as error:  # a library's reasons are anything
+            raise CannotBeMade(_one_line(error)) from error
+    if not is_same:
+        raise CannotBeMade("what transformers loads again answers otherwise")
+    return folder
+
+
+def walk(root: Path, wanted: Sequence[str] = ()) -> Walk:
+    """Ask the scan and the layout about each of them."""
+    found = Walk(len(names()))
+    for name, folder in tiny_models(root, wanted, found.omitted):
+        found.tried.append(name)
+        reason = refusal(folder)
+        if reason:
+            found.refused[name] = reason
+        else:
+            found.accepted.append(name)
+    return found
+
+
+def refusal(folder: Path) -> str:
+    """Why a model is not accepted; empty where it is, and takes as many tokens as its layout promises."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        scan(folder)
+        layout = read_layout(folder)
+    except ShipwayError as error:
+        return str(error)
+    if layout.labels != LABELS:
+        return f"its labels are {layout.labels}"
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    try:
+        is_finite = bool(torch.isfinite(_logits(model, layout.max_length)).all())
+    except Exception as error:  # a library's reasons are anything
+        return f"it does not take {layout.max_length} tokens: {_one_line(error)}"
+    return "" if is_finite else f"its logits for {layout.max_length} tokens are not finite"
+
+
+def _check_size(config: Any) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in AutoModelForSequenceClassification.from_config(config).parameters())
+    if parameters > MOST_PARAMETERS:
+        raise CannotBeMade(f"has {parameters:,} parameters")
+
+
+def _logits(model: Any, length: int = 9) -> Any:
+    """Of two texts: the begin and the end of the tests' tokenizer around words of its vocabulary."""
+    import torch
+
+    words = torch.arange(2 * length).reshape(2, length) * 7 % (len(vocabulary()) - 5) + 5
+    words[:, 0], words[:, -1] = 2, 3
+    with torch.inference_mode():
+        logits = model(input_ids=words, attention_mask=torch.ones_like(words)).logits
+    if logits.shape != (2, len(LABELS)):
+        raise CannotBeMade(f"gives logits of shape {tuple(logits.shape)} for two texts")
+    return logits
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, reason in reasons.items():
+        found[reason].append(name)
+    return dict(found)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, CannotBeMade):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
