@@ -14,6 +14,7 @@ from pipelines.errors import UnsafeArtifact
 FEWEST_LABELS = 2
 MOST_LABELS = 10_000
 LONGEST_LABEL = 1_000
+MOST_LAYERS = 1_000
 _LARGEST = 2**31 - 1
 
 _FLAVOURS = {
@@ -77,6 +78,7 @@ _TOKENIZER = {"model_max_length": (_is_length, "a number of tokens, at least 1")
 def check_configuration(config: Mapping[str, Any]) -> None:
     """E_CONFIG_MISMATCH by the first key that is of a wrong type, no label's name, or of another task or flavour."""
     _check_types(config, _CONFIG)
+    _check_layers(config)
     _check_task(config)
     _check_labels(config)
 
@@ -110,6 +112,13 @@ def _check_types(settings: Mapping[str, Any], known: Mapping[str, tuple[Callable
         value = settings.get(key)
         if value is not None and not is_right(value):
             raise refuse(key, f"{key} is {_shown(value)}", expected, _SAVED)
+
+
+def _check_layers(config: Mapping[str, Any]) -> None:
+    """Whatever an architecture calls them: to build them takes longer the more there are."""
+    for key, value in config.items():
+        if "layers" in key and type(value) is int and value > MOST_LAYERS:
+            raise refuse(key, f"{key} is {value:,}"[:100], f"at most {MOST_LAYERS:,} layers", _SAVED)
 
 
 def _check_task(config: Mapping[str, Any]) -> None:

@@ -32,7 +32,8 @@ def compare(question: dict[str, Any]) -> dict[str, Any]:
         (Path(folder) / "config.json").write_text(json.dumps(question["config"]))
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     found = _loaded(config, question["tensors"])
-    return {**found, "labels": config.num_labels, "key": _key_at_fault(config, question["tensors"], found)}
+    key = _key_at_fault(config, question["tensors"], found)
+    return {**_named_as_saved(config, question["tensors"], found), "labels": config.num_labels, "key": key}
 
 
 def _loaded(config: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +79,32 @@ def _dtype(name: str) -> Any:
     import torch
 
     return {"float": torch.float32, "bool": torch.bool}.get(name, torch.int64)
+
+
+def _named_as_saved(config: Any, tensors: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The same faults by the names of the file, where the loader renames or joins its tensors first."""
+    named = [*(name for name, *_ in found["mismatched"]), *found["missing"], *found["unconverted"]]
+    saved = _saved(config) if named else {}
+    if not saved or set(named) <= saved.keys():
+        return found
+    missing = sorted(name for name in saved if name not in tensors)
+    mismatched = sorted([n, list(has), saved[n]] for n, (_, has) in tensors.items() if saved.get(n, has) != has)
+    if not 0 < len(missing) + len(mismatched) < len(saved) / 2:
+        return found  # the file has the names of another time
+    return {**found, "missing": missing[:SHOWN], "mismatched": mismatched[:SHOWN], "unconverted": []}
+
+
+def _saved(config: Any) -> dict[str, list[int]]:
+    """The names and shapes that transformers would save; empty where it cannot tell without numbers."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    model = _built(config)
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    try:
+        return {name: list(tensor.shape) for name, tensor in revert_weight_conversion(model, own).items()}
+    except Exception:  # names are for people: without them the loader's own do  # noqa: BLE001
+        return {}
 
 
 def _key_at_fault(config: Any, tensors: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def test_a_family_is_accepted(name, tmp_path):
 
 @pytest.mark.parametrize("name", FIVE)
 def test_a_part_of_another_model_is_refused(name, tmp_path):
-    """Whichever tensor is missing is named, or what transformers would have made of it."""
+    """The tensor that is missing is named as the file would name it, whatever transformers makes of it."""
     folder = make(name, tmp_path / name)
     header, data = read_tensors(folder / "model.safetensors")
     header.pop("__metadata__", None)
@@ -45,7 +45,17 @@ def test_a_part_of_another_model_is_refused(name, tmp_path):
     begin, _ = header.pop(last)["data_offsets"]
     write_tensors(folder / "model.safetensors", header, data[:begin])
     error = refused(folder)
-    assert (error.code, error.exit_code) == ("E_CONFIG_MISMATCH", 2)
+    assert (error.code, error.exit_code, last in error.reason) == ("E_CONFIG_MISMATCH", 2, True)
+
+
+def test_an_expert_of_another_shape_is_named(tmp_path):
+    """Transformers joins the experts of a layer into one tensor before it looks at shapes."""
+    folder = make("mixtral", tmp_path / "mixtral")
+    header, data = read_tensors(folder / "model.safetensors")
+    expert = "model.layers.1.block_sparse_moe.experts.2.w1.weight"
+    header[expert]["shape"] = header[expert]["shape"][::-1]
+    write_tensors(folder / "model.safetensors", header, data)
+    assert refused(folder).reason == f"{expert} has shape (32, 64), config.json makes it (64, 32)"
 
 
 @pytest.mark.skipif(not os.environ.get("SHIPWAY_WALK"), reason="SHIPWAY_WALK=1 asks all of them")

@@ -50,6 +50,8 @@ WRONG = [
     ("max_position_embeddings", {"max_position_embeddings": "512"}),
     ("type_vocab_size", {"type_vocab_size": "two"}),
     ("vocab_size", {"vocab_size": 2**63}),
+    ("num_hidden_layers", {"num_hidden_layers": 10**9}),
+    ("encoder_layers", {"encoder_layers": 10**200}),
 ]
 
 

@@ -29,7 +29,7 @@ def test_a_configuration_without_end_ends(tiny_copy):
     config = json.loads((tiny_copy / "config.json").read_text())
     question = {"config": {**config, "num_hidden_layers": 10**9}, "tensors": {}}
     with pytest.raises(NoAnswer):
-        ask("architecture", question, Bounds(memory_mb=1024, cpu_s=8))
+        ask("architecture", question, Bounds(memory_mb=1024, cpu_s=6))
 
 
 @pytest.fixture
