@@ -4,6 +4,7 @@
     ├── BadInput            exit 2   the input is wrong; nothing was changed
     │   ├── NotFound                 a model, version, alias, release or service that does not exist
     │   ├── Forbidden                the registry knows who asks, and does not let him
+    │   ├── NoTokens                 a text of which the model's tokenizer leaves nothing
     │   └── UnsafeArtifact           a model folder that needs code, a pickle, or is damaged
     ├── DependencyDown      exit 7   a service that Shipway depends on is down (MLflow, `up`, a gateway)
     │   ├── Raced                    others wrote the same row at once, again and again
@@ -91,6 +92,17 @@ class Forbidden(BadInput):
     """Who asks is known, and may not do this: rights are missing, or were taken away."""
 
     default_code = "E_FORBIDDEN"
+
+
+class NoTokens(BadInput):
+    """A text of which the model's tokenizer leaves nothing. `row` is its index among the texts that were asked."""
+
+    default_code = "E_NO_TOKENS"
+
+    def __init__(self, row: int) -> None:
+        reason = f"the model's tokenizer leaves nothing of text {row}"
+        super().__init__(reason, field=f"texts.{row}", expected="at least one token")
+        self.row = row
 
 
 class UnsafeArtifact(BadInput):

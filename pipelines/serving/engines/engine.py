@@ -19,6 +19,9 @@ class Engine(Protocol):
         """The labels in the order of the logits."""
         ...
 
-    def predict(self, texts: Sequence[str]) -> Logits:
-        """Logits of shape [texts, labels]."""
+    def predict(self, texts: Sequence[str], *, whole: bool = False) -> Logits:
+        """Logits of shape [texts, labels], in pieces of bounded memory, or all texts as one batch.
+
+        NoTokens names the first text of which the tokenizer leaves nothing.
+        """
         ...

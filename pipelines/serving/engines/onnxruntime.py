@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.serving.engines.engine import Logits
-from pipelines.serving.engines.tokens import TextTokenizer
+from pipelines.serving.engines.pieces import in_pieces
+from pipelines.serving.engines.tokens import Ids, TextTokenizer
 
 
 class OnnxRuntimeEngine:
@@ -25,12 +26,19 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=providers)
+        # A large request must not set the memory for good: its arena is given back after each piece.
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._tokenizer = TextTokenizer(folder, int(facts["max_length"]))
         self.labels = tuple(str(label) for label in facts["labels"])
 
-    def predict(self, texts: Sequence[str]) -> Logits:
+    def predict(self, texts: Sequence[str], *, whole: bool = False) -> Logits:
         """Logits of shape [texts, labels]."""
-        arrays = self._tokenizer(texts)
-        outputs = self._session.run(None, {k: v for k, v in arrays.items() if k in self._inputs})
-        return np.asarray(outputs[0], dtype=np.float32)
+        if whole:
+            return self._answer(self._tokenizer(texts))
+        return in_pieces(self._tokenizer, texts, self._answer)
+
+    def _answer(self, arrays: Mapping[str, Ids]) -> Logits:
+        feed = {name: value for name, value in arrays.items() if name in self._inputs}
+        return np.asarray(self._session.run(None, feed, self._run_options)[0], dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.serving.engines.engine import Logits
-from pipelines.serving.engines.tokens import TextTokenizer
+from pipelines.serving.engines.pieces import in_pieces
+from pipelines.serving.engines.tokens import Ids, TextTokenizer
+from pipelines.supply.tensors import tensors_of
 
 
 class TorchEngine:
@@ -27,16 +30,21 @@ class TorchEngine:
         self._model = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         ).eval()
-        self._inputs = set(inspect.signature(self._model.forward).parameters)
+        accepted = inspect.signature(self._model.forward).parameters
+        config = json.loads((folder / "config.json").read_bytes())
+        self._inputs = [name for name in tensors_of(config) if name in accepted]
         self._tokenizer = TextTokenizer(folder, int(facts["max_length"]))
         self.labels = tuple(str(label) for label in facts["labels"])
 
-    def predict(self, texts: Sequence[str]) -> Logits:
+    def predict(self, texts: Sequence[str], *, whole: bool = False) -> Logits:
         """Logits of shape [texts, labels]."""
+        if whole:
+            return self._answer(self._tokenizer(texts))
+        return in_pieces(self._tokenizer, texts, self._answer)
+
+    def _answer(self, arrays: Mapping[str, Ids]) -> Logits:
         import torch
 
-        arrays = self._tokenizer(texts)
         with torch.inference_mode():
-            inputs = {k: torch.from_numpy(v) for k, v in arrays.items() if k in self._inputs}
-            logits = self._model(**inputs).logits
+            logits = self._model(**{name: torch.from_numpy(arrays[name]) for name in self._inputs}).logits
         return np.asarray(logits.float().numpy(), dtype=np.float32)

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from pipelines.errors import NoTokens
 from pipelines.serving.server.server import LoadedModel, make_app
 
 
@@ -21,6 +22,8 @@ class Engine:
 
     def predict(self, texts):
         """Logits."""
+        if "" in texts:
+            raise NoTokens(list(texts).index(""))
         if "boom" in texts:
             raise RuntimeError("index out of range")
         rows = [[np.nan, 0.0] if text == "nan" else [3.0 - len(text), len(text) - 3.0] for text in texts]
@@ -152,3 +155,13 @@ def test_whoever_would_wait_too_long_is_refused_at_once(waiting, typical_s, is_r
     else:
         assert asyncio.run(served.predict(["x"])).shape == (1, 2)
     assert served.waiting == waiting
+
+
+def test_a_text_without_tokens_is_refused_by_its_index():
+    """The client's text is at fault, not the model: 422 by both protocols, and the index in the field."""
+    answers = ask(
+        ("POST", "/v2/models/m/infer", tensor("ab", "")), ("POST", "/invocations", {"inputs": ["ab", "c", ""]})
+    )
+    errors = [json.loads(body)["error"] for _, _, body in answers]
+    assert [status for status, _, _ in answers] == [422, 422]
+    assert [(e["code"], e["field"]) for e in errors] == [("E_NO_TOKENS", "texts.1"), ("E_NO_TOKENS", "texts.2")]
