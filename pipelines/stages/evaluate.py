@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipelines.records.service import Deployment
 from pipelines.serving.engines import load_engine
 from pipelines.serving.engines.engine import Engine
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.stages.agreement import check_tokens
 from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.dataset import Rows
@@ -115,7 +117,8 @@ def _answers(
     suite: Suite, subject: Subject, clock: Callable[[], float], progress: Progress
 ) -> tuple[Answers, dict[str, Any]]:
     engine = load_engine(subject.folder, subject.facts)
-    answers = ask(suite, engine.predict, engine.labels, lambda done, of: progress(subject.name, done, of), clock)
+    batch = partial(engine.predict, whole=True)
+    answers = ask(suite, batch, engine.labels, lambda done, of: progress(subject.name, done, of), clock)
     return answers, golden_answers(engine, suite.texts)
 
 
@@ -137,8 +140,10 @@ def golden_answers(engine: Engine, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def evaluate(shop: Workshop, release: Release) -> Findings:
-    """Is the candidate as it was registered good enough?"""
-    return judge_subject(shop, release, source_of(shop)).as_dict()
+    """Is the candidate as it was registered good enough? Judged on tokens that are those of transformers."""
+    subject = source_of(shop)
+    check_tokens(subject.folder, int(subject.facts["max_length"]), shop.rows(release))
+    return judge_subject(shop, release, subject).as_dict()
 
 
 def judge_subject(shop: Workshop, release: Release, subject: Subject) -> Judged:

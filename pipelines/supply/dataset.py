@@ -9,32 +9,35 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.errors import BadInput
+
+T = TypeVar("T")
 
 MAX_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts with their true labels and slice columns, in the file's order, and the digest of the file."""
+    """Texts with their true labels and slice columns, the digest of the file, and each row's number in it from 1."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]]
     digest: str
+    numbers: tuple[int, ...]
 
 
 def by_length(rows: Rows) -> Rows:
     """The same rows, the shortest text first: texts of alike length share a batch, so that little is padding."""
     order = sorted(range(len(rows.texts)), key=lambda i: len(rows.texts[i]))
 
-    def sorted_by(values: Sequence[str]) -> tuple[str, ...]:
+    def sorted_by(values: Sequence[T]) -> tuple[T, ...]:
         return tuple(values[i] for i in order)
 
     columns = {name: sorted_by(values) for name, values in rows.columns.items()}
-    return Rows(sorted_by(rows.texts), sorted_by(rows.labels), columns, rows.digest)
+    return Rows(sorted_by(rows.texts), sorted_by(rows.labels), columns, rows.digest, sorted_by(rows.numbers))
 
 
 def read_rows(
@@ -54,7 +57,8 @@ def read_rows(
     if len(texts) > 1 and len(set(texts)) == 1:
         raise _wrong("all rows have the same text", path)
     columns = {name: tuple(r[name] for r in records) for name in slices}
-    return Rows(texts, labels, columns, "sha256:" + hashlib.sha256(data).hexdigest())
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    return Rows(texts, labels, columns, digest, tuple(range(1, len(texts) + 1)))
 
 
 def read_text(path: Path) -> str:
