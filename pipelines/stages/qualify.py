@@ -18,6 +18,8 @@ from evals.gate import Outcome, Reason, Verdict
 from pipelines.records.release import Phase, Release
 from pipelines.services.traffic import try_way_back
 from pipelines.services.units import servers_of
+from pipelines.serving.engines.tokens import MAX_PIECE_ROWS
+from pipelines.serving.server.bodies import MAX_ROWS
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 
 PROBABILITY_TOLERANCE = 0.02
@@ -25,6 +27,13 @@ PROBABILITY_TOLERANCE = 0.02
 
 LOAD_REQUESTS, LOAD_CLIENTS = 120, 4
 ANSWER_TIMEOUT_S = 30.0
+
+LONG_ROWS, LONG_CHARACTERS, SHORT_CHARACTERS = MAX_PIECE_ROWS, 7000, 200
+"""So many rows of the largest request fill the context: a whole piece of what the server computes at once.
+
+More of them would take longer, and no more memory. It may take LARGEST_TIMEOUT_S.
+"""
+LARGEST_TIMEOUT_S = 300.0
 
 ODD_INPUTS: Mapping[str, str] = {
     "empty": "",
@@ -69,12 +78,14 @@ def qualify_server(
             reasons.extend(_odd(client, model))
             load = _load(client, model, texts, clock)
             reasons.append(_loaded(load))
+            reasons.append(_largest(client, model, texts))
     return Qualification(Verdict.of(reasons), len(golden["rows"]), load)
 
 
-def _infer(client: httpx.Client, model: str, text: str) -> httpx.Response:
-    body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]}
-    return client.post(f"/v2/models/{model}/infer", json=body)
+def _infer(client: httpx.Client, model: str, *texts: str, timeout_s: float | None = None) -> httpx.Response:
+    body = {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
+    timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
+    return client.post(f"/v2/models/{model}/infer", json=body, timeout=timeout_s)
 
 
 def _golden(client: httpx.Client, model: str, texts: Sequence[str], golden: Mapping[str, Any]) -> Reason:
@@ -137,6 +148,20 @@ def _load(client: httpx.Client, model: str, texts: Sequence[str], clock: Callabl
     failed = sum(not fine for _, fine in answers)
     p95 = times[int(0.95 * len(times))]
     return {"requests": len(answers), "failed": failed, "p95_ms": round(p95, 3), "ready": float(ready)}
+
+
+def _largest(client: httpx.Client, model: str, texts: Sequence[str]) -> Reason:
+    """As many rows as any user may send, of the evaluation's own words: its memory is enough, or no user finds out."""
+    longest, shortest = max(texts, key=len), min(texts, key=len)
+    long = " ".join([longest] * (LONG_CHARACTERS // (len(longest) + 1) + 1))[:LONG_CHARACTERS]
+    rows = [long] * LONG_ROWS + [shortest[:SHORT_CHARACTERS]] * (MAX_ROWS - LONG_ROWS)
+    try:
+        status = _infer(client, model, *rows, timeout_s=LARGEST_TIMEOUT_S).status_code
+        fine, said = status < httpx.codes.INTERNAL_SERVER_ERROR, f"was answered with status {status}"
+    except httpx.HTTPError as error:
+        fine, said = False, f"was not answered ({type(error).__name__}): is package.memory_mb large enough?"
+    sentence = f"the largest allowed request, {MAX_ROWS} rows, {said}"
+    return Reason(Outcome.PASS if fine else Outcome.FAIL, "largest request", sentence)
 
 
 def _is_ready(client: httpx.Client) -> bool:

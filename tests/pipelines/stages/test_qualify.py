@@ -29,6 +29,10 @@ class Model:
         label, probabilities = {"bad": ("no", [0.8, 0.2])}.get(text, ("yes", [0.1, 0.9]))
         return 200, {"outputs": [{"name": "label", "data": [label]}, {"name": "probabilities", "data": probabilities}]}
 
+    def answer_to_many(self, texts: list[str]) -> tuple[int, object]:
+        """Status and body where many are asked at once."""
+        return self.answer(texts[-1])
+
 
 @pytest.fixture
 def model() -> Model:
@@ -46,7 +50,8 @@ def server(model) -> Iterator[ThreadingHTTPServer]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            self._send(*model.answer(body["inputs"][0]["data"][0]))
+            texts = body["inputs"][0]["data"]
+            self._send(*(model.answer_to_many(texts) if len(texts) > 1 else model.answer(texts[0])))
 
         def do_GET(self) -> None:
             if model.ready is None:
@@ -163,6 +168,30 @@ def test_one_that_dies_meanwhile_fails(model, server):
     found = asked(server)
     assert found.verdict.outcome is Outcome.FAIL
     assert found.load["ready"] == 0.0
+
+
+def test_the_largest_allowed_request_is_asked(model, server):
+    """256 rows, a piece of them as long as the context, in the evaluation's own words."""
+    asked_for: list[list[str]] = []
+    model.answer_to_many = lambda texts: (asked_for.append(texts), model.answer("good"))[1]
+    found = asked(server).verdict
+    (texts,) = asked_for
+    assert len(texts) == 256
+    assert [text for text in texts if len(text) == 7000] == [("good " * 1400)] * 32
+    assert set(texts[32:]) == {"bad"}
+    assert found.reasons[-1].sentence == "the largest allowed request, 256 rows, was answered with status 200"
+
+
+def test_a_server_that_dies_of_the_largest_request_fails(model, server):
+    """Its memory is too small; better now than when a user sends one."""
+
+    def die(_: list[str]) -> tuple[int, object]:
+        raise ConnectionAbortedError
+
+    model.answer_to_many = die
+    found = asked(server).verdict
+    assert found.outcome is Outcome.FAIL
+    assert "is package.memory_mb large enough?" in found.because()
 
 
 def test_one_that_hangs_is_asked_once(model, server, monkeypatch):
