@@ -29,11 +29,13 @@ from pipelines.spec.serve import ServeSpec
 from pipelines.stages.intake import Intake, find_service, take_in
 
 
-def _taken_in(spec: ReleaseSpec, ports: Ports, data_dir: Path, work: Path, force: str) -> Intake:
+def _taken_in(
+    spec: ReleaseSpec, ports: Ports, data_dir: Path, work: Path, force: str, kept: Path | None = None
+) -> Intake:
     """What the release begins with, where the router can do what is asked of it."""
     check_router(spec)
     check_spoken(find_service(ports.services, spec.service), spec.serve.router)
-    return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=work, force=force)
+    return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=work, force=force, kept=kept)
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:
@@ -63,7 +65,7 @@ def opened(
         return
     check_turn(ports, spec.service, ticket)
     with tempfile.TemporaryDirectory(prefix="shipway-") as temp:
-        intake = _taken_in(spec, ports, data_dir, Path(temp), force)
+        intake = _taken_in(spec, ports, data_dir, Path(temp), force, home.folder("asked"))
         if intake.service and intake.service.stable:
             recorded = len(ports.replays.recorded(spec.service)) if spec.rollout.replay else 0
             if spec.rollout.replay and not recorded:

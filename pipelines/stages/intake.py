@@ -63,15 +63,25 @@ class Intake:
 
 
 def take_in(
-    spec: ReleaseSpec, registry: Registry, services: Services, *, data_dir: Path, work: Path, force: str = ""
+    spec: ReleaseSpec,
+    registry: Registry,
+    services: Services,
+    *,
+    data_dir: Path,
+    work: Path,
+    force: str = "",
+    kept: Path | None = None,
 ) -> Intake:
-    """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive."""
+    """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
+
+    What libraries say of files is kept in the private folder `kept`, where one is named.
+    """
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version)
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
-    copy = _private_copy(registry, version, work)
+    copy = _private_copy(registry, version, work, kept)
     folder, layout = copy.folder, copy.layout
     rows = read_evaluation_rows(spec, data_dir, layout.labels)
     digest = artifact_digest(folder)
@@ -109,10 +119,10 @@ class _Copy:
     converted: tuple[str, ...]
 
 
-def _private_copy(registry: Registry, version: RegisteredVersion, work: Path) -> _Copy:
+def _private_copy(registry: Registry, version: RegisteredVersion, work: Path, kept: Path | None) -> _Copy:
     """The version's files, scanned, reduced to what Shipway knows, with a fast tokenizer, under their digest."""
     fetched = registry.fetch(version, work / "fetched")
-    report = scan(fetched)
+    report = scan(fetched, kept=kept)
     made = convert_tokenizer(fetched, work / "tokenizer")
     flat = work / "source"
     shutil.rmtree(flat, ignore_errors=True)

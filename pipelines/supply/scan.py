@@ -34,8 +34,11 @@ class ScanReport:
     notes: tuple[str, ...] = ()
 
 
-def scan(folder: Path, limits: FolderLimits = LIMITS) -> ScanReport:
-    """What is in the folder, if it is safe? UnsafeArtifact names the file and the reason otherwise."""
+def scan(folder: Path, limits: FolderLimits = LIMITS, kept: Path | None = None) -> ScanReport:
+    """What is in the folder, if it is safe? UnsafeArtifact names the file and the reason otherwise.
+
+    What libraries answered about such files before is looked up, and kept, in the private folder `kept`.
+    """
     found = list_plain_files(folder, limits)
     left_behind = tuple(name for name in found if content.is_leftover(name))
     files = {name: file for name, file in found.items() if name not in left_behind}
@@ -45,7 +48,7 @@ def scan(folder: Path, limits: FolderLimits = LIMITS) -> ScanReport:
         content.check_content(name, file)
     parsed = {name: _check_json(name, file, limits) for name, file in files.items() if file.suffix.lower() == ".json"}
     requirements = _check_texts(files, limits)
-    _check_weights(files, parsed)
+    _check_weights(files, parsed, kept)
     notes += tuple(f"left behind: {name}" for name in left_behind)
     return ScanReport(tuple(files), left_behind, requirements, notes)
 
@@ -81,7 +84,7 @@ def _check_texts(files: Mapping[str, Path], limits: FolderLimits) -> tuple[str, 
     return requirements
 
 
-def _check_weights(files: Mapping[str, Path], parsed: Mapping[str, Any]) -> None:
+def _check_weights(files: Mapping[str, Path], parsed: Mapping[str, Any], kept: Path | None) -> None:
     weights = {
         name: check_safetensors(name, file) for name, file in files.items() if file.suffix.lower() in content.WEIGHTS
     }
@@ -95,7 +98,7 @@ def _check_weights(files: Mapping[str, Path], parsed: Mapping[str, Any]) -> None
             check_configuration(parsed[name])
             tensors = _loaded_with(PurePosixPath(name).parent, parsed, weights)
             if tensors:
-                check_shapes(name, tensors, parsed[name])
+                check_shapes(name, tensors, parsed[name], kept)
             return  # what lies deeper is another module's, of which nothing is taken
 
 

@@ -5,16 +5,15 @@ Transformers is asked (`oracle/architecture.py`); where it is not installed, a f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks.configuration import label_count, refuse
 from pipelines.supply.checks.safetensors import FLOATS, Tensor
-from pipelines.supply.oracle import child
+from pipelines.supply.oracle import child, memory
 
 _WIDTHS = ("hidden_size", "dim")
 _LABELS = ("num_labels",)
@@ -33,21 +32,24 @@ KNOWN_BY_NAME = frozenset({"bert", "camembert", "distilbert", "roberta", "xlm-ro
 _LAYERS = ("num_hidden_layers", "n_layers")
 
 
-def check_shapes(name: str, tensors: Iterable[Tensor], config: Mapping[str, Any]) -> None:
-    """E_CONFIG_MISMATCH names the first tensor that does not fit a checked `config`; `name` is its file."""
+def check_shapes(name: str, tensors: Iterable[Tensor], config: Mapping[str, Any], kept: Path | None = None) -> None:
+    """E_CONFIG_MISMATCH names the first tensor that does not fit a checked `config`; `name` is its file.
+
+    What transformers answers is kept in the private folder `kept`, where one is named.
+    """
     if not config.get("model_type"):
         raise _unknown(name, f"{name} names no model_type", "a model_type that transformers knows")
     if child.can_ask():
-        _ask_transformers(name, tuple(tensors), config)
+        _ask_transformers(name, tuple(tensors), config, kept)
     else:
         _compare_by_name(name, tuple(tensors), config)
 
 
-def _ask_transformers(name: str, tensors: tuple[Tensor, ...], config: Mapping[str, Any]) -> None:
+def _ask_transformers(name: str, tensors: tuple[Tensor, ...], config: Mapping[str, Any], kept: Path | None) -> None:
     held = {tensor.name: (_kind(tensor.dtype), tensor.shape) for tensor in tensors}
     try:
         asked = {key: value for key, value in config.items() if value is not None or key != "auto_map"}
-        said = _asked(json.dumps({"config": asked, "tensors": held}, sort_keys=True))
+        said = memory.asked("architecture", {"config": asked, "tensors": held}, kept)
     except child.NoAnswer as error:
         raise _unbuildable(name, str(error)) from error
     if "unknown_type" in said:
@@ -64,12 +66,6 @@ def _ask_transformers(name: str, tensors: tuple[Tensor, ...], config: Mapping[st
 
 def _kind(dtype: str) -> str:
     return "float" if dtype in FLOATS else "bool" if dtype == "BOOL" else "int"
-
-
-@lru_cache(maxsize=16)
-def _asked(question: str) -> dict[str, Any]:
-    """The answer to the same question is the same: a plan and a release in one process ask once."""
-    return child.ask("architecture", json.loads(question))
 
 
 def _faults(name: str, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.supply.checks.shapes import _asked
+from pipelines.supply.oracle import memory
 from pipelines.supply.oracle.child import Bounds, NoAnswer, ask
 from pipelines.supply.scan import scan
 from tests.pipelines.model_folders import edit_json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 def test_a_child_answers_for_a_folder(tiny_copy):
     """Accepted, and with another configuration refused by its key."""
-    _asked.cache_clear()
+    memory._in_this_process.cache_clear()
     assert "model.safetensors" in scan(tiny_copy).files
     edit_json(tiny_copy / "config.json", intermediate_size=32)
     assert refusal(tiny_copy).field == "intermediate_size"
