@@ -67,7 +67,7 @@ class Folders:
 
         ref = parse_model_uri(uri)
         if ref.name != "m" or ref.version not in {1, 2, 3, 4}:
-            raise no_such_version(ref, (1, 2, 3, 4) if ref.name == "m" else ())
+            raise no_such_version(ref, (1, 2, 3, 4) if ref.name == "m" else (), "memory")
         return RegisteredVersion(ref.name, ref.version)
 
     def fetch(self, version: RegisteredVersion, into: Path) -> Path:

@@ -12,6 +12,7 @@ from flows.wiring import wire
 from pipelines.home import Home
 from pipelines.ports import Ports
 from pipelines.records.service import Deployment, Service
+from pipelines.records.settings import GatewaySettings
 from pipelines.records.unit import Unit
 from pipelines.services.units import gateway_name
 
@@ -20,7 +21,7 @@ from pipelines.services.units import gateway_name
 def ports(tmp_path) -> Ports:
     """A home whose service `tweets` has a gateway."""
     made = wire(Home.open(tmp_path / "home"))
-    made.runtime.ensure(Unit(gateway_name("tweets"), "gateway", "tweets", port=20_001))
+    made.runtime.ensure(Unit(gateway_name("tweets"), "gateway", "tweets", port=20_001, settings=GatewaySettings()))
     return made
 
 
