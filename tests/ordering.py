@@ -33,7 +33,9 @@ WEIGHTS_S = {
     "crew": 45,
     "mlflow_assessments": 40,
     "mlflow_registry": 30,
+    "child": 30,
     "compress": 25,
+    "architectures": 15,
 }
 """Seconds on a quiet machine, by group; what is not named here takes less."""
 

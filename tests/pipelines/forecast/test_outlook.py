@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.planning.usual import Usual
+from flows.cli.release import _plan_text
 from flows.show.needs import plan_lines
 from pipelines.forecast.outlook import outlook
 from pipelines.ports import RegisteredVersion
@@ -62,6 +63,13 @@ def test_a_plan_that_cannot_decide_says_so(intake):
     assert [line for line in lines if "cannot decide before its deadline" in line] == [f"  needs     {facts['needs']}"]
     assert any(line.startswith("  helps     ") for line in lines)
     assert lines[-1].endswith("E_UNDECIDABLE")
+
+
+def test_what_was_converted_is_said(intake):
+    """Beside the digest, which covers it."""
+    facts = outlook(parse_spec(SPEC), replace(intake, converted=("tokenizer.json from vocab.txt",)))
+    assert facts["converted"] == ["tokenizer.json from vocab.txt"]
+    assert _plan_text(facts).splitlines()[1:3] == ["  files     sha256:a", "  converted tokenizer.json from vocab.txt"]
 
 
 def test_without_measured_traffic_it_asks_for_a_rate(intake):
