@@ -101,9 +101,10 @@ def _read(file: Path, code: int) -> dict[str, Any]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """No credentials, no caches, no way to the network."""
+    """No credentials, no caches, no way to the network; what the caller could import is found."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return {**kept, **_SET, "HOME": folder, "HF_HOME": folder, "TMPDIR": folder, "PYTHONPATH": str(_ROOT)}
+    found = os.pathsep.join([str(_ROOT), *(place for place in sys.path if Path(place).is_absolute())])
+    return {**kept, **_SET, "HOME": folder, "HF_HOME": folder, "TMPDIR": folder, "PYTHONPATH": found}
 
 
 def answer(work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
