@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipelines.errors import BadInput
 from pipelines.stages.agreement import MAX_COMPARED_ROWS, check_tokens, compared_rows
+from pipelines.stages.evaluate import evaluate
 from pipelines.supply.dataset import Rows, by_length
 from tests.pipelines.model_folders import edit_json
 
@@ -89,3 +91,12 @@ def test_a_tokenizer_that_transformers_cannot_load_is_refused(tiny_copy):
     error = refusal(tiny_copy, "good")
     assert error.code == "E_TOKENIZER"
     assert error.reason.startswith("transformers cannot load the tokenizer: ")
+
+
+def test_nothing_is_judged_before_its_rows_are_read_alike(tiny_copy):
+    """The evaluation begins with it."""
+    edit_json(tiny_copy / "tokenizer.json", post_processor=None)
+    spec = SimpleNamespace(model_name="tiny")
+    shop = SimpleNamespace(source=tiny_copy, spec=spec, rows=lambda _: rows("good", ""))
+    with pytest.raises(BadInput, match="row 2"):
+        evaluate(shop, None)
