@@ -15,6 +15,7 @@ from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks.configuration import check_configuration, check_tokenizer_settings, labels_of, refuse
 from pipelines.supply.checks.paths import check_relative
 from pipelines.supply.checks.strict_json import parse_strict
+from pipelines.supply.tensors import tensors_of
 
 if TYPE_CHECKING:
     from evals.offline.contract import ModelContract
@@ -59,9 +60,8 @@ class ModelLayout:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Which tensors the network takes: models with one kind of segment have no use for segment numbers."""
-        has_segments = int(self.config_json.get("type_vocab_size") or 0) >= 2
-        return ("input_ids", "attention_mask", *(("token_type_ids",) if has_segments else ()))
+        """Which tensors the network takes."""
+        return tensors_of(self.config_json)
 
 
 def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:

@@ -1,8 +1,8 @@
 """How do texts become arrays of token ids? By the model's own tokenizer file, without transformers.
 
 `tokenizer_config.json` says more than `tokenizer.json` holds, and transformers obeys it: so does this, for
-`truncation_side`, `do_lower_case`, `strip_accents`, `tokenize_chinese_chars` and `add_prefix_space`. Whatever else it
-says is found by `agreement`, which compares tokens before a model is judged.
+`truncation_side`, `padding_side`, `do_lower_case`, `strip_accents`, `tokenize_chinese_chars` and `add_prefix_space`.
+Whatever else it says is found by `agreement`, which compares tokens before a model is judged.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ MAX_PIECE_ROWS, MAX_PIECE_TOKENS = 32, 4096
 _OBEY_THE_FILE = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
 """Classes of transformers that take `tokenizer.json` as it is."""
 
+_LEFT_PADDED = frozenset({"XLNetTokenizer", "XLNetTokenizerFast"})
+"""Classes of transformers that pad on the left unless told otherwise: their models are read at the last place."""
+
 _NORMALIZER_SETTINGS = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -44,8 +47,10 @@ class TextTokenizer:
         self._pad_id = int(config.get("pad_token_id") or 0)
         settings = _settings(folder)
         _obey(self._tokenizer, settings)
-        side = _truncation_side(self._tokenizer, settings)
-        self._tokenizer.enable_truncation(max_length, direction=side)
+        usual = str((self._tokenizer.truncation or {}).get("direction", "right"))
+        self._tokenizer.enable_truncation(max_length, direction=_side(settings, "truncation_side", usual))
+        usual = "left" if settings.get("tokenizer_class") in _LEFT_PADDED else "right"
+        self._is_left_padded = _side(settings, "padding_side", usual) == "left"
         self._tokenizer.no_padding()
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
@@ -76,7 +81,8 @@ class TextTokenizer:
         ids, mask, types = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for row, tokens in enumerate(encoded):
             n = len(tokens.ids)
-            ids[row, :n], mask[row, :n], types[row, :n] = tokens.ids, tokens.attention_mask, tokens.type_ids
+            here = slice(shape[1] - n, None) if self._is_left_padded else slice(n)
+            ids[row, here], mask[row, here], types[row, here] = tokens.ids, tokens.attention_mask, tokens.type_ids
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
@@ -124,11 +130,9 @@ def _wrong_setting(name: str, value: object, expected: str) -> BadInput:
     return BadInput(f"{name} is {value!r}"[:200], code="E_TOKENIZER", field=SETTINGS, expected=expected)
 
 
-def _truncation_side(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> str:
-    """The settings' word, else that of the tokenizer's file."""
-    side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
+def _side(settings: Mapping[str, Any], name: str, usual: str) -> str:
+    """The settings' word, else what is usual."""
+    side = settings.get(name) or usual
     if side not in SIDES:
-        raise BadInput(
-            f"truncation_side is {side!r}"[:200], code="E_TOKENIZER", field=SETTINGS, expected="left or right"
-        )
+        raise _wrong_setting(name, side, "left or right")
     return str(side)

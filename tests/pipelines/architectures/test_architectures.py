@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.architectures.walk import FIVE, make, names, refusal, walk
+from tests.pipelines.architectures.walk import FIVE, difference, make, names, refusal, walk
 from tests.pipelines.asking import ask_here
 from tests.pipelines.model_folders import read_tensors, write_tensors
 from tests.pipelines.supply.refusals import refusal as refused
@@ -33,6 +33,12 @@ def _asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_family_is_accepted(name, tmp_path):
     """Made, saved and loaded by transformers; scanned, and laid out with a length that it takes."""
     assert refusal(make(name, tmp_path / name)) == ""
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_a_family_is_answered_as_by_transformers(name, tmp_path):
+    """Alone and together, short and cut."""
+    assert difference(make(name, tmp_path / name)) == ""
 
 
 @pytest.mark.parametrize("name", FIVE)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ShipwayError
-from pipelines.supply.layout import read_layout
+from pipelines.serving.engines import load_engine
+from pipelines.stages.agreement import check_tokens
+from pipelines.supply.dataset import Rows
+from pipelines.supply.layout import ModelLayout, read_layout
 from pipelines.supply.scan import scan
 from tests.pipelines.architectures.shrunken import shrunken
 from tests.pipelines.model_folders import LABELS, make_tokenizer, vocabulary
@@ -35,6 +39,8 @@ class Walk:
     accepted: list[str] = field(default_factory=list)
     omitted: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    unlike: dict[str, str] = field(default_factory=dict)
+    """Accepted, and answered otherwise than by transformers."""
 
     def figures(self) -> dict[str, Any]:
         """Counts, and the names by reason."""
@@ -42,8 +48,10 @@ class Walk:
             "in_mapping": self.in_mapping,
             "tried": len(self.tried),
             "accepted": len(self.accepted),
+            "equal": len(self.accepted) - len(self.unlike),
             "omitted_by_reason": _by_reason(self.omitted),
             "refused_by_reason": _by_reason(self.refused),
+            "unlike_by_reason": _by_reason(self.unlike),
         }
 
 
@@ -104,9 +112,48 @@ def walk(root: Path, wanted: Sequence[str] = ()) -> Walk:
         reason = refusal(folder)
         if reason:
             found.refused[name] = reason
-        else:
-            found.accepted.append(name)
+            continue
+        found.accepted.append(name)
+        unlike = difference(folder)
+        if unlike:
+            found.unlike[name] = unlike
     return found
+
+
+TEXTS = ("good", "a good film", "so sad", "nothing here is good or bad " * 30, "the worst of all", "it was fine")
+MOST_TOKENS, CLOSE = 64, 1e-4
+
+
+def difference(folder: Path) -> str:
+    """How our engine answers otherwise than transformers, alone and short and long texts together; "" where alike.
+
+    Both are asked on torch, each with its own tokenizer. What transformers itself cannot answer is not asked.
+    """
+    layout = read_layout(folder)
+    limit = min(layout.max_length, MOST_TOKENS)
+    engine = load_engine(folder, {"engine": "torch", "labels": list(LABELS), "max_length": limit})
+    far, others = 0.0, 0
+    for texts, theirs in _of_transformers(folder, layout.tensors, limit):
+        try:
+            ours = engine.predict(texts, whole=True)
+        except Exception as error:  # a library's reasons are anything
+            return _one_line(error)
+        far = max(far, float(abs(ours - theirs).max()))
+        others += int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
+    return "" if far <= CLOSE and not others else f"{others} labels differ, logits by up to {far:.2g}"
+
+
+def _of_transformers(folder: Path, tensors: Sequence[str], limit: int) -> Iterator[tuple[list[str], Any]]:
+    """Texts, alone and together, and what transformers' own tokenizer and model answer to them."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    for texts in (*([text] for text in TEXTS), list(TEXTS)):
+        tokens = tokenizer(texts, truncation=True, max_length=limit, padding=True, return_tensors="pt")
+        with suppress(Exception), torch.inference_mode():
+            yield texts, model(**{name: tokens[name] for name in tensors}).logits.numpy()
 
 
 def refusal(folder: Path) -> str:
@@ -126,7 +173,17 @@ def refusal(folder: Path) -> str:
         is_finite = bool(torch.isfinite(_logits(model, layout.max_length)).all())
     except Exception as error:  # a library's reasons are anything
         return f"it does not take {layout.max_length} tokens: {_one_line(error)}"
-    return "" if is_finite else f"its logits for {layout.max_length} tokens are not finite"
+    return _unlike_tokens(folder, layout) if is_finite else f"its logits for {layout.max_length} tokens are not finite"
+
+
+def _unlike_tokens(folder: Path, layout: ModelLayout) -> str:
+    """What a release says before it judges a model whose tokenizer transformers reads otherwise."""
+    n = len(TEXTS)
+    try:
+        check_tokens(folder, layout.max_length, Rows(TEXTS, (LABELS[0],) * n, {}, "", tuple(range(1, n + 1))))
+    except ShipwayError as error:
+        return f"{error.code}: {error.reason}"
+    return ""
 
 
 def _check_size(config: Any) -> None:

@@ -38,6 +38,15 @@ def test_a_batch_is_padded_to_its_longest(folder):
     assert arrays["token_type_ids"].tolist() == [[0] * 5, [0] * 5]
 
 
+@pytest.mark.parametrize("settings", [{"padding_side": "left"}, {"tokenizer_class": "XLNetTokenizer"}])
+def test_a_batch_is_padded_on_the_left_where_the_settings_say(folder, settings):
+    """By a word of its own, or by the class of a model that is read at its last place."""
+    edit_json(folder / SETTINGS, **settings)
+    arrays = TextTokenizer(folder, 64)(["good", "a good film"])
+    assert arrays["input_ids"].tolist()[0] == [0, 0, IDS["[CLS]"], IDS["good"], IDS["[SEP]"]]
+    assert arrays["attention_mask"].tolist() == [[0, 0, 1, 1, 1], [1] * 5]
+
+
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [({}, ["a", "good"]), ({"truncation_side": "left"}, ["film", "not"]), ({"truncation_side": None}, ["a", "good"])],
