@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.wiring import wire
-from pipelines.home import Home
-
 SPEC = """\
 model: models:/sentiment/1
 service: sentiment
@@ -115,7 +112,7 @@ BAD = {
 def test_wrong_input_is_named_and_changes_nothing(tmp_path, text, options, code):
     """Exit code 2, a stable code as JSON, three short lines, no traceback, no file made."""
     home = tmp_path / "home"
-    wire(Home.open(home))
+    assert shipway(home, "gc").returncode == 0
     before = fingerprint(home)
     (tmp_path / "release.yaml").write_text(text)
     done = shipway(home, "release", "release.yaml", *options, "--json", cwd=tmp_path)
