@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pipelines.errors import BadInput
+from pipelines.private_file import replace_whole
 from pipelines.records.settings import FORM, GatewaySettings, ServerSettings
 
 Settings = TypeVar("Settings", GatewaySettings, ServerSettings)
@@ -35,16 +35,7 @@ def write_settings(path: Path, settings: GatewaySettings | ServerSettings) -> No
             return
     except (OSError, BadInput):
         pass  # it is made now
-    handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")  # of mode 0600
-    try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(temp).replace(path)
-    except BaseException:
-        Path(temp).unlink(missing_ok=True)
-        raise
+    replace_whole(path, text)
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +17,7 @@ import psutil
 
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
+from pipelines.private_file import replace_whole
 from pipelines.records.unit import Unit
 from pipelines.serving.settings_file import settings_text, write_settings
 
@@ -157,15 +156,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     try:
-        handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(value, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temp).replace(path)
-        except BaseException:
-            Path(temp).unlink(missing_ok=True)
-            raise
+        replace_whole(path, json.dumps(value))
     except OSError as error:
         raise DependencyDown(f"{path} cannot be written: {error.strerror}", code="E_UNIT_IO") from None

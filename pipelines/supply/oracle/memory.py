@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -16,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipelines.private_file import replace_whole
 from pipelines.supply.oracle import child
 
 
@@ -31,7 +30,8 @@ def asked(program: str, question: Mapping[str, Any], folder: Path | None) -> dic
     said = child.ask(program, question)
     if "error" not in said:  # which may have been the machine's
         with suppress(OSError):
-            _keep(file, said)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            replace_whole(file, json.dumps(said))
     return said
 
 
@@ -43,11 +43,3 @@ def _in_this_process(program: str, question: str) -> dict[str, Any]:
 def _name(program: str, question: Mapping[str, Any]) -> str:
     said = [program, version("torch"), version("transformers"), question]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _keep(file: Path, said: dict[str, Any]) -> None:
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    handle, temp = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-    with os.fdopen(handle, "w") as out:
-        json.dump(said, out)
-    Path(temp).replace(file)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from pipelines import private_file
 from pipelines.adapters.proxies import agent
 from pipelines.errors import BadInput
 from pipelines.records import settings as forms
@@ -46,7 +47,7 @@ def test_what_is_written_is_read(path, settings):
 def test_a_file_that_says_so_already_is_left_alone(path, monkeypatch):
     """A full disk does not keep a gateway from being started again."""
     write_settings(path, TOLD)
-    monkeypatch.setattr(settings_file.tempfile, "mkstemp", lambda **_: pytest.fail("it was written again"))
+    monkeypatch.setattr(private_file.tempfile, "mkstemp", lambda **_: pytest.fail("it was written again"))
     write_settings(path, TOLD)
     assert read_settings(path, GatewaySettings) == TOLD
 
