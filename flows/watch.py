@@ -12,7 +12,7 @@ from flows.control.holders import holder
 from flows.control.lock import hold
 from flows.control.passing_prefect import end_with_this_process
 from flows.wiring import clock, home_path, wire
-from flows.working import is_exposed, take_over
+from flows.working import take_over
 from pipelines.errors import Busy, DependencyDown
 from pipelines.home import Home
 from pipelines.ports import Ports
@@ -52,7 +52,7 @@ def watch() -> list[str]:
             failed.append(f"service {name}: {error}")
     found = read_unfinished(ports.ledger)
     failed += [str(broken_record(row)) for row in found.broken]
-    for release in filter(is_exposed, found.releases):
+    for release in (release for release in found.releases if release.is_exposed):
         try:
             phases.append(take_over_release(ports, release.id))
         except Exception as error:  # noqa: BLE001

@@ -10,7 +10,7 @@ from flows.control.lock import Held, exposed_ttl_s
 from flows.control.opening import data_dir_of, rollout_of, spec_of, timeout_of, work_dir
 from flows.wiring import builder, clock
 from pipelines.home import Home
-from pipelines.ports import Command, Ports
+from pipelines.ports import Ports
 from pipelines.records.release import Release
 from pipelines.rollout.look import Controller, Look, drive
 from pipelines.rollout.obeying import abort_unseen
@@ -50,7 +50,7 @@ class Stop:
 def work_on(release: Release, ports: Ports, home: Home, held: Held, listener: Listener, stop: Stop) -> Release:
     """Take a release whose lock is held to its end."""
     stop.held = held
-    if is_exposed(release):
+    if release.is_exposed:
         return take_over(release, ports, held, listener.looked)
     return _run(release, ports, home, held, listener, stop)
 
@@ -98,13 +98,3 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
 
 def _ordered_home(ports: Ports, release: Release) -> bool:
     return any(command.verb in HOMEWARD_VERBS for command in ports.inbox.pending(release.id))
-
-
-def say(ports: Ports, release: Release, verb: str, actor: str, reason: str, command_id: str) -> None:
-    """Leave a command for the controller of a release."""
-    ports.inbox.send(Command(command_id, release.id, verb, actor, reason))
-
-
-def is_exposed(release: Release) -> bool:
-    """Whether users may meet the candidate."""
-    return release.is_exposed

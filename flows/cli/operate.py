@@ -130,11 +130,10 @@ def obeyed(ports: Ports, release: Release, verb: str, reason: str, about: str = 
 
 def _without_a_record(ports: Ports, release: Release, verb: str, error: DependencyDown) -> DependencyDown:
     """A ledger that cannot be written keeps nobody at a canary: act at the gateway, and say what is missing."""
-    from flows.working import is_exposed
     from pipelines.rollout.obeying import home_unrecorded
     from pipelines.rollout.words import HOMEWARD_VERBS
 
-    if verb not in HOMEWARD_VERBS or not is_exposed(release):
+    if verb not in HOMEWARD_VERBS or not release.is_exposed:
         return error
     home_unrecorded(ports, release.service)
     reason = f"all traffic is at stable, but that could not be recorded: {error.reason}"

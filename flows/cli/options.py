@@ -30,24 +30,26 @@ def open_home() -> Home:
 
 def open_ports() -> tuple[Home, Ports]:
     """The home and everything outside it."""
-    from flows.control.up_file import refuse_other_ledger
-    from flows.wiring import wire
-
     home = open_home()
-    refuse_other_ledger(home)
-    return home, wire(home)
+    return home, _ports_of(home)
 
 
 def look_into_ports() -> Ports:
     """The same for a command that only reads: nothing is made, and where nothing was ever recorded there is nothing."""
-    from flows.control.up_file import refuse_other_ledger
-    from flows.wiring import home_path, quiet_environment, wire
+    from flows.wiring import home_path, quiet_environment
     from pipelines.home import Home
 
     home = Home.find(home_path())
     quiet_environment(home)
+    return _ports_of(home, only_reading=True)
+
+
+def _ports_of(home: Home, *, only_reading: bool = False) -> Ports:
+    from flows.control.up_file import refuse_other_ledger
+    from flows.wiring import wire
+
     refuse_other_ledger(home)
-    return wire(home, only_reading=True)
+    return wire(home, only_reading=only_reading)
 
 
 def find_release(ports: Ports, release_id: str | None) -> Release:
@@ -70,11 +72,11 @@ def find_release(ports: Ports, release_id: str | None) -> Release:
 
 def gateway_url(service: str) -> str:
     """Where a service's gateway listens. DependencyDown where it does not run."""
+    from flows.show.address import address_of
     from pipelines.errors import DependencyDown
-    from pipelines.services.units import gateway_name
 
     ports = look_into_ports()
-    url = ports.runtime.status(gateway_name(ports.services.load(service).name)).url
+    url = address_of(ports, ports.services.load(service).name)
     if not url:
         raise DependencyDown(f"the gateway of {service} does not run", code="E_NOT_READY", hint="shipway up")
     return url

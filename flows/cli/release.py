@@ -159,12 +159,12 @@ def _work(begun: Release, ports: Ports, home: Home, held: Held, stop: Stop, *, a
     from flows.control.prefect_choice import use_homes_prefect
     from flows.show.address import address_lines
     from flows.show.screen import Screen
-    from flows.working import Listener, is_exposed, work_on
+    from flows.working import Listener, work_on
 
     screen = Screen()
     screen.opened(begun, resumed=begun.version > 2)
     # Who looks on at a canary needs no Prefect.
-    if why := "" if is_exposed(begun) else use_homes_prefect(home, stop.asked.is_set):
+    if why := "" if begun.is_exposed else use_homes_prefect(home, stop.asked.is_set):
         screen.without_homes_prefect(why)
     listener = Listener(screen.step_done, screen.looked, screen.progress)
     ended = _in_thread(lambda: work_on(begun, ports, home, held, listener, stop), lambda: _abort(ports, begun, stop))

@@ -24,7 +24,7 @@ from flows.control.up_file import find_up, up_file, write_up_file
 from flows.up.seldom import Seldom
 from flows.up.waiting import WaitingReleases, start_worker
 from flows.wiring import clock, wire
-from flows.working import is_exposed, take_over
+from flows.working import take_over
 from pipelines.adapters.gateway import ask_gateway
 from pipelines.adapters.processes.log_rotation import rotate_all
 from pipelines.adapters.processes.supervisor import Supervisor
@@ -166,7 +166,7 @@ class Up:
             return
         if self._tries.get(release.id, 0) >= MOST_TRIES:
             self._give_up(release)
-        elif is_exposed(release):
+        elif release.is_exposed:
             thread = threading.Thread(target=self._take_over, args=(release,), name=release.id, daemon=True)
             self._takeovers[release.id] = thread
             thread.start()
@@ -180,7 +180,7 @@ class Up:
 
     def _give_up(self, release: Release) -> None:
         """Nothing is tried for ever: what no user met is held, and a person is asked about the rest."""
-        if is_exposed(release):
+        if release.is_exposed:
             self._seldom.warn(
                 f"{release.id} could not be taken over in {MOST_TRIES} tries; shipway resolve {release.id}"
             )

@@ -19,7 +19,7 @@ from flows.control.lock import exposed_ttl_s
 from flows.control.opening import spec_of
 from flows.orders.commands import obey_now
 from flows.orders.going_back import back_to_previous
-from flows.working import Stopped, is_exposed, take_over
+from flows.working import Stopped, take_over
 from pipelines.adapters.memory.records import (
     MemoryInbox,
     MemoryLedger,
@@ -333,7 +333,7 @@ class World:
 
     def work_on(self, release: Release, held: Keeping) -> Release:
         """`flows.working.work_on`, whose flow is this world's `_flow`."""
-        if is_exposed(release):
+        if release.is_exposed:
             return take_over(release, self.ports, held)
         try:
             return self._flow(release, held)
@@ -408,7 +408,7 @@ class World:
 
     def _go_on(self, release: Release) -> None:
         """Take over what users may meet; a worker goes on with what they may not."""
-        ttl_s = exposed_ttl_s(self.spec.rollout.lease_s) if is_exposed(release) else UNSEEN_TTL_S
+        ttl_s = exposed_ttl_s(self.spec.rollout.lease_s) if release.is_exposed else UNSEEN_TTL_S
         with suppress(Busy), self.hold(self.ports, SERVICE, self.journal.actor, ttl_s) as held:
             self.work_on(self.ports.ledger.load(release.id), held)
 

@@ -7,7 +7,7 @@ import pytest
 from flows.control.lock import hold
 from flows.orders.commands import obey_now
 from flows.orders.going_back import back_to_previous
-from flows.working import is_exposed, take_over
+from flows.working import take_over
 from pipelines.errors import DependencyDown
 from pipelines.ports import Command
 from pipelines.records.reading import unfinished
@@ -88,7 +88,7 @@ def test_a_first_share_that_was_given_but_never_recorded_goes_home(verb, end):
     intended = before.record(world.wall_s, "exposing", pct=10.0, step=0, why="the first users")
     world.ports.ledger.save(intended, before.version)
     set_share(world.ports, intended, world.token, world.ports.router.read("s").shared(NEW_ARM, 10.0, 10.0))
-    assert is_exposed(intended)
+    assert intended.is_exposed
     orphan(world, verb)
     assert obey_now(world.ports, intended).phase is end
     assert (world.share, world.ports.inbox.pending("r1")) == (0, ())
@@ -140,7 +140,7 @@ def test_a_way_back_whose_controller_died_is_finished_by_another(world, monkeypa
         with pytest.raises(KeyboardInterrupt):
             back_to_previous(ports, service, "it is slow")
     (release,) = unfinished(ports.ledger)
-    assert is_exposed(release)
+    assert release.is_exposed
     with hold(ports, "s", "up") as held:
         ended = take_over(release, ports, held)
     assert (ended.phase, ended.label) == (Phase.PROMOTED, "way home")
