@@ -18,7 +18,7 @@ from flows.web.snapshot import Snapshot
 from pipelines.errors import BadInput, NotFound, ShipwayError
 from pipelines.ports import Now, Ports
 from pipelines.records.evidence_series import EvidenceSeries, evidence_series
-from pipelines.records.reading import PAGE, checked
+from pipelines.records.reading import PAGE, checked, unfinished
 from pipelines.records.view import release_view
 from pipelines.services.units import gateway_name, servers_by_digest
 
@@ -33,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def make_app(ports: Ports, clock: Callable[[], Now], exposition: Exposition = lambda _service: "") -> web.Application:
     """The application. Port calls block, so they run in threads. What gateways count comes from `exposition`."""
-    snapshot = Snapshot(lambda: metrics_text(ports) + service_metrics_text(ports, exposition, clock()), clock)
+    snapshot = Snapshot(lambda: _metrics(ports, exposition, clock()), clock)
 
     async def services(_: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(_services, ports, clock))
@@ -94,6 +94,11 @@ def _is_loopback(host: str) -> bool:
 
 def _error(error: ShipwayError, status: int) -> web.Response:
     return _json({"error": error.as_dict()}, status)
+
+
+def _metrics(ports: Ports, exposition: Exposition, now: Now) -> str:
+    running = unfinished(ports.ledger)
+    return metrics_text(ports, running) + service_metrics_text(ports, running, exposition, now)
 
 
 def _services(ports: Ports, clock: Callable[[], Now]) -> list[dict[str, Any]]:

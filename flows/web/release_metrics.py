@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from pipelines.errors import LedgerBroken
 from pipelines.ports import Ports
 from pipelines.records.evidence_series import BOUNDARY, evidence_series
-from pipelines.records.reading import broken_records, read_services, unfinished
+from pipelines.records.reading import broken_records, read_services
 from pipelines.records.release import ENDS, Release
 from pipelines.records.view import canary_counts, phase_seconds
 
 log = logging.getLogger("shipway.metrics")
 
 
-def metrics_text(ports: Ports) -> str:
+def metrics_text(ports: Ports, running: Sequence[Release]) -> str:
     """The exposition of everything the ledger knows: counts by its rows, and the newest release of each service."""
     registry = CollectorRegistry()
-    running, unusable = unfinished(ports.ledger), _unusable(ports)
+    unusable = _unusable(ports)
     tally = ports.ledger.tally()
     services = sorted({service for service, _ in tally})
     ended = Gauge("shipway_releases", "Releases by outcome", ["service", "outcome"], registry=registry)

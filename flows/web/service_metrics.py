@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from pipelines.errors import DependencyDown, ShipwayError
 from pipelines.ports import Now, Ports
-from pipelines.records.reading import read_services, unfinished
+from pipelines.records.reading import read_services
+from pipelines.records.release import Release
 from pipelines.records.service import Service
 from pipelines.services.units import wanted_units
 
@@ -36,15 +37,15 @@ def health(ports: Ports, now: Now) -> dict[str, list[str]]:
     return ill
 
 
-def service_metrics_text(ports: Ports, exposition: Exposition, now: Now) -> str:
-    """The exposition of every service that can be read."""
+def service_metrics_text(ports: Ports, running: Sequence[Release], exposition: Exposition, now: Now) -> str:
+    """The exposition of every service that can be read; how old the looks at its `running` release are."""
     registry = CollectorRegistry()
     gauges = _ServiceGauges(registry)
     pages = {}
     for service in read_services(ports.services).services:
         gauges.tell(service, ports, now)
         pages[service.name] = _page(exposition, service.name)
-    looks = {release.service: release.last("looked") for release in unfinished(ports.ledger)}
+    looks = {release.service: release.last("looked") for release in running}
     for name, look in looks.items():
         if look is not None:
             gauges.last_look.labels(name).set(max(0.0, now.wall_s - look.at_s))

@@ -24,6 +24,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 1.0, 64
 """Where a gateway has as many connections as it may, so many make room that were not used for so long."""
 
+LOOK_AGAIN_S = 0.05
 INTERNAL = Refusal(500, "E_INTERNAL", "the gateway could not serve this request; its log says why")
 
 log = logging.getLogger("shipway.gateway")
@@ -72,6 +73,7 @@ class Clients:
         self.limits, self.load, self.serve = limits, load, serve
         self.connected: set[ClientConnection] = set()
         self.is_ending = False
+        self._all_used_until_s = 0.0
         self.all_gone = asyncio.Event()
         """Nobody is connected any more, since the goodbye."""
 
@@ -94,7 +96,11 @@ class Clients:
 
     def make_room(self, now_s: float) -> None:
         """Close the connections that nobody has used for longest: a client that leaks some locks out nobody else."""
+        if now_s < self._all_used_until_s:
+            return
         unused = [client for client in self.connected if client.is_unused_since(now_s - DISPLACED_AFTER_S)]
+        if not unused:  # whoever is turned away in the next moments need not look through all of them again
+            self._all_used_until_s = now_s + LOOK_AGAIN_S
         for client in heapq.nsmallest(DISPLACED_AT_ONCE, unused, key=lambda client: client.since_s):
             client.abort()
             self.load.displaced += 1
@@ -137,7 +143,6 @@ class ClientConnection(asyncio.Protocol):
         over = self._clients.load.connections - self._clients.limits.connections
         if over > 0:
             self._clients.make_room(monotonic())  # theirs is free when the event loop has come round
-            self._clients.load.turned_away += 1
         if over > MOST_TURNED_AWAY:
             self.abort()
         elif over > 0:

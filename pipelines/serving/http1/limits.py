@@ -37,9 +37,8 @@ class Load:
 
     connections: int = 0
     body_bytes: int = 0
-    turned_away: int = 0
     displaced: int = 0
-    """Connections closed because too many were open: new ones, and such as nobody used."""
+    """Connections that nobody used, closed because too many were open."""
 
 
 def with_files(limits: Limits) -> Limits:

@@ -150,7 +150,7 @@ def test_status_shows_the_newest_good_one_and_names_the_broken(home, damage):
 def test_metrics_tell_of_the_healthy_and_count_the_broken(home, ports, damage):
     """An alarm is not lost together with the patient."""
     damage(home, "aa-open")
-    families = text_string_to_metric_families(metrics_text(ports))
+    families = text_string_to_metric_families(metrics_text(ports, unfinished(ports.ledger)))
     found = {frozenset({s.name, *s.labels.values()}): s.value for family in families for s in family.samples}
 
     def value(*of: str) -> float:
@@ -168,7 +168,7 @@ def test_metrics_outlive_what_only_another_shipway_understands(home, ports):
     release = ports.ledger.load("aa-open")
     ports.ledger.save(release.record(2500.0, "looked", **look), release.version)
     change(home, "UPDATE services SET body = '{' WHERE name = 'zz'")
-    text = metrics_text(ports)
+    text = metrics_text(ports, unfinished(ports.ledger))
     assert 'shipway_release_phase_seconds{phase="evaluate",service="zz"} 2.0' in text
     assert 'shipway_broken_records{service="zz"} 1.0' in text
 

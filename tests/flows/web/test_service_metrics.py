@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from flows.web.service_metrics import service_metrics_text
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now
+from pipelines.records.reading import unfinished
 from pipelines.records.service import Deployment, Service
 from pipelines.services.reconcile import reconcile
 from tests.flows.web.test_api import NOW, ports
@@ -24,7 +25,7 @@ envoy_cluster_upstream_total 3
 
 def told(ports, exposition, now: Now = NOW) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample, by name and labels."""
-    families = text_string_to_metric_families(service_metrics_text(ports, exposition, now))
+    families = text_string_to_metric_families(service_metrics_text(ports, unfinished(ports.ledger), exposition, now))
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
 
