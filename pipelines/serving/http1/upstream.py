@@ -231,6 +231,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_spoilt or transport is None or transport.get_write_buffer_size():
             self.drop()
         else:
+            transport.resume_reading()  # a client that read slowly held it up; the next one does not
             self._owner.give_back(self, now_s)
 
     def _break(self, reason: str) -> None:
