@@ -8,6 +8,9 @@ UV := $(VENV)/bin/uv
 # uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
+# Tests are rewritten by pytest, and processes start by the dozen: each file is compiled once, whatever the caller's habit.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test test-unit fuzz lint bench picture clean
 
 setup: $(VENV)/.ready
