@@ -246,6 +246,7 @@ def _plan_text(facts: dict[str, Any]) -> str:
         f"{facts['model']} v{facts['version']} → {facts['service']}",
         f"  files     {facts['artifact_digest'][:19]}",
         *(f"  converted {said}" for said in facts["converted"]),
+        *(f"  doubtful  {said}" for said in facts["doubts"]),
     ]
     lines.append(f"  champion  {facts['champion'] or 'none yet (bootstrap)'}")
     lines += [f"  gate      {gate}" for gate in facts["gates"]]

@@ -7,7 +7,6 @@ Nothing is retried: a failure that the user would have seen is a failure here.
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import signal
 import sys
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from pipelines.errors import BadInput
+from pipelines.supply.table import Table, wrong
 
 MAX_IN_FLIGHT = 256
 TIMEOUT_S = 30.0
@@ -77,23 +77,13 @@ class Count:
 
 def read_texts(path: Path, column: str) -> list[str]:
     """The texts of a CSV or JSONL file. BadInput E_DATASET."""
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            if path.suffix == ".csv":
-                texts = [row[column] for row in csv.DictReader(lines)]
-            else:
-                texts = [json.loads(line)[column] for line in lines]
-    except OSError as error:
-        raise BadInput(f"cannot read {path.name}: {error.strerror}", code="E_DATASET", field="--data") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path.name} has no readable column {column!r}: {error}", code="E_DATASET", field="--data"
-        ) from None
+    texts = []
+    for number, row in Table(path).rows((column,)):
+        if not isinstance(row[column], str):
+            raise wrong(f"row {number} has no text in {column!r}", path)
+        texts.append(row[column])
     if not texts:
-        raise BadInput(f"{path.name} holds no row", code="E_DATASET", field="--data")
-    wrong = next((number for number, text in enumerate(texts, start=1) if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise BadInput(f"{path.name}: row {wrong} has no text in {column!r}", code="E_DATASET", field="--data")
+        raise wrong("there is no row", path)
     return texts
 
 

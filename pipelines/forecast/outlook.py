@@ -13,6 +13,7 @@ from pipelines.records.service import Deployment
 from pipelines.rollout.decision import share_of
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.intake import Intake
+from pipelines.supply.dataset import doubts_about
 
 NOTHING_NEEDED: dict[str, Any] = {
     "traffic": None,
@@ -52,6 +53,7 @@ def outlook(
         "needs": _needs(told),
         "left_behind": list(intake.left_behind),
         "converted": list(intake.converted),
+        "doubts": list(doubts_about(intake.rows)),
         "on_undecidable": rollout.on_undecidable,
         **(told.as_dict() if told else NOTHING_NEEDED),
     }

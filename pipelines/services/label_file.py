@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.services.labels import Label
-from pipelines.supply.dataset import csv_records, is_json_lines, json_objects, read_text
+from pipelines.supply.table import Table
 
 COLUMNS = ("request_id", "score", "correct", "model_version")
 
@@ -21,12 +21,9 @@ def read_labels(path: Path) -> list[Label]:
     A value that is no label stays as it is and is refused by name, alone; a file that is none is BadInput E_DATASET.
     The key of a row is what it says: a file that has grown is sent again without what was sent before.
     """
-    content = read_text(path)
-    if is_json_lines(path):
-        rows: Iterator[Mapping[str, Any]] = (row for _, row in json_objects(content, path))
-    else:
-        rows = (_typed(row) for row in csv_records(content, path, ("request_id",)))
-    labels = [_label(number, row) for number, row in enumerate(rows, start=1)]
+    table = Table(path)
+    found = table.rows(("request_id",) if table.is_csv else (), COLUMNS)
+    labels = [_label(number, _typed(row) if table.is_csv else row) for number, row in found]
     if not labels:
         raise BadInput("there is no row", code="E_DATASET", field=path.name)
     return labels

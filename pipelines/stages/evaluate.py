@@ -26,7 +26,7 @@ from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.agreement import check_tokens
 from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
 from pipelines.supply.bundle import verify_bundle
-from pipelines.supply.dataset import Rows
+from pipelines.supply.dataset import Rows, doubts_about
 from pipelines.supply.layout import read_layout
 
 GOLDEN_ROWS = 24
@@ -141,9 +141,11 @@ def golden_answers(engine: Engine, texts: Sequence[str]) -> dict[str, Any]:
 
 def evaluate(shop: Workshop, release: Release) -> Findings:
     """Is the candidate as it was registered good enough? Judged on tokens that are those of transformers."""
-    subject = source_of(shop)
-    check_tokens(subject.folder, int(subject.facts["max_length"]), shop.rows(release))
-    return judge_subject(shop, release, subject).as_dict()
+    subject, rows = source_of(shop), shop.rows(release)
+    check_tokens(subject.folder, int(subject.facts["max_length"]), rows)
+    doubts = doubts_about(rows)
+    judged = judge_subject(shop, release, subject).as_dict()
+    return {**judged, "doubts": list(doubts)} if doubts else judged
 
 
 def judge_subject(shop: Workshop, release: Release, subject: Subject) -> Judged:

@@ -21,6 +21,7 @@ from pipelines.records.release import Candidate
 from pipelines.records.service import Service, Services
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
+from pipelines.serving.server.bodies import MAX_CHARACTERS
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
@@ -105,8 +106,15 @@ def find_service(services: Services, name: str) -> Service | None:
 def read_evaluation_rows(spec: ReleaseSpec, data_dir: Path, labels: Sequence[str]) -> Rows:
     """The labelled rows that the spec names, relative to the spec's folder; every label is one of the model's."""
     plan = spec.evaluate
-    path = data_dir / plan.data
-    return by_length(read_rows(path, text=plan.text, label=plan.label, slices=plan.slices, known_labels=labels))
+    rows = read_rows(
+        data_dir / plan.data,
+        text=plan.text,
+        label=plan.label,
+        slices=plan.slices,
+        known_labels=labels,
+        longest=MAX_CHARACTERS,
+    )
+    return by_length(rows)
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def test_a_row_keeps_its_key_when_the_file_grows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("l.csv", b"id,score\nr1,1\n", "there is no column 'request_id'"),
+        ("l.csv", b"id,score\nr1,1\n", "there is no column 'request_id': it has columns 'id', 'score'"),
         ("l.csv", b"request_id,score\n", "there is no row"),
         ("l.csv", b"request_id,score\nr1\n", "row 1 has 1 fields, the header 2"),
         ("l.jsonl", b"[1]\n", "row 1 is not an object"),
