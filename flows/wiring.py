@@ -35,6 +35,12 @@ def tracking_uri(home: Home) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.root / 'mlflow.db'}"
 
 
+def trusted_data() -> Path | None:
+    """A folder from which every spec may read rows, beside its own: SHIPWAY_DATA."""
+    folder = os.environ.get("SHIPWAY_DATA")
+    return Path(folder) if folder else None
+
+
 def ledger_place(home: Home) -> Path | str:
     """The database of all records: the address in SHIPWAY_LEDGER_URL, or a file in the home."""
     return os.environ.get(URL_VARIABLE) or home.root / "ledger.db"

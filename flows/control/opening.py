@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.control.lock import Held, busy, hold
-from flows.wiring import actor, clock
+from flows.wiring import actor, clock, trusted_data
 from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import Busy, ShipwayError, Withdrawn
 from pipelines.forecast.decidability import refuse_undecidable
@@ -35,7 +35,16 @@ def _taken_in(
     """What the release begins with, where the router can do what is asked of it."""
     check_router(spec)
     check_spoken(find_service(ports.services, spec.service), spec.serve.router)
-    return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=work, force=force, kept=kept)
+    return take_in(
+        spec,
+        ports.registry,
+        ports.services,
+        data_dir=data_dir,
+        work=work,
+        force=force,
+        kept=kept,
+        trusted=trusted_data(),
+    )
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,16 @@ MAX_COMPARED_ROWS, MAX_COMPARED_CHARACTERS = 2000, 1_000_000
 _ASKED_AT_ONCE = 1000
 
 
-def check_tokens(folder: Path, max_length: int, rows: Rows) -> None:
-    """BadInput E_TOKENIZER names the first row whose tokens are not transformers', E_DATASET one that has none."""
+def can_compare() -> bool:
+    """Whether transformers is installed; it is not imported for that."""
+    return find_spec("transformers") is not None
+
+
+def check_tokens(folder: Path, max_length: int, rows: Rows) -> int:
+    """BadInput E_TOKENIZER names the first row whose tokens are not transformers', E_DATASET one that has none.
+
+    Returns how many rows were compared.
+    """
     tokenizer = TextTokenizer(folder, max_length)
     _refuse_rows_without_tokens(tokenizer, rows)
     chosen = compared_rows([len(text) for text in rows.texts])
@@ -30,6 +39,7 @@ def check_tokens(folder: Path, max_length: int, rows: Rows) -> None:
     for row, found, expected in zip(chosen, ours, _of_transformers(folder, max_length, texts), strict=True):
         if found != expected:
             raise _differs(rows, row, found[0] == expected[0])
+    return len(chosen)
 
 
 def compared_rows(lengths: Sequence[int]) -> list[int]:

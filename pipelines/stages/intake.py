@@ -47,6 +47,8 @@ class Intake:
     alias_champion: int | None
     left_behind: tuple[str, ...]
     converted: tuple[str, ...] = ()
+    compared_rows: int = 0
+    """Of how many rows the tokens were seen to be those of transformers; none where it is not installed."""
 
     def facts(self) -> dict[str, Any]:
         """What the ledger records of it."""
@@ -60,6 +62,7 @@ class Intake:
             "data_digest": self.rows.digest,
             "left_behind": list(self.left_behind),
             "converted": list(self.converted),
+            "compared_rows": self.compared_rows,
         }
 
 
@@ -72,11 +75,14 @@ def take_in(
     work: Path,
     force: str = "",
     kept: Path | None = None,
+    trusted: Path | None = None,
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
 
-    What libraries say of files is kept in the private folder `kept`, where one is named.
+    What libraries say of files is kept in the private folder `kept`, where one is named. Rows are read from the spec's
+    folder `data_dir`, or from the folder `trusted`.
     """
+    _refuse_strange_path(spec.evaluate.data, data_dir, trusted)
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version)
@@ -92,7 +98,8 @@ def take_in(
         version.name, version.version, digest, config_digest=_config_digest(layout), made=version.made
     )
     alias = _alias_version(registry, version.name, spec.registry.alias)
-    return Intake(version, folder, candidate, layout, rows, service, alias, copy.left_behind, copy.converted)
+    compared = _compared_rows(copy, rows)
+    return Intake(version, folder, candidate, layout, rows, service, alias, copy.left_behind, copy.converted, compared)
 
 
 def find_service(services: Services, name: str) -> Service | None:
@@ -101,6 +108,33 @@ def find_service(services: Services, name: str) -> Service | None:
         return services.load(name)
     except NotFound:
         return None
+
+
+def _refuse_strange_path(data: str, data_dir: Path, trusted: Path | None) -> None:
+    """A spec may come from anybody who proposes a change: it reads nothing but what lies beside it.
+
+    Links are followed first. What the file holds is not looked at, so no error tells of it.
+    """
+    try:
+        path = (data_dir / data).resolve()
+        allowed = [folder.resolve() for folder in (data_dir, trusted) if folder is not None]
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a NUL
+        raise BadInput(f"{data[:120]!r} is no path", code="E_PATH", field="evaluate.data") from error
+    if not any(path.is_relative_to(folder) for folder in allowed):
+        raise BadInput(
+            f"{data[:120]!r} is outside of the spec's folder",
+            code="E_PATH",
+            field="evaluate.data",
+            expected="a file beside the spec, or below it",
+            hint="move it there, or set SHIPWAY_DATA to a folder that every spec may read",
+        )
+
+
+def _compared_rows(copy: _Copy, rows: Rows) -> int:
+    """Would transformers read these rows alike? BadInput E_TOKENIZER or E_DATASET names the first row that differs."""
+    from pipelines.stages.agreement import can_compare, check_tokens
+
+    return check_tokens(copy.folder, copy.layout.max_length, rows) if can_compare() else 0
 
 
 def read_evaluation_rows(spec: ReleaseSpec, data_dir: Path, labels: Sequence[str]) -> Rows:

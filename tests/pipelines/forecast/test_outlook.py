@@ -56,6 +56,12 @@ def test_a_plan_says_what_its_gates_need(intake):
     assert facts["champion"].startswith("v1 ")
 
 
+def test_a_plan_says_what_is_doubtful_about_the_rows(intake):
+    """Nothing is refused for it."""
+    facts = outlook(parse_spec(SPEC), replace(intake, rows=replace(intake.rows, texts=("the same", "the same"))))
+    assert "  doubtful  1 row repeats the text of an earlier one, with another label: rows 1 and 2" in _plan_text(facts)
+
+
 def test_a_plan_that_cannot_decide_says_so(intake):
     """In one line, with what helps, and that a release would be refused."""
     facts = outlook(parse_spec(SPEC), intake, (Usual(50.0), "measured"), requests_per_s=0.01)

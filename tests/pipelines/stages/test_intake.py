@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.adapters.memory.records import MemoryServices
 from pipelines.adapters.memory.registry import MemoryRegistry
-from pipelines.errors import UnsafeArtifact
+from pipelines.errors import BadInput, UnsafeArtifact
 from pipelines.spec.spec_file import parse_spec
 from pipelines.stages.intake import Intake, take_in
 from tests.pipelines.model_folders import LABELS, edit_json, vocabulary
@@ -26,10 +26,12 @@ def ask(tiny_copy: Path, tmp_path: Path) -> object:
     """Takes in what the copy of the tiny model holds by then."""
     (tmp_path / "rows.csv").write_text(f"text,label\na good day,{LABELS[0]}\na bad day,{LABELS[1]}\n")
 
-    def taken() -> Intake:
+    def taken(data: str = "rows.csv", trusted: Path | None = None) -> Intake:
         registry = MemoryRegistry()
         registry.add("m", tiny_copy)
-        return take_in(parse_spec(SPEC), registry, MemoryServices(), data_dir=tmp_path, work=tmp_path / "work")
+        spec = parse_spec(SPEC.replace("rows.csv", data))
+        work = tmp_path / "work"
+        return take_in(spec, registry, MemoryServices(), data_dir=tmp_path, work=work, trusted=trusted)
 
     return taken
 
@@ -69,3 +71,46 @@ def test_the_rows_are_not_blamed(tiny_copy, ask, tmp_path, field, change):
     with pytest.raises(UnsafeArtifact) as caught:
         ask()
     assert (caught.value.code, caught.value.field, caught.value.exit_code) == ("E_CONFIG_MISMATCH", field, 2)
+
+
+def test_the_rows_tokens_are_compared_before_anything_is_opened(tiny_copy, ask):
+    """A tokenizer that reads otherwise than transformers is bad input, and the record says how many rows agreed."""
+    assert ask().facts()["compared_rows"] == 2
+    edit_json(tiny_copy / "tokenizer_config.json", added_tokens_decoder={"0": {"content": "a", "special": True}})
+    edit_json(tiny_copy / "tokenizer.json", post_processor=None)
+    with pytest.raises(BadInput) as caught:
+        ask()
+    assert (caught.value.code, caught.value.exit_code) == ("E_TOKENIZER", 2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["/etc/hostname", "../other.csv", "below/../../other.csv", "link.csv", "circle.csv", "below/up/a.csv"],
+)
+def test_a_spec_reads_nothing_that_lies_elsewhere(ask, tmp_path, data):
+    """Nor by a link; what is there is not looked at."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "up").symlink_to(tmp_path.parent)
+    (tmp_path / "link.csv").symlink_to("/etc/hostname")
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    with pytest.raises(BadInput) as caught:
+        ask(data)
+    assert (caught.value.code, caught.value.field, caught.value.exit_code) == ("E_PATH", "evaluate.data", 2)
+
+
+@pytest.mark.parametrize("data", ["below/rows.csv", "below/../rows.csv", "{}/rows.csv"])
+def test_a_spec_reads_what_lies_beside_it(ask, tmp_path, data):
+    """Or below it, however it is called."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "rows.csv").write_bytes((tmp_path / "rows.csv").read_bytes())
+    assert ask(data.format(tmp_path)).rows.texts == ("a bad day", "a good day")
+
+
+def test_who_runs_it_may_trust_a_folder(ask, tmp_path):
+    """Rows from there are read, too."""
+    folder = tmp_path.parent / f"{tmp_path.name}-trusted"
+    folder.mkdir()
+    (tmp_path / "rows.csv").rename(folder / "rows.csv")
+    with pytest.raises(BadInput):
+        ask(f"../{folder.name}/rows.csv")
+    assert ask(f"../{folder.name}/rows.csv", trusted=folder).compared_rows == 2

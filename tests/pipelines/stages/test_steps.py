@@ -13,6 +13,7 @@ from pipelines.errors import BadInput, DependencyDown
 from pipelines.records.release import Phase, Release
 from pipelines.records.unit import UnitStatus
 from pipelines.services.units import server_name
+from pipelines.stages.evaluate import evaluate
 from pipelines.stages.stage import EXITS_AT_STAGING, READY_TIMEOUT_S, stage
 from pipelines.stages.steps import STEPS, conclude, could_not
 from pipelines.stages.workshop import Workshop
@@ -108,6 +109,21 @@ def test_a_step_that_raises_is_held(bench):
     findings = could_not(STEP["evaluate"], RuntimeError("rows 33 to 48: index out of range"))
     ended = conclude(bench.shop(), bench.before(Phase.OPEN), STEP["evaluate"], findings)
     assert (ended.phase, ended.reason) == (Phase.HELD, "evaluate failed: rows 33 to 48: index out of range")
+
+
+def test_doubts_about_the_rows_are_recorded_with_what_was_judged(bench, tmp_path, tiny_model):
+    """Rows that contradict each other are judged all the same."""
+    rows = "text,label\n" + "".join(f"a text {n},{label}\na text {n},0\n" for n, label in enumerate(LABELS * 4))
+    (tmp_path / "d.csv").write_text(rows)
+    shutil.copytree(tiny_model, tmp_path / "work" / "source")
+    shop = replace(bench.shop(), data_dir=tmp_path, work=tmp_path / "work")
+    opened = bench.before(Phase.OPEN)
+    data = {**opened.last("resolved").data, "data_digest": shop.rows(opened).digest, "champion": None}
+    release = opened.record(2.0, "resolved", **data)
+    first, second, third = evaluate(shop, release)["doubts"]
+    assert first.startswith("4 rows repeat the text and the label of an earlier one: rows 1 and 2, 7 and 8, ")
+    assert second.startswith("8 rows repeat the text of an earlier one, with another label: rows 3 and 4, ")
+    assert third == f"labels are given by number: 0 is {LABELS[0]}"
 
 
 def test_rows_that_were_changed_meanwhile_are_refused(bench, tmp_path, tiny_model):
