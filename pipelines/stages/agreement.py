@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput, NoTokens
-from pipelines.serving.engines.tokens import TextTokenizer
+from pipelines.serving.engines.tokens import SETTINGS, TextTokenizer
 from pipelines.supply.dataset import Rows
 from pipelines.supply.tensors import tensors_of
 
@@ -78,7 +78,7 @@ def _of_transformers(folder: Path, max_length: int, texts: Sequence[str]) -> lis
             known: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises anything
             reason = f"transformers cannot load the tokenizer: {type(error).__name__}: {error}"[:300]
-            raise BadInput(reason, code="E_TOKENIZER", field="tokenizer_config.json", hint=_HINT) from error
+            raise BadInput(reason, code="E_TOKENIZER", field=SETTINGS, hint=_nulls(folder) or _HINT) from error
         said = known(list(texts), truncation=True, max_length=max_length, padding=False)
     kinds = said.get("token_type_ids") or [[0] * len(ids) for ids in said["input_ids"]]
     return list(zip(said["input_ids"], kinds, strict=True))
@@ -87,12 +87,19 @@ def _of_transformers(folder: Path, max_length: int, texts: Sequence[str]) -> lis
 _HINT = "load the folder with AutoTokenizer, see what it answers, and save it again with save_pretrained"
 
 
+def _nulls(folder: Path) -> str:
+    """Which keys could it be, where some say nothing? transformers reads a few of them as they stand."""
+    said = json.loads((folder / SETTINGS).read_bytes()) if (folder / SETTINGS).is_file() else {}
+    empty = [key[:40] for key, value in said.items() if value is None]
+    return f"remove the keys of {SETTINGS} that are null: {', '.join(empty[:10])}" if empty else ""
+
+
 def _differs(rows: Rows, row: int, is_same_ids: bool) -> BadInput:
     what = "segment numbers" if is_same_ids else "tokens"
     return BadInput(
         f"row {rows.numbers[row]} has other {what} than transformers gives it",
         code="E_TOKENIZER",
-        field="tokenizer_config.json",
+        field=SETTINGS,
         expected="settings that tokenizer.json holds, too",
         hint=_HINT,
     )

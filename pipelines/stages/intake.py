@@ -26,7 +26,7 @@ from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
 from pipelines.supply.dataset import Rows, by_length, read_rows
-from pipelines.supply.layout import ModelLayout, gather, read_layout
+from pipelines.supply.layout import ModelLayout, emptied, gather, read_layout
 from pipelines.supply.scan import scan
 
 
@@ -168,10 +168,12 @@ def _private_copy(registry: Registry, version: RegisteredVersion, work: Path, ke
     made = convert_tokenizer(fetched, work / "tokenizer")
     flat = work / "source"
     shutil.rmtree(flat, ignore_errors=True)
-    gather(read_layout(fetched, made.folder if made else None), flat)
+    found = read_layout(fetched, made.folder if made else None)
+    converted = (*((made.said,) if made else ()), *(f"{file.name} without auto_map: null" for file in emptied(found)))
+    gather(found, flat)
     for used in ("fetched", "tokenizer"):
         shutil.rmtree(work / used, ignore_errors=True)
-    return _Copy(flat, read_layout(flat), report.left_behind, (made.said,) if made else ())
+    return _Copy(flat, read_layout(flat), report.left_behind, converted)
 
 
 def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:

@@ -5,6 +5,7 @@ Two layouts are known: a Hugging Face folder, and what `mlflow.transformers` wri
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
-TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+SETTINGS = "tokenizer_config.json"
+TOKENIZER_FILES = (TOKENIZER, SETTINGS, "special_tokens_map.json", "vocab.txt")
 MAX_LENGTH = 512
 """Longer inputs are cut here, whatever the model says: a later issue asks about long contexts."""
 
+_CODE = "auto_map"
 _SAVED = "save the model again with save_pretrained"
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What architectures call the number of positions that they have."""
@@ -74,7 +77,7 @@ def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:
     config = _read_object(model_dir / CONFIG)
     check_configuration(config)
     labels = labels_of(config)
-    settings = _read_object(tokenizer_dir / "tokenizer_config.json")
+    settings = _read_object(tokenizer_dir / SETTINGS)
     check_tokenizer_settings(settings)
     return ModelLayout(
         weights=_weights(model_dir),
@@ -95,7 +98,16 @@ def gather(layout: ModelLayout, into: Path) -> Path:
     for name in TOKENIZER_FILES:
         if (layout.tokenizer_dir / name).is_file():
             shutil.copyfile(layout.tokenizer_dir / name, into / name)
+    for file in emptied(layout):
+        settings = {key: value for key, value in _read_object(file).items() if key != _CODE}
+        (into / file.name).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return into
+
+
+def emptied(layout: ModelLayout) -> tuple[Path, ...]:
+    """Which files say that no code comes with the model, by a null? transformers takes it for a mapping, and fails."""
+    files = (layout.config, layout.tokenizer_dir / SETTINGS)
+    return tuple(file for file in files if _read_object(file).get(_CODE, "") is None)
 
 
 def contract_of(layout: ModelLayout) -> ModelContract:

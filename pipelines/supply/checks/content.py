@@ -23,6 +23,10 @@ SENTENCEPIECE = frozenset({".model"})
 LEFTOVERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state*.pth")
 """What a Hugging Face Trainer is known to leave beside the model: pickles that stay behind."""
 
+_OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"})
+"""In which transformers saves, or saved, the weights of its models."""
+_CONVERT = "convert weights to safetensors: model.save_pretrained(folder, safe_serialization=True)"
+
 _ARCHIVES = frozenset(
     {".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".whl", ".jar", ".mar"}
 )
@@ -63,7 +67,7 @@ def check_name(name: str) -> None:
             code="E_UNSAFE_FORMAT",
             field=name,
             expected="safetensors, JSON, text and tokenizer files",
-            hint="convert weights to safetensors: model.save_pretrained(folder, safe_serialization=True)",
+            hint=_CONVERT if suffix in _OTHER_WEIGHTS else "Shipway releases text classifiers of transformers for now",
         )
 
 

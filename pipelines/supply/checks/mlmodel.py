@@ -30,9 +30,29 @@ _FROM_ELSEWHERE = re.compile(
 )
 
 
+_OTHER_KINDS = {
+    "sklearn": "a scikit-learn model",
+    "onnx": "an ONNX model",
+    "xgboost": "an XGBoost model",
+    "lightgbm": "a LightGBM model",
+    "catboost": "a CatBoost model",
+    "keras": "a Keras model",
+    "tensorflow": "a TensorFlow model",
+    "pytorch": "a PyTorch model",
+    "sentence_transformers": "a sentence-transformers model",
+    "spacy": "a spaCy model",
+    "h2o": "an H2O model",
+    "spark": "a Spark ML model",
+    "python_function": "a Python function (pyfunc)",
+}
+"""What a person calls the models that MLflow packs; the last one is said where there is no other flavour."""
+
+
 def check_mlmodel(name: str, file: Path) -> tuple[str, ...]:
-    """Which flavours does it have? E_MODEL_CODE where one needs code that comes with the model."""
+    """Which flavours does it have? E_FLAVOUR for a model of another library, E_MODEL_CODE where one needs code."""
     flavors = _mapping(_load_yaml(name, file).get("flavors"))
+    if name == "MLmodel":
+        _check_library(name, flavors)
     for flavor, raw in flavors.items():
         settings = _mapping(raw)
         for key in _CODE_KEYS:
@@ -45,6 +65,22 @@ def check_mlmodel(name: str, file: Path) -> tuple[str, ...]:
             if isinstance(settings.get(key), str):
                 check_relative(settings[key], f"flavors.{flavor}.{key}")
     return tuple(sorted(map(str, flavors)))
+
+
+def _check_library(name: str, flavors: Mapping[str, Any]) -> None:
+    """Whatever else is wrong with such a model: advice about its files would lead nowhere."""
+    function = _mapping(flavors.get("python_function"))
+    if not flavors or "transformers" in flavors or function.get("loader_module") == "mlflow.transformers":
+        return
+    flavour = next((flavour for flavour in map(str, flavors) if flavour != "python_function"), "python_function")
+    kind = _OTHER_KINDS.get(flavour, f"a model of the flavour {flavour[:40]!r}")
+    raise UnsafeArtifact(
+        f"{name}: it is {kind}; Shipway releases text classifiers of transformers for now",
+        code="E_MODEL_CODE" if flavour == "python_function" else "E_FLAVOUR",
+        field=f"flavors.{flavour[:40]}",
+        expected="the flavour transformers, as mlflow.transformers.log_model writes it",
+        hint="serve it with mlflow models serve, and put Shipway's gateway before it: shipway adopt SERVICE URL",
+    )
 
 
 def read_requirements(name: str, file: Path) -> tuple[str, ...]:

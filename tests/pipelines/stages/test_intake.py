@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,27 @@ def test_a_vocabulary_is_converted_and_recorded(tiny_copy, ask):
     ]  # fmt: skip
     assert not (intake.folder.parent / "tokenizer").exists()
     assert ask().candidate.artifact_digest == intake.candidate.artifact_digest
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_null_that_says_no_code_is_taken_at_its_word(tiny_copy, ask, name):
+    """Left in, it would be taken for a mapping: it is left out of what serves, and that is recorded."""
+    edit_json(tiny_copy / name, auto_map=None)
+    intake = ask()
+    assert intake.facts()["converted"] == [f"{name} without auto_map: null"]
+    assert "auto_map" not in json.loads((intake.folder / name).read_text())
+    assert intake.compared_rows == 2
+    assert ask().candidate.artifact_digest == intake.candidate.artifact_digest
+
+
+@pytest.mark.parametrize("key", ["added_tokens_decoder", "model_input_names", "fast_tokenizer_files"])
+def test_other_nulls_are_named(tiny_copy, ask, key):
+    """At intake, whichever it is that transformers fails on."""
+    edit_json(tiny_copy / "tokenizer_config.json", **{key: None})
+    with pytest.raises(BadInput) as caught:
+        ask()
+    assert (caught.value.code, caught.value.exit_code) == ("E_TOKENIZER", 2)
+    assert caught.value.hint == f"remove the keys of tokenizer_config.json that are null: {key}"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Rows 18 to 22 of the bad-input matrix.
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -139,6 +140,61 @@ def test_a_model_that_needs_code_is_refused(tiny_copy, text, field):
     (tiny_copy / "MLmodel").write_text(text)
     error = refusal(tiny_copy)
     assert (error.code, error.field) == ("E_MODEL_CODE", field)
+
+
+OTHERS = {
+    "sklearn": ("model.skops", "a scikit-learn model"),
+    "onnx": ("model.onnx", "an ONNX model"),
+    "xgboost": ("model.ubj", "an XGBoost model"),
+    "sentence_transformers": ("model.safetensors", "a sentence-transformers model"),
+    "johnsnowlabs": ("model.bin", "a model of the flavour 'johnsnowlabs'"),
+}
+
+
+@pytest.mark.parametrize(("flavour", "file", "kind"), [(f, *said) for f, said in OTHERS.items()], ids=OTHERS)
+def test_a_model_of_another_library_is_told_so_first(tmp_path, flavour, file, kind):
+    """Whatever its files are: nobody is sent to save_pretrained who has none."""
+    (tmp_path / file).write_bytes(b"\x80\x04N.")
+    loader = f"python_function: {{loader_module: mlflow.{flavour}}}"
+    (tmp_path / "MLmodel").write_text(f"flavors: {{{loader}, {flavour}: {{code: code, data: {file}}}}}\n")
+    error = refusal(tmp_path)
+    assert (error.code, error.field) == ("E_FLAVOUR", f"flavors.{flavour}")
+    assert error.reason == f"MLmodel: it is {kind}; Shipway releases text classifiers of transformers for now"
+    assert "save_pretrained" not in " ".join(error.lines())
+
+
+def test_a_function_that_needs_code_is_told_so(tmp_path):
+    """It has no other flavour, and nothing of it is run."""
+    (tmp_path / "python_model.pkl").write_bytes(b"\x80\x04N.")
+    (tmp_path / "MLmodel").write_text("flavors: {python_function: {loader_module: mlflow.pyfunc.model}}\n")
+    error = refusal(tmp_path)
+    assert error.code == "E_MODEL_CODE"
+    assert error.reason.startswith("MLmodel: it is a Python function (pyfunc); Shipway releases text classifiers")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.skops", "model.cbm", "model.gguf"])
+def test_advice_about_weights_is_for_those_of_transformers(tiny_copy, name):
+    """Other formats have no save_pretrained."""
+    (tiny_copy / name).write_bytes(b"x")
+    error = refusal(tiny_copy)
+    assert (error.code, error.hint) == ("E_UNSAFE_FORMAT", "Shipway releases text classifiers of transformers for now")
+
+
+BOMBS = {"lists": ("[{}]", "[],"), "objects": ("[{}]", "{},"), "numbers": ("[{}]", "1,"), "pairs": ("[{}]", '["",0],')}
+
+
+@pytest.mark.parametrize(("whole", "part"), BOMBS.values(), ids=BOMBS)
+def test_very_many_small_values_are_refused_before_they_are_made(tiny_copy, whole, part):
+    """A container costs a hundred times its bytes."""
+    (tiny_copy / "tokenizer.json").write_text(whole.replace("{}", part * 3_000_001 + "0"))
+    tracemalloc.start()
+    error = refusal(tiny_copy)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (error.code, error.reason) == (
+        "E_JSON", "tokenizer.json is not strict JSON: it holds more than 3,000,000 values"
+    )  # fmt: skip
+    assert peak < 3 * (tiny_copy / "tokenizer.json").stat().st_size
 
 
 def test_an_mlmodel_that_points_elsewhere_is_refused(tiny_copy):
