@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from pathlib import Path
 
@@ -88,13 +89,22 @@ def clock() -> Now:
 
 def actor() -> str:
     """Who acts: in GitHub Actions the person who triggered the run, otherwise the operating system's user."""
-    return os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or f"uid {os.getuid()}"
+    return os.environ.get("GITHUB_ACTOR") or os.environ.get("USER") or _account()
+
+
+def _account() -> str:
+    """The name of this process's user; in a container the number may have none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def quiet_environment(home: Home) -> None:
     """Settings that MLflow and Prefect read from the environment when they are imported; the user's own win."""
     defaults = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

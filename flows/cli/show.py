@@ -140,33 +140,28 @@ def verify(release_id: Annotated[str, typer.Argument(metavar="ID")], as_json: As
 
 def _view(ports: Ports, release: Release) -> dict[str, Any]:
     from flows.show.address import address_of
-    from pipelines.errors import ShipwayError
+    from flows.show.traffic_now import live_of
     from pipelines.records.reading import broken_records
     from pipelines.records.view import release_view
 
     view = release_view(release)
     view["queued"] = next((t.summary() for t in ports.queue.tickets() if t.service == release.service), None)
-    try:
-        view["live"] = ports.router.read(release.service).as_dict()
-    except ShipwayError as error:
-        view["live"] = {"unknown": str(error)}
+    view["live"] = live_of(ports, release.service)
     view["serves_at"] = address_of(ports, release.service)
     view["broken_records"] = [row.line() for row in broken_records(ports.ledger)]
     return view
 
 
 def _text(view: dict[str, Any], where: list[str]) -> str:
-    live = view["live"]
-    if "unknown" in live:
-        share = f"unknown: {live['unknown']}"
-    else:
-        canary = live["canary"]
-        share = f"canary {canary['pct']:g} %, lease {live['lease_s']:g} s" if canary else "all at stable"
+    from flows.show.traffic_now import traffic_line
+
+    why = view.get("reason") or "running"
     lines = [
         f"{view['id']}  {view['model']} v{view['version']} → {view['service']}",
         f"  phase    {view['phase']}" + (f" ({view['label']})" if view["label"] else ""),
-        f"  traffic  {share}",
-        f"  why      {view.get('reason') or 'running'}",
+        f"  traffic  {traffic_line(view['live'])}",
+        f"  why      {why}",
+        *([f"  said     {view['said']}"] if view["said"] and view["said"] not in why else []),
         *(f"  broken   {line['id']} of {line['service']}: {line['broken']}" for line in view["broken_records"]),
     ]
     if view["queued"]:

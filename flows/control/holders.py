@@ -17,12 +17,22 @@ import psutil
 from pipelines.errors import DependencyDown
 from pipelines.ports import Now, Ports
 
-_NAME = re.compile(r"[a-z]+@(?P<place>.+):(?P<pid>\d+):[\d.]+")
+_NAME = re.compile(r"(?P<role>[a-z]+)@(?P<place>.+):(?P<pid>\d+):[\d.]+")
 
 
 def holder(role: str) -> str:
     """A name for this process that no other process ever has."""
     return f"{role}@{_place()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+_COMMANDS = {"command": "abort or rollback", "reconcile": "up", "supersede": "release", "watch": "watch (a flow)"}
+"""What a person would have to have typed, where it is not the role's name."""
+
+
+def spoken(name: str) -> str:
+    """A holder as a person knows it: the command, and then the name, which holds its machine and process."""
+    found = _NAME.fullmatch(name)
+    return f"shipway {_COMMANDS.get(found['role'], found['role'])} ({name})" if found else name
 
 
 def is_dead(name: str) -> bool:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from flows.control.holders import living_holder
+from flows.control.holders import living_holder, spoken
 from flows.wiring import clock
 from pipelines.errors import Busy, DependencyDown, ShipwayError, StaleWriter
 from pipelines.ports import Ports, Token
@@ -106,4 +106,7 @@ def _named(ports: Ports, service: str, error: Busy) -> Busy:
     with suppress(ShipwayError):
         for release in unfinished(ports.ledger, service):
             return busy(ports, release)
+        if who := ports.lock.holder(service, clock()):
+            hint = "say it again in a moment; shipway status shows what became of it"
+            return Busy(f"{service} is held by {spoken(who)}, and no release of it runs", field="service", hint=hint)
     return error

@@ -26,7 +26,7 @@ from pipelines.rollout.replay import nothing_recorded
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
-from pipelines.stages.intake import Intake, find_service, take_in
+from pipelines.stages.intake import Intake, find_service, refuse_strange_rows, take_in
 
 
 def _taken_in(
@@ -35,16 +35,8 @@ def _taken_in(
     """What the release begins with, where the router can do what is asked of it."""
     check_router(spec)
     check_spoken(find_service(ports.services, spec.service), spec.serve.router)
-    return take_in(
-        spec,
-        ports.registry,
-        ports.services,
-        data_dir=data_dir,
-        work=work,
-        force=force,
-        kept=kept,
-        trusted=trusted_data(),
-    )
+    refuse_strange_rows(spec.evaluate.data, data_dir, trusted_data())
+    return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=work, force=force, kept=kept)
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +22,9 @@ from pipelines.stages.workshop import Findings
 QUIET_LOOKS_S = 5.0
 """Without a terminal a hold is repeated at most this often."""
 
+QUIET_PROGRESS_S = 10.0
+"""Without a terminal the rows of an evaluation are told this often."""
+
 SILENT_AFTER_S = 3.0
 """A canary that has just begun has seen no traffic yet; after this it is worth saying."""
 
@@ -31,10 +34,11 @@ MARKS = {"promoted": "[green]✔[/]", "rejected": "[red]✘[/]", "rolled_back": 
 class Screen:
     """Prints what happens to one release on standard error, so that `--json` has standard output for itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self._began = time.monotonic()
-        self._step_began = self._began
+        self._now_s = now_s
+        self._step_began = now_s()
+        self._last_progress = self._step_began
         self._last_hold = 0.0
         self._told_silence = False
         self._bar: Progress | None = None
@@ -54,8 +58,9 @@ class Screen:
         self.console.print(f"  [yellow]Prefect's server of shipway up is not used ({why}): this run has its own[/]")
 
     def progress(self, name: str, done: int, of: int) -> None:
-        """The bar of a suite."""
+        """How many rows a model was asked: a bar, or a line now and then where nobody could see it move."""
         if not self.console.is_terminal:
+            self._say_progress(name, done, of)
             return
         if self._bar is None:
             columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -67,7 +72,8 @@ class Screen:
     def step_done(self, step: Step, release: Release, findings: Findings) -> None:
         """A step's line: what was found."""
         self._close_bar()
-        took_s, self._step_began = time.monotonic() - self._step_began, time.monotonic()
+        took_s, self._step_began = self._now_s() - self._step_began, self._now_s()
+        self._last_progress = self._step_began
         ended = release.is_ended
         mark = MARKS.get(str(release.phase), "[green]✔[/]") if ended else "[green]✔[/]"
         said = release.reason if ended else _said(step, findings)
@@ -99,11 +105,16 @@ class Screen:
         for line in where:
             self.console.print(Text(f"   {line}"), soft_wrap=True)
 
+    def _say_progress(self, name: str, done: int, of: int) -> None:
+        if self._now_s() - self._last_progress >= QUIET_PROGRESS_S:
+            self._last_progress = self._now_s()
+            self.console.print(Text(f"   asking    {name}: {done:,} of {of:,} rows"), soft_wrap=True)
+
     def _say_how_to_send(self, look: Look) -> None:
         """A release without traffic cannot decide: say once where requests go."""
         has_share = look.scene.split.canary_pct > 0 and isinstance(look.decision, Hold)
         silent = look.watch.step_requests == 0 and has_share
-        if not silent or self._told_silence or time.monotonic() - self._step_began < SILENT_AFTER_S:
+        if not silent or self._told_silence or self._now_s() - self._step_began < SILENT_AFTER_S:
             return
         self._told_silence = True
         self._close_live()
@@ -111,9 +122,9 @@ class Screen:
         self.console.print(Text(f"   {curl_line(look.scene.url, look.release.service)}"), soft_wrap=True)
 
     def _hold_is_due(self) -> bool:
-        due = time.monotonic() - self._last_hold >= QUIET_LOOKS_S
+        due = self._now_s() - self._last_hold >= QUIET_LOOKS_S
         if due:
-            self._last_hold = time.monotonic()
+            self._last_hold = self._now_s()
         return due
 
     def _show_live(self, line: str) -> None:

@@ -23,7 +23,7 @@ from flows.control.prefect_server import HomeServer
 from flows.control.up_file import find_up, up_file, write_up_file
 from flows.up.seldom import Seldom
 from flows.up.waiting import WaitingReleases, start_worker
-from flows.wiring import clock, wire
+from flows.wiring import clock, ledger_name, wire
 from flows.working import take_over
 from pipelines.adapters.gateway import ask_gateway
 from pipelines.adapters.processes.log_rotation import rotate_all
@@ -80,6 +80,7 @@ class Up:
         """Until SIGTERM or SIGINT; then everything that was started is stopped."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
+        self._say_what_is_here()
         api = threading.Thread(target=self._serve_api, name="api", daemon=True)
         api.start()
         threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
@@ -94,6 +95,15 @@ class Up:
         prefect.join()
         with suppress(FileNotFoundError):
             up_file(self._home).unlink()
+
+    def _say_what_is_here(self) -> None:
+        """The first lines of its log: which home, which ledger, and what it has to care for."""
+        log.info("shipway up of %s, ledger %s", self._home.root, ledger_name(self._home))
+        with self._seldom.outliving("services"):
+            names = self._ports.services.names()
+            log.info("services: %s", ", ".join(names) or "none yet")
+            running = [f"{release.id} ({release.phase})" for release in read_unfinished(self._ports.ledger).releases]
+            log.info("releases that are not ended: %s", ", ".join(running) or "none")
 
     def _rotate_logs(self) -> None:
         """The children hold their logs open, and so does whoever started this process: all of them append."""
@@ -231,6 +241,7 @@ async def serve_api(home: Home, ports: Ports, port: int, stop: threading.Event) 
         await site.start()
         chosen = runner.addresses[0][1]
         write_up_file(home, chosen)
+        log.info("its page, API and metrics are at http://127.0.0.1:%s", chosen)
         await asyncio.to_thread(stop.wait)
     except OSError as error:
         log.exception("the API cannot listen on port %s", port)

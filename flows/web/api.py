@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from flows.show.evidence_picture import draw
+from flows.show.traffic_now import live_of
 from flows.web.release_metrics import metrics_text
 from flows.web.service_metrics import Exposition, health, service_metrics_text
 from flows.web.snapshot import Snapshot
@@ -118,15 +119,10 @@ def _service_or_why(ports: Ports, name: str, now: Now) -> dict[str, Any]:
 
 def _service(ports: Ports, name: str, now: Now) -> dict[str, Any]:
     service = ports.services.load(name)
-    split: dict[str, Any]
-    try:
-        split = ports.router.read(name).as_dict()
-    except ShipwayError as error:
-        split = {"unknown": str(error)}
     servers = servers_by_digest(ports, name, [d.digest for d in service.deployments(now.wall_s)])
     units = {digest: [vars(status) for status in replicas.statuses] for digest, replicas in servers.items()}
     gateway = vars(ports.runtime.status(gateway_name(name)))
-    return {**service.as_dict(), "split": split, "gateway": gateway, "servers": units}
+    return {**service.as_dict(), "split": live_of(ports, name), "gateway": gateway, "servers": units}
 
 
 def _releases(ports: Ports, query: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -50,6 +50,7 @@ def release_view(release: Release) -> dict[str, Any]:
         "step": release.step,
         "share_pct": release.confirmed_pct,
         "paused": release.paused,
+        "said": last_word(release),
         "asks": str(release.asks) if release.asks else None,
         "candidate": vars(candidate) if candidate else None,
         "champion": dict(champion) if champion else None,
@@ -129,6 +130,16 @@ def answer(release: Release) -> str:
     if release.is_ended or release.phase is Phase.PROMOTING or word is None:
         return release.reason
     return _said(release, word.data["verb"])
+
+
+def last_word(release: Release) -> str | None:
+    """What did a person say last, who was it, and why? None where nobody said anything."""
+    event = release.last("commanded")
+    if event is None:
+        return None
+    word = event.data
+    what = f"{word['verb']} {word.get('about') or ''}".strip()
+    return f"{what} by {word['actor']}" + (f": {word['reason']}" if word["reason"] else "")
 
 
 def _said(release: Release, verb: str) -> str:

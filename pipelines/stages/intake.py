@@ -75,14 +75,11 @@ def take_in(
     work: Path,
     force: str = "",
     kept: Path | None = None,
-    trusted: Path | None = None,
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
 
-    What libraries say of files is kept in the private folder `kept`, where one is named. Rows are read from the spec's
-    folder `data_dir`, or from the folder `trusted`.
+    What libraries say of files is kept in the private folder `kept`, where one is named.
     """
-    _refuse_strange_path(spec.evaluate.data, data_dir, trusted)
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version)
@@ -110,8 +107,8 @@ def find_service(services: Services, name: str) -> Service | None:
         return None
 
 
-def _refuse_strange_path(data: str, data_dir: Path, trusted: Path | None) -> None:
-    """A spec may come from anybody who proposes a change: it reads nothing but what lies beside it.
+def refuse_strange_rows(data: str, data_dir: Path, trusted: Path | None = None) -> None:
+    """A spec may come from anybody who proposes a change: rows lie in its folder, or in a trusted one. E_PATH.
 
     Links are followed first. What the file holds is not looked at, so no error tells of it.
     """

@@ -298,7 +298,6 @@ MATRIX: list[tuple[int, str, str, Callable[[World], None]]] = [
     (28, "an unknown label", "E_DATASET", data(f"text,label\na,{LABELS[0]}\nb,unknown\n")),
     (28, "semicolons", "E_DATASET", data(ROWS.replace(",", ";"))),
     (28, "a text that no server takes", "E_DATASET", data(f"{ROWS}{'x' * 100_001},{LABELS[0]}\n")),
-    (28, "rows that lie elsewhere", "E_PATH", spec("data: rows.csv", "data: ../rows.csv")),
     (28, "UTF-16", "E_DATASET", data(ROWS.encode("utf-16"))),
     (28, "a ragged row", "E_DATASET", data(ROWS + "c\n")),
     (28, "no file", "E_DATASET", spec("rows.csv", "none.csv")),

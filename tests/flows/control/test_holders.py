@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from flows.control.holders import holder, is_dead, living_holder
+from flows.control.holders import holder, is_dead, living_holder, spoken
 from flows.control.lock import hold
 from flows.wiring import clock, wire
 from pipelines.errors import Busy
@@ -55,3 +55,27 @@ def test_a_lock_of_a_dead_process_is_free(tmp_path, gone):
     ports.lock.acquire("s", gone.replace("@", "@other-"), 60.0, clock())
     with pytest.raises(Busy, match="other-"), hold(ports, "s", holder("release")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rollback@there/4026531836:7:1.00", "shipway rollback (rollback@there/4026531836:7:1.00)"),
+        ("reconcile@a.b/0:12:3", "shipway up (reconcile@a.b/0:12:3)"),
+        ("command@there/1:7:1.00", "shipway abort or rollback (command@there/1:7:1.00)"),
+        ("somebody", "somebody"),
+    ],
+)
+def test_a_holder_is_said_in_words(name, said):
+    """A name of another form stays as it is."""
+    assert spoken(name) == said
+
+
+def test_a_lock_without_a_release_names_the_command_that_has_it(tmp_path):
+    """Nobody is sent to look for a release that is not there."""
+    ports = wire(Home.open(tmp_path))
+    ports.lock.acquire("s", "rollback@there/1:7:1.00", 60.0, clock())
+    with pytest.raises(Busy) as caught, hold(ports, "s", holder("release")):
+        pass
+    said = "E_BUSY (service): s is held by shipway rollback (rollback@there/1:7:1.00), and no release of it runs"
+    assert str(caught.value) == said

@@ -7,6 +7,7 @@ import pytest
 from flows.up.up import MOST_TRIES, Up
 from pipelines.home import Home
 from pipelines.records.release import Phase, Release
+from pipelines.records.service import Service
 
 
 @pytest.fixture
@@ -58,3 +59,16 @@ def test_a_takeover_that_fails_is_not_repeated_at_once(up):
     up._ports.ledger.create(release)
     up._take_over(release)
     assert (up._tries["r1"], up._next_try_s["r1"] > 0) == (1, True)
+
+
+def test_it_begins_by_saying_what_it_cares_for(up, caplog):
+    """Its home, its ledger, the services, and the releases that are not ended."""
+    caplog.set_level("INFO", "shipway.up")
+    up._say_what_is_here()
+    up._ports.services.save(Service("s"))
+    opened(up)
+    up._say_what_is_here()
+    home = up._home.root
+    first = f"shipway up of {home}, ledger {home / 'ledger.db'}"
+    nothing = [first, "services: none yet", "releases that are not ended: none"]
+    assert caplog.messages == [*nothing, first, "services: s", "releases that are not ended: r1 (open)"]

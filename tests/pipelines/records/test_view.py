@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.ports import Command
 from pipelines.records.release import ENDS, MOVES, Phase, Release
-from pipelines.records.view import answer, why
+from pipelines.records.view import answer, last_word, release_view, why
 from tests.pipelines.rollout.test_look import World
 
 
@@ -41,6 +41,28 @@ def test_a_word_that_was_obeyed_is_answered_with_its_reason(verb, said):
     world.ports.inbox.send(Command(verb, "r1", verb, "me", "lunch"))
     world.look()
     assert answer(world.release) == said
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "approve", "abort", "rollback", "promote"])
+def test_a_persons_reason_is_in_the_view_and_in_the_answer(verb):
+    """Whatever the word was, and whatever became of it."""
+    world = World()
+    world.look()
+    world.ports.inbox.send(Command(verb, "r1", verb, "me", "lunch"))
+    world.look()
+    assert release_view(world.release)["said"] == f"{verb} by me: lunch"
+    assert "by me: lunch" in answer(world.release)
+
+
+def test_a_reason_outlives_the_next_look():
+    """Who let a release go on is known while it goes on."""
+    world = World()
+    world.look()
+    world.ports.inbox.send(Command("c", "r1", "resume", "me", "lunch is over"))
+    world.look()
+    world.look()
+    assert why(world.release).startswith("waits at 10 %: ")
+    assert last_word(world.release) == "resume by me: lunch is over"
 
 
 def test_an_end_is_its_own_answer():
