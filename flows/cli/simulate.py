@@ -37,6 +37,7 @@ def simulate(
 ) -> None:
     """Say how releases of this spec would end: good ones, bad ones, and some that are hard to judge."""
     from flows.cli.simulating import refuse_unplayable
+    from pipelines.forecast.advice import advice
     from pipelines.forecast.scenarios import chosen
     from pipelines.forecast.simulation_summary import summary
     from pipelines.spec.spec_file import read_spec
@@ -46,6 +47,8 @@ def simulate(
     worlds = chosen(plan, scenario or (), rps, labels)
     played = _play(plan, worlds, releases, seed, jobs or os.cpu_count() or 1)
     rows = [summary(world, played[world.name], seed) for world in worlds]
+    for row, world in zip(rows, worlds, strict=True):
+        row["helps"] = advice(plan, world, row["promoted"]["share"])
     if plot is not None:
         from flows.show.simulation_picture import draw
 
@@ -86,6 +89,8 @@ def _lines(row: Mapping[str, Any]) -> Iterator[str]:
         failed, slowed = (max(0.0, row[f"{what}_beyond_stable"]["mean"]) for what in ("failed", "slowed"))
         harm = f"{failed:.0f} failed and {slowed:.0f} slowed requests beyond stable's"
         yield f"  harm      {harm}, on average{_after('; found after', row['detection_s'])}"
+    if row["helps"]:
+        yield f"  helps     {row['helps']}"
     if row["confounded"]:
         yield f"  load      {row['confounded']} of the roll backs say that load may explain it (confounded)"
 

@@ -53,6 +53,12 @@ class Forecast:
     """Why the plan cannot decide, or ""."""
     helps: tuple[str, ...] = ()
 
+    @property
+    def caught_too_late(self) -> tuple[Need, ...]:
+        """The gates by which most harmful releases are still with users at the deadline."""
+        gating = [need for need in self.needs if not (self.replayed and need.gate == "errors")]
+        return tuple(need for need in gating if need.catch.share_by(self.deadline_s) < TYPICAL)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data; minutes are null where the traffic is not known."""
         is_timed = bool(self.usual.requests_per_s)
@@ -78,6 +84,7 @@ class Forecast:
             "planned_minutes": round(self.planned_s / 60, 1) if is_timed else None,
             "assumes": list(ASSUMES),
             "undecidable": self.undecidable,
+            "caught_too_late": [need.gate for need in self.caught_too_late] if is_timed else [],
             "helps": list(self.helps),
         }
 
@@ -133,18 +140,18 @@ def _slowest(found: tuple[Need, ...], *, replayed: bool = False) -> Need | None:
 def _undecidable(told: Forecast) -> str:
     rate, cannot = (
         told.usual.requests_per_s,
-        f"this plan cannot decide before its deadline of {_shown(told.deadline_s)}",
+        f"this plan cannot decide before its deadline of {shown_duration(told.deadline_s)}",
     )
     if not rate:
         return f"{cannot}: the service has no traffic"
     if _is_unlabelled(told):
         return f"{cannot}: the gate on quality waits for scores, and none arrive at this service"
     if told.planned_s > told.deadline_s:
-        return f"{cannot}: at {rate:.3g} requests/s its steps alone take {_shown(told.planned_s)}"
+        return f"{cannot}: at {rate:.3g} requests/s its steps alone take {shown_duration(told.planned_s)}"
     slowest = _slowest(told.needs, replayed=told.replayed)
     if slowest is None or slowest.promote is None or slowest.promote.share_by(told.deadline_s) >= TYPICAL:
         return ""
-    takes = f"takes about {_shown(_proven_s(slowest, 0.5))}"
+    takes = f"takes about {shown_duration(_proven_s(slowest, 0.5))}"
     return f"{cannot}: at {rate:.3g} requests/s the proof of harmlessness in {slowest.gate} {takes}"
 
 
@@ -164,9 +171,9 @@ def _helps(plan: RolloutSpec, told: Forecast) -> tuple[str, ...]:
     longer_s = max(_proven_s(_slowest(told.needs), 0.9), told.planned_s)
     found = []
     if even_s + plan.bake_s <= MAX_DURATION_S:
-        found.append(f"a larger first step: steps: [50], hold: {_shown(even_s)}, and a later deadline")
+        found.append(f"a larger first step: steps: [50], hold: {shown_duration(even_s)}, and a later deadline")
     if longer_s <= MAX_DURATION_S:
-        found.append(f"more time: deadline: {_shown(longer_s)}")
+        found.append(f"more time: deadline: {shown_duration(longer_s)}")
     if plan.replay is None:
         found.append("rollout.replay: recorded requests are asked of both versions")
     return tuple(found or ["wider margins: these are beyond any deadline"])
@@ -179,7 +186,7 @@ def _proven_s(need: Need | None, quantile: float) -> float:
     return float(np.quantile(need.promote.seconds, quantile, method="higher"))
 
 
-def _shown(seconds: float) -> str:
+def shown_duration(seconds: float) -> str:
     """A duration that a spec may have, rounded up: minutes, and hours from five on."""
     if not math.isfinite(seconds):
         return "far longer"

@@ -8,7 +8,7 @@ from typing import Any
 from evals.gate import Gate
 from evals.planning.usual import Usual
 from evals.signals.replay import pairs_to_promote
-from pipelines.forecast.decidability import Forecast, forecast
+from pipelines.forecast.decidability import Forecast, forecast, shown_duration
 from pipelines.records.service import Deployment
 from pipelines.rollout.decision import share_of
 from pipelines.spec.release_spec import ReleaseSpec
@@ -21,6 +21,7 @@ NOTHING_NEEDED: dict[str, Any] = {
     "planned_minutes": None,
     "assumes": [],
     "undecidable": "",
+    "caught_too_late": [],
     "helps": [],
 }
 """The forecast of a first release."""
@@ -117,7 +118,19 @@ def _needs(told: Forecast | None) -> str:
         return "no traffic"
     if told.usual.requests_per_s is None:
         return "traffic that nobody has measured yet: --rps N says how much there is"
-    return told.undecidable or f"the {told.usual.requests_per_s:.3g} requests/s that there are; it can decide in time"
+    there = f"the {told.usual.requests_per_s:.3g} requests/s that there are"
+    if told.undecidable or not told.caught_too_late:
+        return told.undecidable or f"{there}; it can decide in time"
+    late = [need.gate for need in told.caught_too_late]
+    soon = [need.gate for need in told.needs if need.gate not in late]
+    caught = f"{_listed(soon)} can catch a canary that is worse by then, {_listed(late)} cannot"
+    if not soon:
+        caught = f"no gate can catch a canary that is worse by then ({_listed(late)})"
+    return f"{there}; it can promote before its deadline of {shown_duration(told.deadline_s)}; {caught}"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _gate(gate: Gate) -> str:

@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from flows.cli.simulating import play_all
+from pipelines.forecast.advice import advice
 from pipelines.forecast.scenarios import scenarios
+from pipelines.spec.gates import LatencyGate
 from pipelines.spec.rollout import RolloutSpec
 
 SPEC = """\
@@ -46,6 +48,44 @@ def test_it_reads_well(tmp_path):
     assert "2 simulated releases of each scenario at 50 requests/s, seeds 1 to 2; 95 % intervals" in said
     assert "wrong     promoted 0.0% (0.00% – 84.19%)" in said
     assert "latency: slower by 30% (this spec has no gate for it)" in said
+
+
+def test_it_says_what_to_change_where_bad_releases_are_promoted(tmp_path):
+    """More of them than alpha_promote: the key, and what it does. Where it is right, nothing is said."""
+    said = simulated(tmp_path, "--scenario", "errors", "--scenario", "latency").stdout
+    helps = [line for line in said.splitlines() if line.startswith("  helps")]
+    assert helps == [
+        "  helps     100% of them are promoted, and alpha_promote is 5%: rollout.gates.latency: {margin: 0.15} "
+        "promotes only where slower by that much is disproven"
+    ]
+
+
+PLAN = RolloutSpec()
+PROVEN = PLAN.model_copy(update={"gates": PLAN.gates.model_copy(update={"latency": LatencyGate(margin=0.15)})})
+
+
+@pytest.mark.parametrize(
+    ("plan", "name", "key"),
+    [
+        (PLAN, "latency", "rollout.gates.latency: {margin: 0.15}"),
+        (PROVEN, "latency", "rollout.alpha_promote"),
+        (PROVEN, "leak", "rollout.bake"),
+        (PLAN, "quality", "rollout.gates.quality: {margin: 0.02}"),
+        (PLAN, "slice", "rollout.slices"),
+        (PLAN.model_copy(update={"slices": ("country",)}), "slice", "rollout.hold"),
+        (PLAN, "errors", "rollout.gates.errors"),
+    ],
+)
+def test_every_harm_has_an_advice(plan, name, key):
+    """Its key in the spec; and none where few enough were promoted."""
+    scenario = scenarios(plan, 20.0, 0.2)[name]
+    assert key in advice(plan, scenario, 0.2)
+    assert advice(plan, scenario, plan.alpha_promote) == ""
+
+
+def test_what_is_as_good_as_stable_may_be_promoted():
+    """All of it."""
+    assert advice(PLAN, scenarios(PLAN, 20.0, 0.2)["aa"], 1.0) == ""
 
 
 @pytest.mark.parametrize("name", ["plot.svg", "plot.png"])

@@ -62,6 +62,21 @@ def test_a_plan_says_what_is_doubtful_about_the_rows(intake):
     assert "  doubtful  1 row repeats the text of an earlier one, with another label: rows 1 and 2" in _plan_text(facts)
 
 
+@pytest.mark.parametrize(
+    ("requests_per_s", "gates", "said"),
+    [
+        (5.0, "{}", "errors, latency p50 and latency p90 can catch a canary that is worse by then, latency p99 cannot"),
+        (1.0, "{latency: null}", "no gate can catch a canary that is worse by then (errors)"),
+    ],
+)
+def test_a_plan_that_can_promote_and_not_catch_says_so(intake, requests_per_s, gates, said):
+    """Nobody reads that all is well where a harm is still with users at the deadline."""
+    spec = parse_spec(SPEC.replace("gates: {latency: null}", f"gates: {gates}"))
+    facts = outlook(spec, intake, (Usual(requests_per_s), "measured"))
+    there = f"the {requests_per_s:g} requests/s that there are; it can promote before its deadline of 120m"
+    assert (facts["undecidable"], facts["needs"]) == ("", f"{there}; {said}")
+
+
 def test_a_plan_that_cannot_decide_says_so(intake):
     """In one line, with what helps, and that a release would be refused."""
     facts = outlook(parse_spec(SPEC), intake, (Usual(50.0), "measured"), requests_per_s=0.01)
