@@ -438,6 +438,28 @@ def test_the_deadline_says_that_a_person_did_not_answer(facts, said):
     assert decision.why.startswith(f"undecided at the deadline of 100 s: {said}; errors: ")
 
 
+@pytest.mark.parametrize(
+    ("plan", "end"),
+    [({}, Phase.HELD), ({"on_inconclusive": "rollback"}, Phase.ROLLED_BACK), ({"on_inconclusive": "ask"}, None)],
+)
+def test_an_approval_that_never_came_ends_as_the_spec_says(plan, end):
+    """At the deadline; where a person is asked, `ask_timeout` later."""
+    asked = MARKED.model_copy(update=plan)
+    decision = decide(asked, release_in(Phase.CANARY), seen(now_s=1100.0))
+    late = decide(asked, release_in(Phase.CANARY), seen(now_s=1150.0))
+    assert (getattr(decision, "end", None), "step 2 waits for approval" in decision.why) == (end, True)
+    assert late.end is (end or Phase.HELD)
+
+
+def test_what_is_seen_while_a_step_waits_counts():
+    """A harm takes the canary home, and an approval at the last moment is obeyed on what came meanwhile."""
+    harmed = seen(now_s=1050.0, verdict=Verdict(roll_back=True))
+    assert decide(MARKED, release_in(Phase.CANARY), harmed).end is Phase.ROLLED_BACK
+    approved = replace(release_in(Phase.CANARY), approved=frozenset({1}))
+    assert decide(MARKED, approved, seen(now_s=1099.0)).step == 1
+    assert decide(MARKED, approved, seen(now_s=1100.0)).end is Phase.HELD
+
+
 situations = st.builds(
     Situation,
     now_s=st.floats(900, 1300),
