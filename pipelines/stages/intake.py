@@ -26,7 +26,7 @@ from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
 from pipelines.supply.dataset import Rows, by_length, read_rows
-from pipelines.supply.layout import ModelLayout, emptied, gather, read_layout
+from pipelines.supply.layout import SETTINGS, ModelLayout, gather, read_layout, says_null
 from pipelines.supply.scan import scan
 
 
@@ -166,7 +166,9 @@ def _private_copy(registry: Registry, version: RegisteredVersion, work: Path, ke
     flat = work / "source"
     shutil.rmtree(flat, ignore_errors=True)
     found = read_layout(fetched, made.folder if made else None)
-    converted = (*((made.said,) if made else ()), *(f"{file.name} without auto_map: null" for file in emptied(found)))
+    settings = (found.config, found.tokenizer_dir / SETTINGS)
+    emptied = [f"{file.name} without auto_map: null" for file in settings if says_null(file)]
+    converted = (*((made.said,) if made else ()), *emptied)
     gather(found, flat)
     for used in ("fetched", "tokenizer"):
         shutil.rmtree(work / used, ignore_errors=True)

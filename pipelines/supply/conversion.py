@@ -13,7 +13,7 @@ from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks.configuration import refuse
 from pipelines.supply.checks.model_json import check_asks_no_code, load_json
 from pipelines.supply.checks.paths import LIMITS, list_plain_files
-from pipelines.supply.layout import CONFIG, TOKENIZER, find_model, tokenizer_folders
+from pipelines.supply.layout import CONFIG, TOKENIZER, copy_readable, find_model, tokenizer_folders
 from pipelines.supply.oracle import child
 
 WORDPIECE, MERGES = "vocab.txt", "merges.txt"
@@ -58,7 +58,7 @@ def _convert(source: str, place: Path, config: Path, into: Path) -> str:
     (into / "made").mkdir(parents=True)
     for file in (config, *(place / name for name in {source, *_BESIDE})):
         if file.is_file():
-            shutil.copyfile(file, into / file.name)
+            copy_readable(file, into / file.name)
     try:
         said = child.ask("tokenizer", {"source": str(into.absolute()), "into": str((into / "made").absolute())})
     except child.NoAnswer as error:

@@ -94,20 +94,25 @@ def gather(layout: ModelLayout, into: Path) -> Path:
     """Copy what Shipway knows into one flat folder, and nothing else."""
     into.mkdir(parents=True, exist_ok=True)
     for file in (*_weight_files(layout.weights), layout.config):
-        shutil.copyfile(file, into / file.name)
+        copy_readable(file, into / file.name)
     for name in TOKENIZER_FILES:
         if (layout.tokenizer_dir / name).is_file():
-            shutil.copyfile(layout.tokenizer_dir / name, into / name)
-    for file in emptied(layout):
-        settings = {key: value for key, value in _read_object(file).items() if key != _CODE}
-        (into / file.name).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            copy_readable(layout.tokenizer_dir / name, into / name)
     return into
 
 
-def emptied(layout: ModelLayout) -> tuple[Path, ...]:
-    """Which files say that no code comes with the model, by a null? transformers takes it for a mapping, and fails."""
-    files = (layout.config, layout.tokenizer_dir / SETTINGS)
-    return tuple(file for file in files if _read_object(file).get(_CODE, "") is None)
+def copy_readable(file: Path, copy: Path) -> None:
+    """Copy a file of a scanned model as transformers can read it, which takes `auto_map: null` for a mapping."""
+    if not says_null(file):
+        shutil.copyfile(file, copy)
+        return
+    settings = {key: value for key, value in _read_object(file).items() if key != _CODE}
+    copy.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def says_null(file: Path) -> bool:
+    """Whether settings say by a null that no code comes with the model."""
+    return file.name in {CONFIG, SETTINGS} and _read_object(file).get(_CODE, "") is None
 
 
 def contract_of(layout: ModelLayout) -> ModelContract:

@@ -22,6 +22,7 @@ csv.field_size_limit(MAX_BYTES)  # a field is as long as its file: what is too l
 _MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_ONE_A_LINE = "one JSON object on each line, and no list of them"
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 10, 40
 
 
@@ -113,16 +114,17 @@ class Table:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            raise wrong(f"row {number} is not JSON", self.path) from None
+            raise wrong(f"row {number} is not JSON", self.path, _ONE_A_LINE) from None
         if not isinstance(record, dict):
-            raise wrong(f"row {number} is not an object", self.path)
+            raise wrong(f"row {number} is not an object", self.path, _ONE_A_LINE)
         return record
 
     def _not_utf8(self) -> BadInput:
         try:
             self.data.decode("utf-8")
         except UnicodeDecodeError as error:
-            return wrong(f"{self._row_at(error.start)}: byte {error.start} is not UTF-8", self.path)
+            reason = f"{self._row_at(error.start)}: byte {error.start} is not UTF-8"
+            return wrong(reason, self.path, "text in UTF-8", "save the file again in UTF-8")
         raise AssertionError("what is UTF-8 as a whole is UTF-8 line by line")
 
     def _row_at(self, offset: int) -> str:

@@ -65,6 +65,16 @@ def test_a_null_that_says_no_code_is_taken_at_its_word(tiny_copy, ask, name):
     assert ask().candidate.artifact_digest == intake.candidate.artifact_digest
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_vocabulary_is_converted_beside_such_a_null(tiny_copy, ask, name):
+    """It is asked of transformers without it."""
+    (tiny_copy / "tokenizer.json").unlink()
+    (tiny_copy / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary()))
+    edit_json(tiny_copy / name, auto_map=None)
+    assert ask().compared_rows == 2
+
+
 @pytest.mark.parametrize("key", ["added_tokens_decoder", "model_input_names", "fast_tokenizer_files"])
 def test_other_nulls_are_named(tiny_copy, ask, key):
     """At intake, whichever it is that transformers fails on."""
