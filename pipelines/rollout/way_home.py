@@ -110,6 +110,11 @@ class Order:
     reason: str
     force: str = ""
 
+    @property
+    def why(self) -> str:
+        """Both reasons, where two were given."""
+        return "; ".join(dict.fromkeys(said for said in (self.reason, self.force) if said))
+
 
 def go_back(ports: Ports, name: str, token: Token, order: Order, now: Now) -> Release:
     """The parked version becomes stable, by an order of its own. DependencyDown where it does not answer.
@@ -119,7 +124,7 @@ def go_back(ports: Ports, name: str, token: Token, order: Order, now: Now) -> Re
     service = ports.services.load(name)
     _, previous = check_target(service, order.force)
     servers_of(ports, name, previous.digest).arm()
-    release = ordered(service, order.release_id, order.actor, order.force or order.reason, now)
+    release = ordered(service, order.release_id, order.actor, order.why, now)
     ports.ledger.create(release)
     return carry_on(ports, release, token, now)
 
