@@ -17,6 +17,8 @@ from pipelines.serving.http1.limits import Limits, Load
 Headers = list[tuple[bytes, bytes]]
 
 _NEVER_TWICE = frozenset({b"host", b"content-length", b"transfer-encoding"})
+_FIRST_COUNTS = frozenset({b"x-request-id"})
+"""A name, no list: what a client's own proxy added behind it changes nothing."""
 
 VERSIONS = frozenset({"1.1", "1.0"})
 
@@ -185,7 +187,7 @@ class RequestReader:
 
 
 def _by_name(headers: Headers) -> dict[bytes, bytes]:
-    """Headers by their name; BadRequest where there are two of what is one."""
+    """Headers by their name; BadRequest where there are two of what is one, but for a request's id."""
     named = dict(headers)
     if len(named) == len(headers):
         return named
@@ -193,7 +195,8 @@ def _by_name(headers: Headers) -> dict[bytes, bytes]:
     for name, value in headers:
         if name in named and name in _NEVER_TWICE:
             raise BadRequest(400, "E_REQUEST", f"{name.decode()} stands there twice", name.decode())
-        named[name] = named[name] + b"," + value if name in named else value
+        if name not in _FIRST_COUNTS or name not in named:
+            named[name] = named[name] + b"," + value if name in named else value
     return named
 
 

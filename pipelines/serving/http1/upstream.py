@@ -14,11 +14,13 @@ from typing import Protocol, cast
 
 import httptools
 
-from pipelines.serving.http1.request import Headers, size_of
+from pipelines.serving.http1.request import VERSIONS, Headers, size_of
 
 MOST_HEADERS = 200
 MOST_HEAD_BYTES = 64 * 1024
 WITHOUT_BODY = frozenset({204, 304})
+SWITCHING = 101
+"""No arm is ever offered another protocol."""
 
 
 class Garbage(Exception):
@@ -138,11 +140,13 @@ class UpstreamConnection(asyncio.Protocol):
             reason = "" if self._is_whole else f"not HTTP/1.1: {error.__context__ or error}"[:200]
         if self._headers or self._answer is None:
             reason = reason or self._excess()
-        if reason:
-            self._is_whole = False
-        self._tell(now_s)
-        if reason:
-            self._break(reason)
+        if not reason:
+            self._tell(now_s)
+            return
+        self._is_whole = False
+        if self._is_told:  # nothing of it was passed on otherwise, and its caller may still ask somebody else
+            self._tell(now_s)
+        self._break(reason)
 
     def _excess(self) -> str:
         """Whether there is too much of a head, or of trailers, that has no end yet."""
@@ -173,6 +177,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head of an answer, or of an interim one that is not passed on."""
         status = self._parser.get_status_code()
+        if self._parser.get_http_version() not in VERSIONS or not 100 <= status < 600 or status == SWITCHING:
+            raise Garbage("no status line that HTTP/1.1 has for such a request")
         if status < 200:
             self._headers = []
             return

@@ -201,7 +201,24 @@ GARBAGE = [
     b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
     b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
     b"HTTP/1.1 200 OK\nbare: lf\n\n",
+    b"HTTP/1.1 099 Odd\r\n\r\n" + OK,
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK,
+    b"HTTP/1.1 000 None\r\ncontent-length: 2\r\n\r\nok",
+    b"HTTP/1.1 600 Odd\r\ncontent-length: 2\r\n\r\nok",
+    b"HTTP/1.1 999 Odd\r\ncontent-length: 2\r\n\r\nok",
+    b"HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    b"HTTP/0.9 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    b"HTTP/2.0 100 Continue\r\n\r\n" + OK,
 ]
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+BROKEN_AT_ONCE = {
+    "no size": CHUNKED + b"zz\r\n",
+    "a size that is too large": CHUNKED + b"fffffffffffffffff\r\n",
+    "more than its size": CHUNKED + b"4\r\nhalfXX",
+    "a second one without a size": CHUNKED + b"4\r\nhalf\r\nzz\r\n",
+    "too many trailers": CHUNKED + b"4\r\nhalf\r\n0\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
+}
+"""Chunks that are none, in the same packet as the head."""
 
 
 @pytest.mark.parametrize("answer", GARBAGE)
@@ -215,15 +232,45 @@ def test_garbage_is_a_bad_gateway_and_the_arms_error(tmp_path, answer):
     "answer",
     [
         b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
+        CHUNKED + b"4\r\nhalf\r\n",
     ],
 )
 def test_half_an_answer_breaks_the_connection(tmp_path, answer):
     """The client never takes it for a whole one, and it is the arm's error."""
     heard, counts = answers(tmp_path, GET, upstream=saying(answer, closes=True))
     assert (heard.endswith(b"0\r\n\r\n"), counts) == (False, (1, 1, 0))
+
+
+@pytest.mark.parametrize("shape", BROKEN_AT_ONCE)
+def test_an_answer_that_breaks_before_anything_of_it_was_passed_on_is_none(tmp_path, shape):
+    """502 where nobody else can be asked; after the head had been passed on, only a broken connection is honest."""
+    broken = BROKEN_AT_ONCE[shape]
+    heard, counts = answers(tmp_path, GET, upstream=saying(broken))
+    assert (status_of(heard), b"E_STABLE_DOWN" in heard, counts) == (502, True, (1, 1, 0))
+
+    async def late(reader, writer):
+        await request_of(reader)
+        for part in (CHUNKED, broken.removeprefix(CHUNKED)):
+            writer.write(part)
+            await asyncio.sleep(0.1)
+
+    heard, counts = answers(tmp_path, GET, upstream=late)
+    assert (status_of(heard), heard.endswith(b"0\r\n\r\n"), counts) == (200, False, (1, 1, 0))
+
+
+@pytest.mark.parametrize("shape", BROKEN_AT_ONCE)
+@pytest.mark.parametrize(("asked", "status"), [(GET, 200), (GET.replace(b"GET", b"POST"), 502)])
+def test_stable_answers_for_a_canary_that_breaks_at_once(tmp_path, shape, asked, status):
+    """Where a request may be asked twice; the canary's failure counts either way."""
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            canary, stable = [await plane.upstream(saying(said)) for said in (BROKEN_AT_ONCE[shape], OK)]
+            plane.split([stable], [canary])
+            heard = await plane.say(asked)
+            return status_of(heard), b"E_ASKED_ONCE" in heard, plane.counts("canary"), plane.counts("stable")
+
+    assert asyncio.run(run()) == (status, status == 502, (1, 1, 0), (0, 0, 0))
 
 
 def test_more_than_it_said_never_reaches_the_next_client(tmp_path):
@@ -373,6 +420,31 @@ def test_answers_asked_in_advance_wait_until_the_client_reads(tmp_path):
     asked, rest, in_flight = asyncio.run(run())
     assert asked < 3
     assert (rest > 64_000_000, in_flight) == (True, 0)
+
+
+def test_of_two_ids_of_a_request_the_first_counts(tmp_path):
+    """For the client, and for the arm, which hears of one only."""
+    seen = []
+
+    async def script(reader, writer):
+        seen.append(await request_of(reader))
+        writer.write(OK)
+
+    two = GET.replace(b"\r\n\r\n", b"\r\nx-request-id: mine\r\nX-Request-Id: theirs\r\n\r\n")
+    heard, _ = answers(tmp_path, two, upstream=script)
+    assert [line for line in heard.split(b"\r\n") if b"request-id" in line] == [b"x-request-id: mine"]
+    assert [line for line in seen[0].split(b"\r\n") if b"request-id" in line] == [b"x-request-id: mine"]
+
+
+@pytest.mark.parametrize("own_id", [b"", b"x-request-id:\r\n"])
+def test_a_label_without_an_id_of_its_own_is_answered_without_one(tmp_path, own_id):
+    """No header is empty; a question gets a new id."""
+    label = b"POST /feedback HTTP/1.1\r\nhost: x\r\nconnection: close\r\n%bcontent-length: 2\r\n\r\n{}" % own_id
+    heard, _ = answers(tmp_path, label)
+    assert (status_of(heard), b"\r\nx-request-id" in heard) == (422, False)
+    heard, _ = answers(tmp_path, GET.replace(b"\r\n\r\n", b"\r\n" + own_id + b"\r\n"))
+    ids = [line.partition(b": ")[2] for line in heard.split(b"\r\n") if line.startswith(b"x-request-id")]
+    assert list(map(len, ids)) == [32]
 
 
 def test_an_id_that_is_too_long_to_be_labelled_is_not_kept(tmp_path):
