@@ -7,10 +7,10 @@ stand among its other keys, as every Shipway has written them, so that an older 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-FORM = 1
+FORM = 2
 """The form of a settings file. A key that is added counts it up, and names it: `field(metadata={"since": 2}, …)`."""
 
 TOLERANCE = 0.05
@@ -55,7 +55,8 @@ class GatewaySettings:
 
     It counts by the attributes `slices`, takes labels for `label_s` and keeps users by `assign`. What is asked at a
     path of `idempotent` may be asked twice. Answers may go on for `drain_s` when it ends; `convicted_streams` says
-    whether those of a canary sent home may, too.
+    whether those of a canary sent home may, too. Its counts are its users' where `metrics` is public; `arm_header` says
+    whether they hear which arm answered, and which version.
     """
 
     router: Literal["shipway", "haproxy", "envoy"] = "shipway"
@@ -71,6 +72,8 @@ class GatewaySettings:
     idempotent: tuple[str, ...] = ()
     shadow: Shadowing | None = None
     """Which requests of stable's the canary is asked, too."""
+    metrics: Literal["private", "public"] = field(default="private", metadata={"since": 2})
+    arm_header: bool = field(default=True, metadata={"since": 2})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -117,9 +120,19 @@ def keys_of(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
+LATER = {f.name: f.default for kind in (GatewaySettings, ServerSettings) for f in fields(kind) if "since" in f.metadata}
+"""What was added since the first form, and what is usual of it."""
+
+
+def readable_by_older(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of settings, without what a Shipway that does not know it would do anyway."""
+    return {key: value for key, value in said.items() if key not in LATER or value != LATER[key]}
+
+
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record's plain data with its settings among its other keys."""
-    return {**{key: value for key, value in record.items() if key != "settings"}, **record["settings"]}
+    own = {key: value for key, value in record.items() if key != "settings"}
+    return {**own, **readable_by_older(record["settings"])}
 
 
 def without(raw: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:

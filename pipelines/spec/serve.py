@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, keys_of
+from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, keys_of, readable_by_older
 from pipelines.spec.package import PackageSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds
@@ -83,6 +83,20 @@ class ServeSpec(Part):
     record: RecordSpec | None = Field(
         default=None, description="keep a sample of the requests, for rollout.replay; null: none"
     )
+    metrics: Annotated[
+        Literal["private", "public"],
+        Field(
+            description="what /metrics answers at the gateway's port: 404, or what it counts, the arms' shares included"
+        ),
+    ] = GatewaySettings.metrics
+    arm_header: Annotated[
+        bool, Field(description="whether answers say x-shipway-arm and x-shipway-model-version to clients")
+    ] = GatewaySettings.arm_header
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A key that came later is written where it is said: a release that an older Shipway began is found again."""
+        return readable_by_older(dumped(self))
 
 
 def gateway_settings(serve: ServeSpec, rollout: RolloutSpec) -> GatewaySettings:

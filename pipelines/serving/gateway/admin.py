@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from pipelines.serving.http1.client import ClientConnection, Served, Waiting
+from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.request import Request
+from pipelines.serving.http1.served import Served, Waiting
 from pipelines.serving.split.contract import health_of, put_split, strata_of
 
 if TYPE_CHECKING:

@@ -100,6 +100,8 @@ class Crew(SplitKeeper):
         self._hands: dict[int, Hand] = {}
         self._ids = itertools.count()
         self._gone = GatewayCounters()
+        self._heard_of: dict[int, Hand] = {}
+        """Whose counts are not among those of who is gone: one that is ended may still have said something."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._door: socket.socket | None = None
         self._is_ending = False
@@ -124,7 +126,7 @@ class Crew(SplitKeeper):
     def exposition(self) -> bytes:
         """The sums over all workers, those that are gone included."""
         total = GatewayCounters()
-        for plain in (self._gone.plain(), *(hand.counters for hand in self._hands.values())):
+        for plain in (self._gone.plain(), *(hand.counters for hand in self._heard_of.values())):
             if plain is not None:
                 total.add(plain)
         total.share = self.store.split.canary_pct / 100
@@ -248,19 +250,23 @@ class Crew(SplitKeeper):
 
     async def _listen(self, hand: Hand, reader: asyncio.StreamReader) -> None:
         """What a worker says, until it is gone."""
+        self._heard_of[hand.number] = hand
         with suppress(ConnectionError):
             while line := await reader.readline():
                 self._heard(hand, orjson.loads(line))
         await hand.process.wait()
         hand.is_ready.set()
         self._lose(hand)
+        del self._heard_of[hand.number]
         if hand.counters is not None:
             self._gone.add(hand.counters)
 
     def _lose(self, hand: Hand) -> None:
         """It serves no more, and what it had in flight is lost."""
         if self._hands.pop(hand.number, None) is not None:
-            self._merging.leaves(hand.number, hand.in_flight)
+            stable, canary = hand.in_flight
+            self._merging.leaves(hand.number, (stable, canary))
+            self._gone.count_lost({"stable": stable, "canary": canary})
 
     def _heard(self, hand: Hand, said: dict[str, Any]) -> None:
         if "ready" in said:
@@ -275,6 +281,8 @@ class Crew(SplitKeeper):
             hand.counters = said["counters"]
         elif "label" in said:
             self._later(self._pass_label(hand, said))
+        elif "figures" in said:
+            hand.say(do="figures", id=said["id"], body=self.exposition().decode())
 
     async def _pass_label(self, hand: Hand, said: dict[str, Any]) -> None:
         """Ask the others whose answer that was."""

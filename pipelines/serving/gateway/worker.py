@@ -28,9 +28,11 @@ from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.evidence.labels import answer_of, label_of
 from pipelines.serving.gateway.meetings import Meetings
-from pipelines.serving.http1.answer import Refusal
-from pipelines.serving.http1.client import ClientConnection, Served, Waiting
+from pipelines.serving.http1.answer import JSON, Refusal
+from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.request import Request
+from pipelines.serving.http1.served import Served, Waiting
+from pipelines.serving.requests import figures
 from pipelines.serving.requests.data_plane import DataPlane, Serving
 from pipelines.serving.settings_file import settings_in
 
@@ -41,7 +43,7 @@ SETTINGS = "SHIPWAY_WORKER_SETTINGS"
 """Holds the very settings of its keeper, whose file may be another one by now."""
 
 REPORT_S = 0.05
-TICKS_A_COUNT = 20
+"""What was decided and counted since the last time is said this often: so much of it a kill takes along."""
 GRACE_S = 1.0
 """So much later than its keeper a worker ends a lease by itself."""
 
@@ -49,18 +51,19 @@ MEMORY_BYTES = 16
 MOST_LINE_BYTES = 64 * 2**20
 
 
-LABEL_S = 5.0
+ASKED_S = 5.0
 UNHEARD = Refusal(503, "E_BUSY", "the gateway's other workers have not answered in time")
-"""A label whose answer another worker may have given, and does not say."""
+"""What another one may know, and does not say: whose answer a label is of, or what all of them have counted."""
 
 
 @dataclass(frozen=True)
-class LabelOut:
-    """Who waits for what the other workers say of a label."""
+class AskedOfOthers:
+    """Who waits for what the other workers say, and which kind of text that is."""
 
     client: ClientConnection
     own_id: bytes
     until_s: float
+    kind: bytes
 
 
 class Worker(DataPlane):
@@ -72,8 +75,9 @@ class Worker(DataPlane):
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._ids = itertools.count()
-        self._labels_out: dict[int, LabelOut] = {}
+        self._asked: dict[int, AskedOfOthers] = {}
         self._told = -1
+        self._counted = b""
 
     async def obey(self, keeper: socket.socket, door: socket.socket) -> None:
         """Say that it is ready, and do what is said; it ends with its keeper."""
@@ -90,7 +94,9 @@ class Worker(DataPlane):
                     status, body = answer_of(orjson.dumps(said["label"]), self.labels, self.counters)
                     self._say({"done": said["n"], "status": status, "body": body.decode()})
                 case "labelled":
-                    self._answer_label(said["id"], said["status"], said["body"].encode())
+                    self._answer_asked(said["id"], said["status"], said["body"].encode())
+                case "figures":
+                    self._answer_asked(said["id"], 200, said["body"].encode())
         fence, n = self.store.split.generation
         self.store.adopt(self.store.split.home((fence, n), "the gateway's keeper is gone"))
 
@@ -117,49 +123,63 @@ class Worker(DataPlane):
         # What was checked is passed on, and nothing else that a client has written.
         request_id, score, version = label_of(orjson.loads(request.body))
         label = {"request_id": request_id, "score": score, "model_version": version}
+        return self._ask(client, own_id, JSON, label=label, body=body.decode())
+
+    def show_figures(self, client: ClientConnection, own_id: bytes) -> Served | None:
+        """What all workers have counted, as their keeper knows it."""
+        return self._ask(client, own_id, figures.KIND, figures=True)
+
+    def _ask(self, client: ClientConnection, own_id: bytes, kind: bytes, **what: Any) -> Served:
+        """Ask the keeper something that a client waits for."""
         number = next(self._ids)
-        self._say({"label": label, "id": number, "body": body.decode()})
-        self._labels_out[number] = LabelOut(client, own_id, monotonic() + LABEL_S)
-        return Waiting(partial(self._forget_label, number))
+        self._say({**what, "id": number})
+        self._asked[number] = AskedOfOthers(client, own_id, monotonic() + ASKED_S, kind)
+        return Waiting(partial(self._forget_asked, number))
 
-    def _forget_label(self, number: int) -> None:
-        self._labels_out.pop(number, None)
+    def _forget_asked(self, number: int) -> None:
+        self._asked.pop(number, None)
 
-    def _answer_label(self, number: int, status: int, body: bytes) -> None:
+    def _answer_asked(self, number: int, status: int, body: bytes) -> None:
         """To who still waits for it."""
-        waiting = self._labels_out.pop(number, None)
+        waiting = self._asked.pop(number, None)
         if waiting is not None:
-            waiting.client.reply(status, body, waiting.own_id)
+            waiting.client.reply(status, body, waiting.own_id, kind=waiting.kind)
 
     def duties(self) -> Sequence[Coroutine[Any, Any, None]]:
         """Serving, and telling what was seen."""
         return *super().duties(), self._report()
 
     async def _report(self) -> None:
-        for turn in itertools.count():
+        while True:
             await asyncio.sleep(REPORT_S)
-            self.report(with_counts=turn % TICKS_A_COUNT == 0)
-            self.end_labels(monotonic())
+            self.report()
+            self.end_asked(monotonic())
 
-    def end_labels(self, now_s: float) -> None:
+    def end_asked(self, now_s: float) -> None:
         """Tell those who wait that the others have not answered in time."""
-        for number in [number for number, waiting in self._labels_out.items() if waiting.until_s < now_s]:
-            self._answer_label(number, UNHEARD.status, UNHEARD.body)
+        for number in [number for number, waiting in self._asked.items() if waiting.until_s < now_s]:
+            waiting = self._asked.pop(number)
+            waiting.client.refuse(UNHEARD, waiting.own_id)
 
-    def report(self, *, with_counts: bool) -> None:
-        """Say what is decided since the last time."""
+    def report(self) -> None:
+        """Say what is decided and counted since the last time."""
         for stratum in self.intervals.decided_after(self._told):
             self._told = stratum.interval
             self._say({"stratum": stratum.as_dict()})
         if met := self.meetings.news():
             self._say({"met": [meeting.as_dict() for meeting in met]})
-        if with_counts:
-            self._say({"counters": self.counters.plain()})
+        counted = orjson.dumps({"counters": self.counters.plain()})
+        if counted != self._counted:
+            self._counted = counted
+            self._write(counted)
 
     def _say(self, message: dict[str, Any]) -> None:
+        self._write(orjson.dumps(message))
+
+    def _write(self, line: bytes) -> None:
         if self._writer is not None:
             with suppress(RuntimeError):  # uvloop says so where the keeper is gone, which `obey` sees, too
-                self._writer.write(orjson.dumps(message) + b"\n")
+                self._writer.write(line + b"\n")
 
 
 async def work(worker: Worker, keeper: socket.socket, door: socket.socket) -> None:
@@ -172,7 +192,7 @@ async def work(worker: Worker, keeper: socket.socket, door: socket.socket) -> No
         duty.add_done_callback(lambda _: stopped.set())
     await stopped.wait()
     await worker.farewell()
-    worker.report(with_counts=True)
+    worker.report()
     broken = [duty.exception() for duty in duties if duty.done() and duty.exception()]
     for duty in duties:
         duty.cancel()

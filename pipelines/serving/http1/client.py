@@ -7,11 +7,12 @@ import heapq
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol, cast
+from typing import cast
 
 from pipelines.serving.http1.answer import JSON, Refusal, chunk, connection_line, own_head, status_line
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import BadRequest, Request, RequestReader
+from pipelines.serving.http1.served import Served
 from pipelines.serving.http1.upstream import AnswerHead
 
 MOST_UNSENT_BYTES = 64 * 1024
@@ -31,36 +32,6 @@ log = logging.getLogger("shipway.gateway")
 
 MOST_TURNED_AWAY = 256
 """Connections over the limit that are told so; even more of them are just closed."""
-
-
-class Served(Protocol):
-    """A request that is being answered, piece by piece."""
-
-    def client_left(self) -> None:
-        """The client is gone."""
-
-    def client_waits(self) -> None:
-        """The client does not read what it was sent."""
-
-    def client_reads(self) -> None:
-        """It reads again."""
-
-
-class Waiting:
-    """A request whose answer is on its way whatever the client does; `left` hears that nobody waits for it any more."""
-
-    def __init__(self, left: Callable[[], None] = lambda: None) -> None:
-        self._left = left
-
-    def client_left(self) -> None:
-        """It is answered into the void."""
-        self._left()
-
-    def client_waits(self) -> None:
-        """The answer is short."""
-
-    def client_reads(self) -> None:
-        """The answer is short."""
 
 
 class Clients:
@@ -142,6 +113,7 @@ class ClientConnection(asyncio.Protocol):
         self._clients.load.connections += 1
         over = self._clients.load.connections - self._clients.limits.connections
         if over > 0:
+            self._clients.load.turned_away += 1
             self._clients.make_room(monotonic())  # theirs is free when the event loop has come round
         if over > MOST_TURNED_AWAY:
             self.abort()

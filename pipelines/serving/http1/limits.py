@@ -38,7 +38,9 @@ class Load:
     connections: int = 0
     body_bytes: int = 0
     displaced: int = 0
-    """Connections that nobody used, closed because too many were open."""
+    """Connections that nobody used, closed because too many were open; so far."""
+    turned_away: int = 0
+    """Connections that were refused because too many were open; so far."""
 
 
 def with_files(limits: Limits) -> Limits:

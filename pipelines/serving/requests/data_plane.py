@@ -18,9 +18,11 @@ from pipelines.serving.evidence.attributes import Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.intervals import Intervals
 from pipelines.serving.evidence.labels import Labels, answer_of, is_feedback
-from pipelines.serving.http1.client import ClientConnection, Clients, Served
+from pipelines.serving.http1.client import ClientConnection, Clients
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
+from pipelines.serving.http1.served import Served
+from pipelines.serving.requests import figures
 from pipelines.serving.requests.assignment import Assignment, draws, rule_of
 from pipelines.serving.requests.drain import Leaving
 from pipelines.serving.requests.exchange import Exchanges
@@ -64,7 +66,8 @@ class DataPlane(SplitKeeper):
     ) -> None:
         super().__init__(snapshot, boot)
         self.intervals = Intervals(self.boot, serving.interval_s, monotonic(), in_flight)
-        self.counters = GatewayCounters()
+        load = Load()
+        self.counters = GatewayCounters(load)
         settings = serving.settings
         self.labels = Labels(self.intervals, settings.label_s)
         self.recorder = (
@@ -84,11 +87,13 @@ class DataPlane(SplitKeeper):
             serving.limits,
             Repeats(settings.idempotent),
             self.recorder,
+            names_arms=settings.arm_header,
         )
         if settings.shadow is not None:
             replicas = self.proxy.replicas
             self.proxy.shadow = Shadow(settings.shadow, replicas, settings.timeout_s, self._count_shadow)
-        self.clients = Clients(serving.limits, Load(), self.serve)
+        self.clients = Clients(serving.limits, load, self.serve)
+        self._are_figures_public = settings.metrics == "public"
         self._listening: asyncio.Server | None = None
         self._drain_s = settings.drain_s
         self._leaving = Leaving(0.0 if settings.convicted_streams == "cut" else settings.drain_s)
@@ -107,15 +112,30 @@ class DataPlane(SplitKeeper):
         return self.watch(), self.sweep()
 
     def serve(self, client: ClientConnection, request: Request) -> Served | None:
-        """A label, or a question to an arm."""
+        """A label, a question to the gateway itself, or one to an arm."""
         if request.method == b"POST" and is_feedback(request):
             return self.take_feedback(client, request)
+        if figures.are_asked(request.target):
+            return self._of_figures(client, request)
         return self.proxy.serve(client, request)
 
     def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:
         """A label or a rating of an earlier answer."""
         status, body = answer_of(request.body, self.labels, self.counters)
         client.reply(status, body, request.named.get(b"x-request-id", b""))
+        return None
+
+    def _of_figures(self, client: ClientConnection, request: Request) -> Served | None:
+        """A request for what is counted here: no arm hears of it."""
+        own_id = request.named.get(b"x-request-id", b"")
+        if self._are_figures_public and request.method in {b"GET", b"HEAD"}:
+            return self.show_figures(client, own_id)
+        client.refuse(figures.READ_ONLY if self._are_figures_public else figures.NOT_YOURS, own_id)
+        return None
+
+    def show_figures(self, client: ClientConnection, own_id: bytes) -> Served | None:
+        """What is counted here."""
+        client.reply(200, self.exposition(), own_id, kind=figures.KIND)
         return None
 
     def tick(self, now_s: float) -> None:

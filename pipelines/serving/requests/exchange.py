@@ -34,12 +34,14 @@ HALF_CLOSED_S = 0.25
 
 NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect", OVERRIDE, TOKEN}
 NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
-NO_LENGTH = NOT_ANSWERED | {b"content-length"}
+LENGTH = frozenset({b"content-length"})
 
 VERSION, MEMO = b"x-shipway-model-version", b"x-shipway-memo"
 
 OUR_LINES = {arm: f"x-shipway-arm: {arm}\r\nx-request-id: ".encode() for arm in ("stable", "canary")}
 """What each answer says besides; the request's id is still to be added."""
+LESS_LINES = dict.fromkeys(OUR_LINES, b"x-request-id: ")
+"""The same where nobody is told who answered."""
 
 RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
@@ -64,6 +66,8 @@ class Exchanges:
         limits: Limits,
         repeats: Repeats,
         recorder: Recorder | None = None,
+        *,
+        names_arms: bool = True,
     ) -> None:
         self.store, self.intervals, self.counters = store, intervals, counters
         self.timeout_s, self.limits, self.repeats = timeout_s, limits, repeats
@@ -73,6 +77,8 @@ class Exchanges:
         self.open: set[Exchange] = set()
         self._recorder, self._names = recorder, names()
         self.shadow: Shadow | None = None
+        self.our_lines = OUR_LINES if names_arms else LESS_LINES
+        self.not_answered = NOT_ANSWERED if names_arms else NOT_ANSWERED | {VERSION}
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
@@ -188,9 +194,11 @@ class Exchange:
         if is_event_stream(named):
             attempt.events = Events()
             attempt.events.heard(answer.begun, attempt.arm_s(now_s))
-        dropped = NO_LENGTH if answer.status == 204 else NOT_ANSWERED
-        lines = end_to_end(answer.headers, named.get(b"connection"), dropped)
-        lines.append(OUR_LINES[attempt.arm] + self._id)
+        dropped = self._proxy.not_answered
+        lines = end_to_end(
+            answer.headers, named.get(b"connection"), dropped | LENGTH if answer.status == 204 else dropped
+        )
+        lines.append(self._proxy.our_lines[attempt.arm] + self._id)
         self._client.begin_answer(answer, lines)
         if answer.is_whole:
             self.answer_ended(now_s)

@@ -82,3 +82,12 @@ def test_a_change_leaves_the_version_to_the_ledger():
 def test_what_is_written_is_read(service):
     """Through JSON."""
     assert Service.from_dict(json.loads(json.dumps(service.as_dict()))) == service
+
+
+def test_a_setting_that_came_later_is_written_where_it_is_unusual():
+    """An older Shipway reads every other record, and what it wrote means what is usual."""
+    later = Service("s", settings=GatewaySettings(metrics="public", arm_header=False)).as_dict()
+    usual = Service("s").as_dict()
+    assert sorted(later.keys() - usual.keys()) == ["arm_header", "metrics"]
+    assert Service.from_dict(usual).settings == GatewaySettings()
+    assert Service.from_dict(later).settings == GatewaySettings(metrics="public", arm_header=False)

@@ -21,7 +21,11 @@ from pipelines.serving.settings_file import read_settings, settings_in, settings
 TOLD = GatewaySettings(
     *("shipway", 2, 3.0, ("x-lang",), 60.0, "cookie:id", Recording(0.5, 10, ("body.user",)), 60.0, "cut", ("/v1/*",)),
     shadow=Shadowing(5.0, 3),
+    metrics="public",
+    arm_header=False,
 )
+OLDER = {"metrics": "gone", "arm_header": "gone"}
+"""What form 1 did not have."""
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def path(tmp_path):
     return tmp_path / "s.settings"
 
 
-def said(settings: GatewaySettings = TOLD, form: object = 1, **changes: object) -> str:
+def said(settings: GatewaySettings = TOLD, form: object = forms.FORM, **changes: object) -> str:
     """A file's text with some of its settings changed; None takes one away."""
     changed = {**settings.as_dict(), **changes}
     kept = {key: value for key, value in changed.items() if value != "gone"}
@@ -71,7 +75,11 @@ BAD_TEXTS = {
     "a form that is none": (said(form="1"), "E_SETTINGS_FORM"),
     "form 0": (said(form=0), "E_SETTINGS_FORM"),
     "a truth for a form": (said(form=True), "E_SETTINGS_FORM"),
-    "newer": (said(form=2), "E_SETTINGS_FORM"),
+    "newer": (said(form=forms.FORM + 1), "E_SETTINGS_FORM"),
+    "keys of a later form": (said(form=1), "E_SETTINGS_KEYS"),
+    "a later form without its keys": (said(**OLDER), "E_SETTINGS_KEYS"),
+    "figures for some": (said(metrics="team"), "E_SETTINGS_VALUE"),
+    "a word for a truth": (said(arm_header="false"), "E_SETTINGS_VALUE"),
     "no settings": ('{"form": 1}', "E_SETTINGS_VALUE"),
     "half of the settings": (said(drain_s="gone"), "E_SETTINGS_KEYS"),
     "an unknown key": (said(ttft_ms=800), "E_SETTINGS_KEYS"),
@@ -152,20 +160,25 @@ def test_a_file_that_is_not_there_for_us_alone_is_refused_by_name(path, make):
 class Grown(GatewaySettings):
     """The settings of the next Shipway."""
 
-    first_token_s: float = field(default=0.8, metadata={"since": 2})
+    first_token_s: float = field(default=0.8, metadata={"since": 3})
 
 
 def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
     """A gateway that runs on hires workers of the Shipway that was installed meanwhile."""
-    monkeypatch.setattr(settings_file, "FORM", 2)
-    assert settings_in(said(form=1), Grown, "f") == Grown(**vars(TOLD))
-    assert settings_in(said(form=2, first_token_s=0.5), Grown, "f").first_token_s == 0.5
+    monkeypatch.setattr(settings_file, "FORM", 3)
+    assert settings_in(said(form=2), Grown, "f") == Grown(**vars(TOLD))
+    assert settings_in(said(form=3, first_token_s=0.5), Grown, "f").first_token_s == 0.5
 
 
-@pytest.mark.parametrize(("form", "more"), [(2, {}), (1, {"first_token_s": 0.5})])
+def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
+    """As every gateway that was started by it does."""
+    assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, metrics="private", arm_header=True)
+
+
+@pytest.mark.parametrize(("form", "more"), [(3, {}), (2, {"first_token_s": 0.5})])
 def test_a_form_has_its_own_keys_and_no_other(monkeypatch, form, more):
     """Also when the reader knows a later one."""
-    monkeypatch.setattr(settings_file, "FORM", 2)
+    monkeypatch.setattr(settings_file, "FORM", 3)
     with pytest.raises(BadInput) as caught:
         settings_in(said(form=form, **more), Grown, "f")
     assert caught.value.code == "E_SETTINGS_KEYS"

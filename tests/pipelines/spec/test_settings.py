@@ -15,7 +15,7 @@ BASE = "model: models:/m/1\nservice: s\nevaluate: {data: d.csv, gates: [{metric:
 UNUSUAL = """
 serve:
   {router: haproxy, gateway_workers: 2, timeout: 3s, drain: 1m, convicted_streams: cut, idempotent: ["/v1/*"],
-   record: {share: 0.5}}
+   record: {share: 0.5}, metrics: public, arm_header: false}
 rollout: {slices: [x-lang], label: 1m, assign: {by: cookie, name: id}, shadow: {pct: 5}}
 package: {memory_mb: 512, pids: 64}
 """
@@ -34,6 +34,8 @@ def test_every_setting_of_a_gateway_is_said_by_the_spec():
     assert settings == GatewaySettings(
         *("haproxy", 2, 3.0, ("x-lang",), 60.0, "cookie:id", Recording(0.5), 60.0, "cut", ("/v1/*",)),
         shadow=Shadowing(5.0),
+        metrics="public",
+        arm_header=False,
     )
 
 

@@ -72,6 +72,15 @@ def test_a_release_is_found_again_by_either_spelling(keys, digest):
     assert parse_spec(BASE + keys).digest() == digest
 
 
+@pytest.mark.parametrize(("key", "usual", "other"), [("metrics", "private", "public"), ("arm_header", True, False)])
+def test_a_key_that_came_later_is_written_where_it_is_unusual(key, usual, other):
+    """To say what is usual changes no digest; to say another thing does, and is read back."""
+    said, unusual = (parse_spec(BASE + f"serve: {{{key}: {json.dumps(value)}}}\n") for value in (usual, other))
+    assert (said.digest(), key in said.as_dict()["serve"]) == (DIGEST_OF_BASE, False)
+    assert (unusual.digest() != DIGEST_OF_BASE, unusual.as_dict()["serve"][key]) == (True, other)
+    assert ReleaseSpec.model_validate_json(json.dumps(unusual.as_dict())) == unusual
+
+
 @pytest.mark.parametrize("keys", [NOW, FORMERLY, RECORD], ids=["now", "formerly", "record"])
 def test_a_key_is_the_attribute_in_seconds(keys):
     """Whatever it is called in the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import socketserver
 import stat
 import threading
@@ -20,6 +21,13 @@ from tests.ports import free_port
 from tests.waiting import HANG_S, until
 
 pytestmark = pytest.mark.integration
+
+
+def status_at(port: int, path: str) -> int:
+    """The status of what is answered at a path that is sent as it stands here."""
+    with socket.create_connection(("127.0.0.1", port), HANG_S) as line:
+        line.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        return int(line.makefile("rb").readline().split()[1])
 
 
 @pytest.fixture(params=["haproxy", "envoy"])
@@ -47,6 +55,15 @@ def test_answers_are_passed_on_and_named(bench):
     named = ("x-request-id", "x-shipway-arm", "x-shipway-model-version")
     assert [answer.headers[name] for name in named] == ["mine", "stable", "one"]
     assert len(bench.get().headers["x-request-id"]) > 8
+
+
+def test_two_ids_of_a_request_are_one(bench):
+    """The first one; Envoy knows no better than to join them. Who asks and who answers see the same."""
+    stable, _ = bench.upstream("one")
+    bench.put(stable)
+    answer = bench.get("/", headers=[("x-request-id", "mine"), ("x-request-id", "theirs")])
+    one = {"haproxy": "mine", "envoy": "mine,theirs"}[bench.router_name]
+    assert (answer.text, answer.headers["x-request-id"]) == (f"{one} /", one)
 
 
 def test_shares_are_those_that_were_ordered(bench):
@@ -247,4 +264,13 @@ def test_its_own_counters_are_shown(bench):
     with httpx.Client(transport=transport) as client:
         page = client.get("http://agent/metrics").text
     assert f"{bench.router_name}_" in page
-    assert f"{bench.router_name}_" not in bench.get("/metrics").text
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics?x", "/metrics/x", "/%6detrics", "//metrics", "/./metrics"])
+def test_no_arm_tells_users_what_it_has_counted(bench, path):
+    """404, as behind Shipway's own gateway, whether anybody serves or not; a model may be called metrics."""
+    assert status_at(bench.port, path) == 404
+    stable, _ = bench.upstream("one")
+    bench.put(stable)
+    assert [status_at(bench.port, asked) for asked in (path, "/v1/metrics", "/metricsx")] == [404, 200, 200]
+    assert bench.counted((1, 1))["stable"][0] <= 2

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.errors import DependencyDown
 from tests.contracts.test_router import RouterContract
@@ -26,7 +27,7 @@ PATIENT = {"trust_env": False, "timeout": HANG_S}
 @pytest.fixture
 def bench(tmp_path) -> Iterator[Bench]:
     """A gateway with two workers."""
-    made = Bench(tmp_path, workers=2)
+    made = Bench(tmp_path, workers=2, figures="public")
     try:
         until(lambda: len(workers_of(made)) == 2)
         yield made
@@ -55,6 +56,17 @@ def ask(bench: Bench, n: int, path: str = "/") -> Counter[str]:
                 found["lost"] += 1
             else:
                 found[f"{answer.status_code} {answer.headers.get('x-shipway-model-version', '-')}"] += 1
+    return found
+
+
+def attempts(bench: Bench) -> Counter[str]:
+    """What its users are told of their requests, by outcome."""
+    page = httpx.get(f"http://127.0.0.1:{bench.port}/metrics", **PATIENT).text
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    found: Counter[str] = Counter()
+    for sample in samples:
+        if sample.name == "shipway_gateway_requests_total":
+            found[sample.labels["outcome"]] += int(sample.value)
     return found
 
 
@@ -91,6 +103,8 @@ def test_shares_and_evidence_are_those_of_all_workers(bench):
     counted = bench.counted()
     assert (counted["canary routed"], counted["stable routed"]) == (found["500 2"], found["200 1"])
     assert counted["canary errors"] == found["500 2"]
+    # Each failure of the canary's that was an answer stayed one: a 500 is passed on.
+    until(lambda: attempts(bench) == Counter(ok=found["200 1"], error=found["500 2"]))
 
 
 def test_a_label_finds_the_worker_that_answered(bench):
@@ -123,6 +137,7 @@ def test_a_killed_worker_loses_only_what_it_had_in_flight(bench):
     until(lambda: len(workers_of(bench)) == 2 and victim.pid not in {one.pid for one in workers_of(bench)})
     counted = bench.counted()
     assert counted["canary errors"] == lost
+    until(lambda: attempts(bench) == Counter(ok=48 - lost, lost=lost))
     assert bench.router.read("s").canary_pct == 100.0
 
 

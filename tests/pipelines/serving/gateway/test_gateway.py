@@ -12,8 +12,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -41,6 +42,7 @@ class Bench:
 
     folder: Path
     workers: int = 1
+    figures: Literal["private", "public"] = "private"
     port: int = field(default_factory=free_port)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     generation: tuple[int, int] = (0, 0)
@@ -77,7 +79,7 @@ class Bench:
         options += ["--settings", self.folder / "settings"]
         record = Recording(share=1.0, keep=5, redact=("body.user",))
         told = GatewaySettings(workers=self.workers, timeout_s=2.0, slices=("x-lang", "body.tier"), record=record)
-        write_settings(self.folder / "settings", told)
+        write_settings(self.folder / "settings", replace(told, metrics=self.figures))
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
         until(self._answers)
         self.generation = self.router.read("s").generation
