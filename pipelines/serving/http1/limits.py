@@ -28,7 +28,10 @@ class Limits:
     body_s: float = 30.0
     idle_s: float = 75.0
     stalled_s: float = 60.0
-    """So long a client may read nothing, and an arm may send nothing in the middle of a stream."""
+    """So long a client may read nothing, and an arm may send nothing in the middle of a stream.
+
+    In the middle of an answer whose length it said an arm is given the service's own time limit, where that is shorter.
+    """
 
 
 @dataclass

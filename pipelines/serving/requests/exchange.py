@@ -26,9 +26,6 @@ from pipelines.serving.requests.replicas import Call, Replica, Replicas
 from pipelines.serving.requests.shadow import Mirrored, Shadow
 from pipelines.serving.split.store import SplitStore
 
-CUT_AFTER_S = 0.2
-"""An answer of known length is cut off this long after its deadline, when it has been counted."""
-
 HALF_CLOSED_S = 0.25
 """A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
 
@@ -287,10 +284,13 @@ class Exchange:
         if self._answer is None:
             self._check_silence(now_s)
         elif now_s >= self._due_s:
+            # One of known length is late, and counts so. Its client gets the rest all the same, as long as it flows.
             is_stream = self._answer.length is None
             self._attempt.overdue(self._answer.status, is_stream=is_stream)
-            until_s = self._heard_s + self._proxy.limits.stalled_s if is_stream else self._due_s + CUT_AFTER_S
-            if now_s >= until_s:
+            stalled_s = self._proxy.limits.stalled_s
+            if not is_stream and not self._attempt.is_clients_turn:
+                stalled_s = min(stalled_s, self._proxy.timeout_s)
+            if now_s - self._heard_s >= stalled_s:
                 self._cut()
 
     def _check_silence(self, now_s: float) -> None:
@@ -301,7 +301,7 @@ class Exchange:
             self._over()
             reason = f"no answer within {self._proxy.timeout_s:g} s"
             self._client.refuse(Refusal(504, "E_TIMEOUT", reason), self._id)
-        elif closed_s is not None and now_s - closed_s >= HALF_CLOSED_S:
+        elif closed_s is not None and now_s - max(closed_s, self._due_s - self._proxy.timeout_s) >= HALF_CLOSED_S:
             self._client.abort()  # which says that the client left
 
     def _cut(self) -> None:
