@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import orjson
 
-from pipelines.serving.http1.client import ClientConnection
+from pipelines.serving.http1.client import INTERNAL, ClientConnection
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.served import Served, Waiting
 from pipelines.serving.split.contract import health_of, put_split, strata_of
@@ -16,6 +17,9 @@ from pipelines.serving.split.contract import health_of, put_split, strata_of
 if TYPE_CHECKING:
     from pipelines.serving.gateway.crew import Crew
     from pipelines.serving.requests.data_plane import DataPlane
+
+
+log = logging.getLogger("shipway.gateway")
 
 
 class Admin:
@@ -48,7 +52,13 @@ class Admin:
         return None
 
     async def _put(self, client: ClientConnection, body: bytes) -> None:
-        _reply(client, *await put_split(body, self._gateway.change))
+        try:
+            answer = await put_split(body, self._gateway.change)
+        except Exception:
+            log.exception("PUT /split")
+            client.refuse(INTERNAL, b"")
+        else:
+            _reply(client, *answer)
 
 
 def _reply(client: ClientConnection, status: int, answer: object) -> None:

@@ -24,8 +24,8 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110, section 7.6.1)."""
 
-FRAMING = frozenset({b"content-length", b"date", b"x-request-id"})
-"""What tells one answer from the next, and whose it is: no header `Connection` takes these away."""
+FRAMING = frozenset({b"content-length", b"content-encoding", b"content-type", b"date", b"x-request-id"})
+"""What tells one answer from the next, whose it is, and how its body is read: `Connection` takes none of them away."""
 
 JSON = b"application/json; charset=utf-8"
 STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in HTTPStatus}

@@ -24,6 +24,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 1.0, 64
 """Where a gateway has as many connections as it may, so many make room that were not used for so long."""
+PRESSED_S = 3.0
+"""Then so long, and no longer, the rest of a request is waited for, or that somebody reads what he was sent."""
 
 LOOK_AGAIN_S = 0.05
 INTERNAL = Refusal(500, "E_INTERNAL", "the gateway could not serve this request; its log says why")
@@ -69,10 +71,10 @@ class Clients:
         """Close the connections that nobody has used for longest: a client that leaks some locks out nobody else."""
         if now_s < self._all_used_until_s:
             return
-        unused = [client for client in self.connected if client.is_unused_since(now_s - DISPLACED_AFTER_S)]
+        unused = [client for client in self.connected if client.may_make_room(now_s)]
         if not unused:  # whoever is turned away in the next moments need not look through all of them again
             self._all_used_until_s = now_s + LOOK_AGAIN_S
-        for client in heapq.nsmallest(DISPLACED_AT_ONCE, unused, key=lambda client: client.since_s):
+        for client in heapq.nsmallest(DISPLACED_AT_ONCE, unused, key=lambda c: (c.is_waited_for, c.since_s)):
             client.abort()
             self.load.displaced += 1
 
@@ -127,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
         reader = self._reader
         was_midway = reader.is_midway
         reader.feed(data)
-        if not was_midway:
+        if reader.is_midway and not was_midway:  # an empty line between two requests is no use of a connection
             self.since_s = monotonic()
         self._go_on()
 
@@ -225,10 +227,15 @@ class ClientConnection(asyncio.Protocol):
         elif waited_s > limits.idle_s:
             self._close()
 
-    def is_unused_since(self, then_s: float) -> bool:
-        """Whether nothing was asked on this connection since then, nor is anything under way."""
-        is_idle = self._request is None and not self._reader.is_midway and not self._is_deaf
-        return is_idle and self.since_s <= then_s
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the client has begun to ask, and not ended, or does not read what it was sent."""
+        return self._reader.is_midway or self._is_paused
+
+    def may_make_room(self, now_s: float) -> bool:
+        """Whether this connection may be closed for others: no answer is under way, and it has had its time."""
+        is_free = self._request is None and not self._is_deaf
+        return is_free and now_s - self.since_s >= (PRESSED_S if self.is_waited_for else DISPLACED_AFTER_S)
 
     def goodbye(self) -> None:
         """The gateway ends: close what nobody uses."""

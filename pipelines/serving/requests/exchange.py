@@ -116,7 +116,8 @@ class Exchanges:
     def tidy(self, now_s: float) -> None:
         """Close the connections to arms that nobody uses any more."""
         split = self.store.split
-        self.replicas.tidy({url for arm in (split.stable, split.canary) if arm for url in arm.urls}, now_s)
+        arms = [arm for arm in (split.stable, split.canary) if arm]
+        self.replicas.tidy({(url, arm.ca_file) for arm in arms for url in arm.urls}, now_s)
 
 
 class Exchange:
@@ -149,7 +150,6 @@ class Exchange:
         self._tried: tuple[Replica, ...] = ()
         self._answer: AnswerHead | None = None
         self._mirrored: Mirrored | None = None
-        proxy.open.add(self)
 
     def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
         """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
@@ -160,7 +160,12 @@ class Exchange:
             attributes = proxy.attributes
             slices = attributes.slices_of(request.headers, request.body) if attributes.are_declared else ()
             ticket = proxy.intervals.routed(name, slices, in_control=in_control)
-        self._try(name, at, ticket, user)
+        try:
+            self._try(name, at, ticket, user)
+        except Exception:
+            self._attempt.void()  # no interval waits for the end of what was never asked
+            raise
+        proxy.open.add(self)
 
     def mirror(self, shadow: Shadow, canary: Arm) -> None:
         """Perhaps the canary is asked, too; nobody waits for what it says."""

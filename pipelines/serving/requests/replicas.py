@@ -222,6 +222,11 @@ class Replica:
         for connection in [c for c in self._kept if c.idle_since_s <= before_s]:
             connection.drop()
 
+    @property
+    def owes_nothing(self) -> bool:
+        """Whether nobody waits for it, nor will a connection to it come that somebody must close."""
+        return self.outstanding == 0 and not self._dialling
+
     def is_away(self, now_s: float) -> bool:
         """Whether it is left alone now."""
         return now_s < self._away_until_s
@@ -239,37 +244,37 @@ class Replica:
 
 
 class Replicas:
-    """The replicas of all arms, by address: what is known of one outlives a change of the shares."""
+    """The replicas of all arms, by address and who vouches for it: what is known of one outlives a change of shares."""
 
     def __init__(self) -> None:
-        self._by_url: dict[str, Replica] = {}
+        self._known: dict[tuple[str, str], Replica] = {}
         self._turn = itertools.count()
 
     def __iter__(self) -> Iterator[Replica]:
-        return iter(self._by_url.values())
+        return iter(self._known.values())
 
     def pick(self, urls: Sequence[str], tried: Collection[Replica] = (), ca_file: str = "") -> Replica:
         """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
         if len(urls) == 1:
-            return self._by_url.get(urls[0]) or self._of(urls[0], ca_file)
+            return self._known.get((urls[0], ca_file)) or self._of(urls[0], ca_file)
         first = next(self._turn) % len(urls)
         replicas = [self._of(url, ca_file) for url in (*urls[first:], *urls[:first])]
         now_s = monotonic()
         return min(replicas, key=lambda r: (r in tried, r.is_away(now_s), r.outstanding))
 
     def _of(self, url: str, ca_file: str) -> Replica:
-        replica = self._by_url.get(url)
+        replica = self._known.get((url, ca_file))
         if replica is None:
-            replica = self._by_url[url] = Replica(url, ca_file)
+            replica = self._known[url, ca_file] = Replica(url, ca_file)
         return replica
 
-    def tidy(self, wanted: Collection[str], now_s: float) -> None:
+    def tidy(self, wanted: Collection[tuple[str, str]], now_s: float) -> None:
         """Close what nobody uses, and forget replicas that no arm has any more and that owe no answer."""
-        for url, replica in list(self._by_url.items()):
-            is_gone = url not in wanted
+        for place, replica in list(self._known.items()):
+            is_gone = place not in wanted
             replica.close_idle(now_s if is_gone else now_s - KEPT_S)
-            if is_gone and replica.outstanding == 0:
-                del self._by_url[url]
+            if is_gone and replica.owes_nothing:
+                del self._known[place]
 
     def close(self) -> None:
         """Close every connection that nobody uses."""

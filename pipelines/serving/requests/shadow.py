@@ -44,7 +44,7 @@ class Shadow:
         if len(self.asked) >= self._shadowing.max_in_flight:
             self.count("skipped", "", 0.0)
             return None
-        replica = self._replicas.pick(canary.urls)
+        replica = self._replicas.pick(canary.urls, ca_file=canary.ca_file)
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b" % (
             request.method,
             request.target,

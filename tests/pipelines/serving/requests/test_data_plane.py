@@ -115,6 +115,56 @@ def test_connections_that_nobody_uses_make_room(tmp_path, monkeypatch):
     assert asyncio.run(run()) == ([503, 200], b"", 2)
 
 
+@pytest.mark.parametrize("held", [b"GET / HT", POST, POST + b"content-length: 9\r\n\r\nab"])
+def test_requests_that_never_end_make_room(tmp_path, monkeypatch, held):
+    """A client that drips its requests locks nobody out either, once they have had a few seconds."""
+    monkeypatch.setattr("pipelines.serving.http1.client.PRESSED_S", 0.2)
+
+    async def run():
+        async with Plane(tmp_path, limits=Limits(connections=2)) as plane:
+            await plane.stable(saying(OK))
+            lines = [await asyncio.open_connection("127.0.0.1", plane.port) for _ in range(2)]
+            for _, writer in lines:
+                writer.write(held)
+            await asyncio.sleep(0.4)
+            return [status_of(await plane.say(GET)) for _ in range(2)], await lines[0][0].read()
+
+    assert asyncio.run(run()) == ([503, 200], b"")
+
+
+def test_empty_lines_are_no_use_of_a_connection(tmp_path):
+    """Who sends nothing else is closed like anybody who sends nothing; before a request they are read over."""
+
+    async def run():
+        async with Plane(tmp_path, limits=Limits(idle_s=0.3)) as plane:
+            await plane.stable(saying(OK))
+            reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+            for _ in range(600):
+                writer.write(b"\r\n")
+                await asyncio.sleep(0.05)
+                if is_closed := reader.at_eof() or writer.is_closing():
+                    break
+            return is_closed, status_of(await plane.say(b"\r\n" + GET))
+
+    assert asyncio.run(run()) == (True, 200)
+
+
+def test_a_fault_before_anybody_was_asked_holds_up_no_evidence(tmp_path, monkeypatch):
+    """500, no interval waits for it, and the gateway goes on."""
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            await plane.stable(saying(OK))
+            with monkeypatch.context() as patched:
+                patched.setattr(plane.gateway.proxy.replicas, "pick", lambda *_: 1 / 0)
+                broken = status_of(await plane.say(GET))
+            await asyncio.sleep(0.2)
+            intervals = plane.gateway.intervals
+            return broken, len(plane.gateway.proxy.open), intervals.current.undecided, status_of(await plane.say(GET))
+
+    assert asyncio.run(run()) == (500, 0, 0, 200)
+
+
 def test_a_fault_of_ours_is_answered(tmp_path):
     """500, and the connection goes on."""
 
@@ -132,6 +182,23 @@ def test_a_fault_of_ours_is_answered(tmp_path):
             return status_of(head), b"E_INTERNAL" in rest, b"200 OK" in rest
 
     assert asyncio.run(run()) == (500, True, True)
+
+
+@pytest.mark.parametrize("named", [b"content-encoding", b"close, Content-Type, content-encoding"])
+def test_nobody_takes_away_how_a_body_is_read(tmp_path, named):
+    """Neither a client from its request nor an arm from its answer."""
+    seen, lines = (
+        [],
+        b"connection: %b\r\ncontent-type: a/b\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nok" % named,
+    )
+
+    async def script(reader, writer):
+        seen.append(await request_of(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\n" + lines)
+
+    heard, _ = answers(tmp_path, POST + lines, upstream=script, within_s=0.5)
+    for said in (heard, seen[0]):
+        assert (b"\r\ncontent-type: a/b" in said, b"\r\ncontent-encoding: gzip" in said) == (True, True)
 
 
 @pytest.mark.parametrize("named", [b"content-length", b"Date, Content-Length", b"x-request-id, content-length"])

@@ -9,6 +9,7 @@ from collections import Counter
 from pipelines.serving.requests import replicas as rooms
 from pipelines.serving.requests.replicas import ILL_AFTER, Replicas
 from tests.pipelines.serving.plane import GET, OK, Plane, saying, status_of
+from tests.waiting import HANG_S
 
 URLS = tuple(f"http://127.0.0.1:{port}" for port in (1, 2, 3))
 BAD = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
@@ -128,3 +129,38 @@ def test_connections_to_an_arm_that_is_gone_are_closed(tmp_path):
             return [replica.port for replica in plane.gateway.proxy.replicas] == [int(new.rsplit(":")[-1])]
 
     assert asyncio.run(run())
+
+
+def test_who_vouches_for_an_arm_is_no_others_matter():
+    """The same address under another authority is another replica: it was never checked by this one."""
+    replicas = Replicas()
+    one, other, again = (replicas.pick(("https://m:1",), ca_file=name) for name in ("a.pem", "b.pem", "a.pem"))
+    assert (one is again, one is other) == (True, False)
+    replicas.tidy({("https://m:1", "b.pem")}, 0.0)
+    assert list(replicas) == [other]
+
+
+def test_a_connection_that_comes_when_nobody_waits_any_more_is_closed(tmp_path):
+    """Also where its arm is gone by then: until it has come somebody must remember to close it."""
+    closed = asyncio.Event()
+
+    async def waits(reader, writer):
+        assert await reader.read() == b""
+        closed.set()
+
+    async def run():
+        async with Plane(tmp_path) as plane:
+            url, replicas = await plane.upstream(waits), plane.gateway.proxy.replicas
+            call = rooms.Call(replicas.pick((url,)), Nobody(), b"GET", b"", b"")
+            call.begin()
+            call.cancel()
+            replicas.tidy((), 0.0)
+            async with asyncio.timeout(HANG_S):
+                await closed.wait()
+            return list(replicas)
+
+    assert asyncio.run(run()) == []
+
+
+class Nobody:
+    """Waits for no answer."""
