@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from pipelines.errors import BadInput
+from pipelines.services.adoption import shown_address
 from pipelines.supply.table import Table, wrong
 
 MAX_IN_FLIGHT = 256
@@ -114,7 +115,8 @@ def check_loopback(url: str) -> None:
     except ValueError:  # an address that cannot be read
         is_ours = False
     if not is_ours:
-        raise BadInput(f"{url} is not on this machine", code="E_URL", field="--url", expected="http://127.0.0.1:PORT")
+        reason = f"{shown_address(url)} is not on this machine"
+        raise BadInput(reason, code="E_URL", field="--url", expected="http://127.0.0.1:PORT")
 
 
 def _write(report: Path, counted: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ class GatewayLabels:
             raise self._down(str(error) or type(error).__name__) from None
         try:
             return _fate(answer.json())
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise self._down(f"it answered {answer.status_code} and no word on the label") from None
 
     @cached_property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -113,7 +114,7 @@ def checked_url(url: str, allowed_hosts: Sequence[str] = ()) -> str:
     if parts.scheme not in PORTS or not parts.hostname:
         _refuse(url, "only http:// and https:// are spoken")
     if parts.username is not None or parts.password is not None:
-        _refuse("", "it carries credentials")
+        _refuse(url, "it carries credentials")
     if parts.path not in {"", "/"} or parts.query or parts.fragment or not url.isprintable():
         _refuse(url, "there is more in it than host and port")
     address = _address(url, parts, allowed_hosts)
@@ -180,7 +181,7 @@ def _speaks(url: str, protocol: str, ca_file: str) -> bool:
         return status == 200
     try:
         return isinstance(json.loads(body)["data"], list)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -188,9 +189,16 @@ def _silent(url: str) -> DependencyDown:
     return DependencyDown(f"nobody answers at {url}", code="E_ENDPOINT", field="URL", hint="start the endpoint first")
 
 
+def shown_address(url: str) -> str:
+    """An address without what may be a secret: credentials, query, fragment."""
+    _, at, place = url.rpartition("@")
+    place, *rest = re.split("[?#]", place, maxsplit=1)
+    return f"{'***@' if at else ''}{place[:80]}{'?***' if rest else ''}"
+
+
 def _refuse(url: str, reason: str) -> NoReturn:
     raise BadInput(
-        f"{url[:80]!r} cannot be adopted: {reason}" if url else f"the URL cannot be adopted: {reason}",
+        f"{shown_address(url)!r} cannot be adopted: {reason}",
         code="E_URL",
         field="URL",
         expected="http://127.0.0.1:PORT or https://…, or a host of --allow-host",

@@ -46,6 +46,9 @@ def open_engine(where: Path | str) -> Engine:
 def shown_url(url: str) -> str:
     """The address of a ledger without its password, and without its query, which may hold another one."""
     parsed = _parsed(url)
+    before, _, place = url.partition("?")[0].rpartition("@")
+    if "@" in before:  # in a password that was not quoted, and who knows how much of it is taken for a host
+        return f"{POSTGRES}://***@{place}"
     return parsed.set(query={}).render_as_string(hide_password=True) + ("?***" if parsed.query else "")
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from aiohttp import web
 
-from flows.demo.traffic import read_texts, run_traffic_command
+from flows.demo.traffic import check_loopback, read_texts, run_traffic_command
 from pipelines.errors import BadInput
 from tests.waiting import HANG_S, until
 
@@ -201,3 +201,11 @@ def test_a_signal_ends_it_with_a_report(tmp_path, number):
         finally:
             client.kill()
     assert json.loads(report.read_text())["requests"] == len(seen) >= 5
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@example.org", "https://127.0.0.1/?token=secret", "secret@[::1"])
+def test_somebody_elses_address_is_shown_without_its_secrets(url):
+    """Credentials and queries stand in no log."""
+    with pytest.raises(BadInput) as caught:
+        check_loopback(url)
+    assert (caught.value.code, "secret" in str(caught.value.as_dict())) == ("E_URL", False)

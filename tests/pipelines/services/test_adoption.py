@@ -17,6 +17,7 @@ from pipelines.home import Home
 from pipelines.ports import Now
 from pipelines.records.service import Service
 from pipelines.records.split import Arm
+from pipelines.services import adoption
 from pipelines.services.adoption import PROBES, check_answers, checked_url, find_endpoint
 from pipelines.services.units import server_units, wanted_units
 from tests.ports import free_port
@@ -67,6 +68,16 @@ def endpoint(protocol: str, pem: str = "") -> Iterator[tuple[str, subprocess.Pop
         "http://0.0.0.0:80",
         "http://127.0.0.1:5000\n",
         "http://2130706433:80",
+        "ftp://user:secret@127.0.0.1",
+        "//user:secret@127.0.0.1",
+        "user:secret@127.0.0.1:80",
+        "http:///user:secret@127.0.0.1",
+        "http://user:secret@127.0.0.1:99999",
+        "http://user:se/secret@127.0.0.1",
+        "http://user:secret@127.0.0.1@127.0.0.1",
+        "http://user:secret@[::1",
+        "http://127.0.0.1:80/?token=secret",
+        "http://127.0.0.1:80/#secret",
     ],
 )
 def test_addresses_that_are_never_asked(url):
@@ -166,3 +177,10 @@ def test_only_an_adopted_arm_may_be_elsewhere():
     assert Arm.from_dict(raw).urls == ("http://10.0.0.7:80",)
     with pytest.raises(ValueError, match="loopback"):
         Arm.from_dict({**raw, "digest": "sha256:1"})
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b'{"data": ' * 5_000, b'{"data": 5}', b"5", b'{"data": "x"}', b"\xff"])
+def test_an_answer_that_is_no_list_of_models_is_no_protocol(monkeypatch, body):
+    """Whatever somebody else's endpoint says, and however deep."""
+    monkeypatch.setattr(adoption, "answer_of", lambda *_: (200, body))
+    assert not adoption._speaks("http://127.0.0.1:1", "openai", "")

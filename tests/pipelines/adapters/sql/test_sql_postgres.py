@@ -52,6 +52,8 @@ def test_the_address_is_shown_without_its_password():
     """In `up.json`, for instance."""
     assert shown_url(f"postgresql://u:{SECRET}@h:5/d") == "postgresql+psycopg://u:***@h:5/d"
     assert shown_url(f"postgresql://h:5/d?password={SECRET}&sslmode=require") == "postgresql+psycopg://h:5/d?***"
+    for unquoted in (f"a@{SECRET}", f"a@{SECRET}/a", f"{SECRET}@a"):
+        assert shown_url(f"postgresql://u:{unquoted}@h:5/d?a=b") == "postgresql+psycopg://***@h:5/d"
 
 
 @pytest.mark.postgres
