@@ -24,8 +24,6 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 1.0, 64
 """Where a gateway has as many connections as it may, so many make room that were not used for so long."""
-PRESSED_S = 3.0
-"""Then so long, and no longer, the rest of a request is waited for, or that somebody reads what he was sent."""
 
 LOOK_AGAIN_S = 0.05
 INTERNAL = Refusal(500, "E_INTERNAL", "the gateway could not serve this request; its log says why")
@@ -235,7 +233,9 @@ class ClientConnection(asyncio.Protocol):
     def may_make_room(self, now_s: float) -> bool:
         """Whether this connection may be closed for others: no answer is under way, and it has had its time."""
         is_free = self._request is None and not self._is_deaf
-        return is_free and now_s - self.since_s >= (PRESSED_S if self.is_waited_for else DISPLACED_AFTER_S)
+        return is_free and now_s - self.since_s >= (
+            self._clients.limits.pressed_s if self.is_waited_for else DISPLACED_AFTER_S
+        )
 
     def goodbye(self) -> None:
         """The gateway ends: close what nobody uses."""

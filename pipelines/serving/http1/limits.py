@@ -32,6 +32,8 @@ class Limits:
 
     In the middle of an answer whose length it said an arm is given the service's own time limit, where that is shorter.
     """
+    pressed_s: float = 3.0
+    """So long a client is waited for, who reads nothing or does not end his request, where others need the room."""
 
 
 @dataclass

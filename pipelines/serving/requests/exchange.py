@@ -14,12 +14,13 @@ from pipelines.serving.evidence.intervals import CountTicket, Intervals
 from pipelines.serving.evidence.labels import Labels
 from pipelines.serving.evidence.streams import Events, is_event_stream
 from pipelines.serving.evidence.users import User, Users
-from pipelines.serving.http1.answer import HOP_BY_HOP, Refusal, end_to_end
+from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
-from pipelines.serving.requests.assignment import OVERRIDE, TOKEN, Assigned, Assignment, NotAllowed, names
+from pipelines.serving.requests.assignment import OVERRIDE, Assigned, Assignment, NotAllowed, names
+from pipelines.serving.requests.lines import VERSION, AnswerLines, asked_lines
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.replicas import Call, Replica, Replicas
@@ -29,16 +30,10 @@ from pipelines.serving.split.store import SplitStore
 HALF_CLOSED_S = 0.25
 """A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
 
-NOT_ASKED = HOP_BY_HOP | {b"host", b"content-length", b"x-request-id", b"expect", OVERRIDE, TOKEN}
-NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"x-shipway-arm"}
-LENGTH = frozenset({b"content-length"})
+CROWDED = 0.75
+"""The part of the requests that may be in flight from which on clients that do not read are waited for less."""
 
-VERSION, MEMO = b"x-shipway-model-version", b"x-shipway-memo"
-
-OUR_LINES = {arm: f"x-shipway-arm: {arm}\r\nx-request-id: ".encode() for arm in ("stable", "canary")}
-"""What each answer says besides; the request's id is still to be added."""
-LESS_LINES = dict.fromkeys(OUR_LINES, b"x-request-id: ")
-"""The same where nobody is told who answered."""
+MEMO = b"x-shipway-memo"
 
 RETRY = b"retry-after: 1\r\n"
 NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
@@ -74,8 +69,7 @@ class Exchanges:
         self.open: set[Exchange] = set()
         self._recorder, self._names = recorder, names()
         self.shadow: Shadow | None = None
-        self.our_lines = OUR_LINES if names_arms else LESS_LINES
-        self.not_answered = NOT_ANSWERED if names_arms else NOT_ANSWERED | {VERSION}
+        self.lines = AnswerLines(names_arms=names_arms)
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
@@ -146,7 +140,7 @@ class Exchange:
         self, proxy: Exchanges, client: ClientConnection, request: Request, request_id: bytes, stable: Arm
     ) -> None:
         self._proxy, self._client, self._request, self._id, self._stable = proxy, client, request, request_id, stable
-        self._lines = _asked_lines(request, request_id)
+        self._lines = asked_lines(request, request_id)
         self._tried: tuple[Replica, ...] = ()
         self._answer: AnswerHead | None = None
         self._mirrored: Mirrored | None = None
@@ -196,12 +190,7 @@ class Exchange:
         if is_event_stream(named):
             attempt.events = Events()
             attempt.events.heard(answer.begun, attempt.arm_s(now_s))
-        dropped = self._proxy.not_answered
-        lines = end_to_end(
-            answer.headers, named.get(b"connection"), dropped | LENGTH if answer.status == 204 else dropped
-        )
-        lines.append(self._proxy.our_lines[attempt.arm] + self._id)
-        self._client.begin_answer(answer, lines)
+        self._client.begin_answer(answer, self._proxy.lines.of(answer, attempt.arm, self._id))
         if answer.is_whole:
             self.answer_ended(now_s)
 
@@ -292,11 +281,15 @@ class Exchange:
             # One of known length is late, and counts so. Its client gets the rest all the same, as long as it flows.
             is_stream = self._answer.length is None
             self._attempt.overdue(self._answer.status, is_stream=is_stream)
-            stalled_s = self._proxy.limits.stalled_s
-            if not is_stream and not self._attempt.is_clients_turn:
-                stalled_s = min(stalled_s, self._proxy.timeout_s)
-            if now_s - self._heard_s >= stalled_s:
+            if now_s - self._heard_s >= self._patience_s(is_stream=is_stream):
                 self._cut()
+
+    def _patience_s(self, *, is_stream: bool) -> float:
+        """How long nothing may come, or be read, in the middle of an answer that is late."""
+        proxy, limits = self._proxy, self._proxy.limits
+        if self._attempt.is_clients_turn:  # who does not read keeps nobody else out
+            return limits.pressed_s if len(proxy.open) > limits.in_flight * CROWDED else limits.stalled_s
+        return limits.stalled_s if is_stream else min(limits.stalled_s, proxy.timeout_s)
 
     def _check_silence(self, now_s: float) -> None:
         closed_s = self._client.closed_its_side_s
@@ -339,12 +332,3 @@ class Exchange:
         self._proxy.open.discard(self)
         if self._mirrored is not None:
             self._mirrored.stable_over(is_whole=is_whole)
-
-
-def _asked_lines(request: Request, request_id: bytes) -> bytes:
-    """The lines that an arm gets after its own name, and the end of the head."""
-    lines = end_to_end(request.headers, request.named.get(b"connection"), NOT_ASKED)
-    if request.body or b"content-length" in request.named or b"transfer-encoding" in request.named:
-        lines.append(b"content-length: %d" % len(request.body))
-    lines.append(b"x-request-id: " + request_id + b"\r\n\r\n")
-    return b"\r\n".join(lines)

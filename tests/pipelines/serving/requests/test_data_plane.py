@@ -116,12 +116,11 @@ def test_connections_that_nobody_uses_make_room(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("held", [b"GET / HT", POST, POST + b"content-length: 9\r\n\r\nab"])
-def test_requests_that_never_end_make_room(tmp_path, monkeypatch, held):
+def test_requests_that_never_end_make_room(tmp_path, held):
     """A client that drips its requests locks nobody out either, once they have had a few seconds."""
-    monkeypatch.setattr("pipelines.serving.http1.client.PRESSED_S", 0.2)
 
     async def run():
-        async with Plane(tmp_path, limits=Limits(connections=2)) as plane:
+        async with Plane(tmp_path, limits=Limits(connections=2, pressed_s=0.2)) as plane:
             await plane.stable(saying(OK))
             lines = [await asyncio.open_connection("127.0.0.1", plane.port) for _ in range(2)]
             for _, writer in lines:

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from pipelines.serving.http1.limits import Limits
-from tests.pipelines.serving.plane import GET, OK, Plane, body_of, request_of, saying
+from tests.pipelines.serving.plane import GET, OK, Plane, body_of, request_of, saying, status_of
+from tests.waiting import HANG_S
 
 TIMEOUT_S = 0.3
 KEPT = GET.replace(b"connection: close\r\n", b"")
@@ -83,6 +84,28 @@ def test_a_client_that_reads_late_gets_all_of_it(tmp_path):
             return read, plane.counts("stable")
 
     assert asyncio.run(run()) == (size, (1, 0, 0))
+
+
+def test_clients_that_do_not_read_keep_nobody_out(tmp_path):
+    """Where as many requests are in flight as may be, they are waited for less, once their answers are late."""
+    size = 8_000_000
+
+    async def run():
+        async with Plane(tmp_path, TIMEOUT_S, Limits(in_flight=2, pressed_s=0.2)) as plane:
+            await plane.stable(dripping(b"content-length: %d" % size, b"x" * size, hangs=True))
+            held = [await asyncio.open_connection("127.0.0.1", plane.port, limit=65536) for _ in range(2)]
+            for reader, writer in held:
+                writer.write(GET)
+                await reader.readexactly(1)
+            crowded = status_of(await plane.say(GET))
+            await plane.stable(saying(OK))
+            async with asyncio.timeout(HANG_S):
+                said = [status_of(await plane.say(GET))]
+                while said[-1] != 200:
+                    said.append(status_of(await plane.say(GET)))
+            return crowded, plane.counts("stable")[1:]
+
+    assert asyncio.run(run()) == (503, (0, 0))
 
 
 def test_a_half_closed_client_gets_all_that_it_asked_in_advance(tmp_path):
