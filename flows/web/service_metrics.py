@@ -44,7 +44,7 @@ def service_metrics_text(ports: Ports, running: Sequence[Release], exposition: E
     pages = {}
     for service in read_services(ports.services).services:
         gauges.tell(service, ports, now)
-        pages[service.name] = _page(exposition, service.name)
+        pages[service.name] = _families(exposition, service.name)
     looks = {release.service: release.last("looked") for release in running}
     for name, look in looks.items():
         if look is not None:
@@ -63,11 +63,12 @@ def _trouble(unit: Unit, status: UnitStatus) -> str:
     return "" if status.state == "ready" else f"{unit.name} is {status.state}: {status.reason}".removesuffix(": ")
 
 
-def _page(exposition: Exposition, service: str) -> str:
+def _families(exposition: Exposition, service: str) -> list[Metric]:
+    """What the gateway of a service says of itself; one that says nothing that can be read hides no other."""
     try:
-        return exposition(service)
-    except DependencyDown:
-        return ""
+        return [f for f in text_string_to_metric_families(exposition(service)) if f.name.startswith(OURS)]
+    except (DependencyDown, ValueError):
+        return []
 
 
 class _ServiceGauges:
@@ -111,16 +112,14 @@ def _lease_s(ports: Ports, service: str) -> float:
 class _Pages(Collector):
     """What the gateways say of themselves, each sample with the service that it is of."""
 
-    def __init__(self, pages: Mapping[str, str]) -> None:
+    def __init__(self, pages: Mapping[str, Sequence[Metric]]) -> None:
         self._pages = pages
 
     def collect(self) -> Iterator[Metric]:
         """One family a name, whoever has samples of it."""
         families: dict[str, Metric] = {}
         for service, page in self._pages.items():
-            for family in text_string_to_metric_families(page):
-                if not family.name.startswith(OURS):
-                    continue
+            for family in page:
                 ours = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     ours.add_sample(sample.name, {**sample.labels, "service": service}, sample.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.web.service_metrics import service_metrics_text
@@ -10,6 +11,8 @@ from pipelines.ports import Now
 from pipelines.records.reading import unfinished
 from pipelines.records.service import Deployment, Service
 from pipelines.services.reconcile import reconcile
+from pipelines.serving.evidence.counters import GatewayCounters
+from pipelines.serving.http1.limits import Load
 from tests.flows.web.test_api import NOW, ports
 
 __all__ = ["ports"]
@@ -42,6 +45,24 @@ def test_the_counters_of_gateways_are_told_by_service(ports):
     for service in ("s", "t"):
         assert found[sample("gateway_attempts_total", arm="stable", outcome="ok", service=service)] == 7
     assert not [name for name, _ in found if name.startswith("envoy")]
+
+
+def test_what_a_gateway_counts_itself_is_told(ports):
+    """Displaced connections, for instance."""
+    counters = GatewayCounters(Load(displaced=3, turned_away=2))
+    found = told(ports, lambda _service: counters.text().decode())
+    names = ("connections_displaced_total", "connections_turned_away_total")
+    assert [found[sample(f"gateway_{name}", service="s")] for name in names] == [3, 2]
+
+
+@pytest.mark.parametrize("page", ["what?", PAGE + 'shipway_x{a="b\n', "shipway_x{} one", "\0", PAGE * 2 + "}{"])
+def test_a_page_that_cannot_be_read_hides_no_other(ports, page):
+    """A proxy's that is not Shipway's, or half of one."""
+    other = Deployment("sha256:2", "/b/2", "n", 5, "r9")
+    reconcile(ports, ports.services.save(Service("t", stable=other)), "test", NOW)
+    found = told(ports, {"s": page, "t": PAGE}.get)
+    assert found[sample("gateway_attempts_total", arm="stable", outcome="ok", service="t")] == 7
+    assert found[sample("unit_up", service="s", unit="s-gateway", kind="gateway")] == 1
 
 
 def test_what_serves_and_how_it_is_are_told(ports):
