@@ -22,8 +22,12 @@ Ids = npt.NDArray[np.int64]
 
 SETTINGS = "tokenizer_config.json"
 SIDES = ("left", "right")
-MAX_PIECE_ROWS, MAX_PIECE_TOKENS = 32, 4096
-"""What is computed at once: memory grows with rows × padded length, and a large request must not set it for good."""
+MAX_PIECE_ROWS, MAX_PIECE_TOKENS = 32, 512
+"""What is computed at once: memory grows with rows × padded length, and a large request must not set it for good.
+
+So many tokens are one text of the longest context that is served: the largest request needs little more than a single
+row, and is answered no slower than in larger pieces.
+"""
 
 _OBEY_THE_FILE = frozenset({"PreTrainedTokenizerFast", "TokenizersBackend"})
 """Classes of transformers that take `tokenizer.json` as it is."""
@@ -55,11 +59,16 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """The tokens of each text, not padded. NoTokens names the first text of which nothing is left."""
-        encoded = self._tokenizer.encode_batch(list(texts))
-        for row, tokens in enumerate(encoded):
-            if not tokens.ids:
-                raise NoTokens(row)
-        return list(encoded)
+        return list(self._each(texts))
+
+    def _each(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        """A few at a time: each holds all that was cut off, too, and where in the text it stood."""
+        for start in range(0, len(texts), MAX_PIECE_ROWS):
+            some = self._tokenizer.encode_batch(list(texts[start : start + MAX_PIECE_ROWS]))
+            for row, tokens in enumerate(some, start):
+                if not tokens.ids:
+                    raise NoTokens(row)
+                yield tokens
 
     @property
     def adds_tokens(self) -> bool:
@@ -68,21 +77,25 @@ class TextTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Ids]:
         """`input_ids`, `attention_mask` and `token_type_ids`, each of shape [texts, longest]."""
-        return self._padded(self.encode(texts))
+        return self._padded(self._read(texts))
 
     def pieces(self, texts: Sequence[str]) -> Iterator[tuple[list[int], dict[str, Ids]]]:
         """What is computed at once: rows by their index, texts of alike length together, and their arrays."""
-        encoded = self.encode(texts)
-        for rows in pieces([len(tokens.ids) for tokens in encoded]):
-            yield rows, self._padded([encoded[row] for row in rows])
+        read = self._read(texts)
+        for rows in pieces([tokens.shape[1] for tokens in read]):
+            yield rows, self._padded([read[row] for row in rows])
 
-    def _padded(self, encoded: Sequence[Encoding]) -> dict[str, Ids]:
-        shape = len(encoded), max(len(tokens.ids) for tokens in encoded)
+    def _read(self, texts: Sequence[str]) -> list[Ids]:
+        """Of each text its token ids and segment numbers, shape [2, tokens]: all that is kept of it."""
+        return [np.array((tokens.ids, tokens.type_ids), np.int64) for tokens in self._each(texts)]
+
+    def _padded(self, read: Sequence[Ids]) -> dict[str, Ids]:
+        shape = len(read), max(tokens.shape[1] for tokens in read)
         ids, mask, types = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        for row, tokens in enumerate(encoded):
-            n = len(tokens.ids)
+        for row, tokens in enumerate(read):
+            n = tokens.shape[1]
             here = slice(shape[1] - n, None) if self._is_left_padded else slice(n)
-            ids[row, here], mask[row, here], types[row, here] = tokens.ids, tokens.attention_mask, tokens.type_ids
+            (ids[row, here], types[row, here]), mask[row, here] = tokens, 1
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 

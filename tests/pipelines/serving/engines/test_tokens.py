@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.errors import BadInput, NoTokens
 from pipelines.serving.engines.tokens import MAX_PIECE_ROWS, MAX_PIECE_TOKENS, TextTokenizer, pieces
+from pipelines.supply.layout import MAX_LENGTH
 from tests.pipelines.model_folders import edit_json, make_tokenizer, vocabulary
 
 IDS = vocabulary()
@@ -115,6 +116,19 @@ def test_with_a_begin_token_no_text_is_empty(folder):
     tokenizer = TextTokenizer(folder, 64)
     assert tokenizer.adds_tokens
     assert tokenizer([""])["input_ids"].tolist() == [[IDS["[CLS]"], IDS["[SEP]"]]]
+
+
+def test_of_many_texts_the_empty_one_is_named_by_its_own_number(folder):
+    """However few of them are read at a time."""
+    edit_json(folder / "tokenizer.json", post_processor=None)
+    with pytest.raises(NoTokens) as caught:
+        list(TextTokenizer(folder, 64).pieces(["good"] * (MAX_PIECE_ROWS + 3) + [""]))
+    assert caught.value.row == MAX_PIECE_ROWS + 3
+
+
+def test_one_text_of_the_longest_context_is_a_piece(folder):
+    """So that the largest request needs no more memory than a few of its rows."""
+    assert [len(rows) for rows in pieces([MAX_LENGTH] * 3)] == [1, 1, 1]
 
 
 def test_pieces_hold_rows_of_alike_length_within_the_limits():
