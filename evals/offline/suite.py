@@ -25,6 +25,9 @@ VERSION = 2
 """Counts changes of what the metrics mean: part of the suite's digest."""
 
 
+TOLD_EVERY = 16
+"""Rows, at least, between two words on how far it is: whoever hears them may ask a database."""
+
 MIN_BATCHES = 10
 """Batches below which a quantile of their times cannot be compared."""
 
@@ -90,7 +93,8 @@ def ask(
         began = clock()
         logits.append(_predict(predict, suite.texts, start, end, k))
         row_ms.append(np.full(end - start, (clock() - began) * 1000 / (end - start)))
-        on_progress(end, n)
+        if end == n or end % TOLD_EVERY < step:
+            on_progress(end, n)
     return Answers(np.concatenate(logits), np.concatenate(row_ms), tuple(labels))
 
 
@@ -199,10 +203,10 @@ class _Judged:
         return Measurement(metric, value, "ms", len(self._answers.row_ms))
 
     def latency_rise(self, metric: str) -> Comparison:
-        """How much slower than the champion, as a fraction, over the same batches."""
+        """How much slower than the champion, as a fraction, over the same batches, however each was asked."""
         assert self._champion is not None  # noqa: S101  the caller checked
         step = self._suite.batch_size
-        mine, base = self._answers.row_ms[::step], self._champion.row_ms[::step]
+        mine, base = (_by_batch(answers.row_ms, step) for answers in (self._answers, self._champion))
         missing = too_few(len(mine), "batches", MIN_BATCHES)
         if missing is None and not base.min() > 0:
             missing = "a batch of the champion took no time on this clock"
@@ -214,6 +218,11 @@ class _Judged:
 
         point, interval = bootstrap_difference(len(mine), rise, self._suite.confidence)
         return Comparison(metric, point, len(mine), "all", interval, self._suite.confidence, f"{METHOD} of batches")
+
+
+def _by_batch(row_ms: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
+    """The time of a row in each batch; of one that was asked row by row, its mean over the same rows."""
+    return np.array([row_ms[start : start + step].mean() for start in range(0, len(row_ms), step)])
 
 
 def _broken(answers: Answers, rows: Rows) -> str | None:

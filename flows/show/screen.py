@@ -149,7 +149,7 @@ def _said(step: Step, findings: Findings) -> str:
         case "evaluate":
             return _metrics(findings)
         case "compress":
-            rejected = "; ".join(f"{r['technique']} not taken: {r['why']}" for r in findings["rejected"])
+            rejected = "; ".join(f"{r['technique']} does not ship: {r['why']}" for r in findings["rejected"])
             return f"{findings['variant']} ships. {_metrics(findings)} {rejected}".strip()
         case "build":
             return (

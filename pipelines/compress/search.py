@@ -5,11 +5,23 @@ One for now. A search measures several on the target machine and orders them by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipelines.compress.dynamic_int8 import DynamicInt8
 from pipelines.compress.technique import Technique
 from pipelines.errors import BadInput
 
 KNOWN = ("none", "dynamic-int8")
+
+
+BATCH_DEPENDENT = frozenset({DynamicInt8.name})
+"""Variants whose answer to a text depends on what is asked with it: activations share their scales."""
+
+
+def depends_on_batch(facts: Mapping[str, Any]) -> bool:
+    """Whether the bundle of these facts answers a text alone otherwise than among others."""
+    return facts.get("variant") in BATCH_DEPENDENT
 
 
 def techniques_for(name: str) -> tuple[Technique, ...]:

@@ -44,7 +44,11 @@ class ReleaseSpec(Part):
     service: Name
     bootstrap: bool = Field(False, description="true allows a first release, which has no champion to compare with")
     evaluate: EvaluateSpec
-    compress: Literal["none", "dynamic-int8"] = "none"
+    compress: Literal["none", "dynamic-int8"] = Field(
+        "none",
+        description="a variant ships where the same gates accept it, asked one row at a time, and where it is at least "
+        "10 % smaller, or 5 % faster for one text; the source ships otherwise",
+    )
     package: PackageSpec = PackageSpec()
     serve: ServeSpec = ServeSpec()
     registry: RegistrySpec = RegistrySpec()

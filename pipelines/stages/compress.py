@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from evals.gate import Outcome
+from dataclasses import replace
+
+from evals.gate import Outcome, Reason, Verdict
+from evals.offline.gain import Gain, judge_gain, measure_gain
 from evals.offline.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
+from pipelines.compress.technique import Technique
 from pipelines.records.release import Phase, Release
+from pipelines.records.settings import ServerSettings
+from pipelines.serving.engines import load_engine
 from pipelines.stages.evaluate import Subject, judge_subject, source_of
-from pipelines.stages.workshop import Findings, Workshop, entered
+from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 
 
 def compress(shop: Workshop, release: Release) -> Findings:
@@ -15,27 +21,51 @@ def compress(shop: Workshop, release: Release) -> Findings:
     rejected: list[dict[str, str]] = []
     for technique in techniques_for(shop.spec.compress):
         try:
-            made = technique.compress(shop.source, shop.work / technique.name, dict(source_of(shop).facts))
-            recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
-            facts = {**source_of(shop).facts, **recipe}
-            judged = judge_subject(shop, release, Subject(f"{technique.name} variant", made.folder, facts))
+            tried, verdict = _tried(shop, release, technique)
         except (RuntimeError, ValueError, OSError, SuiteFailed) as error:
             rejected.append({"technique": technique.name, "why": f"it failed: {error}"})
             continue
-        if judged.verdict.outcome is Outcome.PASS:
-            return {
-                **judged.as_dict(),
-                "variant": technique.name,
-                "facts": facts,
-                "folder": technique.name,
-                "rejected": rejected,
-            }
-        rejected.append({"technique": technique.name, "why": judged.verdict.because()})
-    golden = entered(release, Phase.EVALUATED)["golden"]
+        if verdict.outcome is Outcome.PASS:
+            return {**tried, "verdict": verdict.as_dict(), "rejected": rejected}
+        rejected.append({"technique": technique.name, "why": verdict.because()})
     return {
+        **_why_not(rejected),
         "variant": "source",
         "facts": source_of(shop).facts,
         "folder": "source",
-        "golden": golden,
+        "golden": entered(release, Phase.EVALUATED)["golden"],
         "rejected": rejected,
     }
+
+
+def _tried(shop: Workshop, release: Release, technique: Technique) -> tuple[Findings, Verdict]:
+    """What was found of a variant: the gates first, and then whether there is a reason to serve it."""
+    source = source_of(shop)
+    made = technique.compress(shop.source, shop.work / technique.name, dict(source.facts))
+    recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
+    variant = Subject(f"{technique.name} variant", made.folder, {**source.facts, **recipe})
+    judged = judge_subject(shop, release, variant)
+    found = {**judged.as_dict(), "variant": technique.name, "facts": variant.facts, "folder": technique.name}
+    if judged.verdict.outcome is not Outcome.PASS:
+        return found, judged.verdict
+    gain = _gain(shop, release, source, variant)
+    won = judge_gain(gain)
+    if won.outcome is Outcome.PASS:
+        won = replace(won, sentence=f"{technique.name} ships: {won.sentence}")
+    return {**found, "gain": gain.as_dict()}, Verdict.of([*judged.verdict.reasons, won])
+
+
+def _gain(shop: Workshop, release: Release, source: Subject, variant: Subject) -> Gain:
+    """Both on this machine, on the evaluation's rows, with the threads that a server has."""
+    threads = ServerSettings(cpus=shop.spec.serve.cpus).threads
+    engines = [load_engine(subject.folder, subject.facts, threads) for subject in (source, variant)]
+    ask_source, ask_variant = (engine.predict for engine in engines)
+    sizes_mb = source.size_mb, variant.size_mb
+    return measure_gain(ask_source, ask_variant, shop.rows(release).texts, sizes_mb, seconds(shop))
+
+
+def _why_not(rejected: list[dict[str, str]]) -> Findings:
+    """A verdict that says why the source ships; nothing where no variant was asked for."""
+    said = [(r["technique"], f"{r['technique']} does not ship: {r['why']}") for r in rejected]
+    reasons = [Reason(Outcome.PASS, technique, sentence) for technique, sentence in said]
+    return {"verdict": Verdict.of(reasons).as_dict()} if reasons else {}

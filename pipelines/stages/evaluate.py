@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from evals.evidence import Evidence
 from evals.gate import Outcome, Verdict, judge
 from evals.offline.contract import ModelContract, judge_contract
 from evals.offline.suite import Answers, Suite, ask, measure
+from pipelines.compress.search import depends_on_batch
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment
 from pipelines.serving.engines import load_engine
@@ -73,6 +74,14 @@ def suite_of(spec: ReleaseSpec, rows: Rows) -> Suite:
     return Suite(rows.texts, rows.labels, columns, plan.metrics, plan.slices, plan.batch_size, plan.confidence)
 
 
+def asked_as(subject: Subject, suite: Suite) -> Suite:
+    """How is this one asked? In the suite's batches, or one row at a time where its answers depend on the batch.
+
+    Users ask alone: what they get is what is judged.
+    """
+    return replace(suite, batch_size=1) if depends_on_batch(subject.facts) else suite
+
+
 def source_subject(folder: Path, model: str) -> Subject:
     """The candidate as it was registered, on the reference engine."""
     layout = read_layout(folder)
@@ -118,7 +127,8 @@ def _answers(
 ) -> tuple[Answers, dict[str, Any]]:
     engine = load_engine(subject.folder, subject.facts)
     batch = partial(engine.predict, whole=True)
-    answers = ask(suite, batch, engine.labels, lambda done, of: progress(subject.name, done, of), clock)
+    asked = asked_as(subject, suite)
+    answers = ask(asked, batch, engine.labels, lambda done, of: progress(subject.name, done, of), clock)
     return answers, golden_answers(engine, suite.texts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from pipelines.serving.engines.tokens import Ids, TextTokenizer
 from pipelines.supply.tensors import tensors_of
 
 
+@cache
+def _usual_threads() -> int:
+    """What torch chooses by itself; asked before it is told otherwise, which holds for the whole process."""
+    import torch
+
+    return int(torch.get_num_threads())
+
+
 class TorchEngine:
     """Implements `Engine` for a folder with safetensors and a config. No code of the model is executed."""
 
@@ -25,8 +34,8 @@ class TorchEngine:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        if threads:
-            torch.set_num_threads(threads)
+        usual = _usual_threads()
+        torch.set_num_threads(threads or usual)
         self._model = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         ).eval()

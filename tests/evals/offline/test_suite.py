@@ -209,3 +209,19 @@ def test_a_suite_of_unequal_columns_is_refused(changes):
     """Texts, labels and columns belong to the same rows."""
     with pytest.raises(ValueError, match="as many texts as labels"):
         suite_of(**changes)
+
+
+def test_progress_is_told_seldom_where_rows_are_asked_alone():
+    """Whoever hears it may ask a database each time."""
+    progress = []
+    suite = suite_of(40, batch_size=1)
+    ask(suite, answering(), LABELS, lambda done, of: progress.append((done, of)), count().__next__)
+    assert progress == [(16, 40), (32, 40), (40, 40)]
+
+
+def test_one_that_was_asked_alone_is_compared_over_the_same_rows():
+    """Its rows' mean time with the time of a row in the other's batch."""
+    suite, batched = suite_of(), answers_of(suite_of(), answering(), tick_s=0.016)
+    alone = answers_of(replace(suite, batch_size=1), answering(), tick_s=0.003)
+    compared = measure(suite, alone, "x", 1.0, batched).comparison("latency_p50_ms")
+    assert (compared.n, compared.drop) == (400 // suite.batch_size, pytest.approx(2.0))
