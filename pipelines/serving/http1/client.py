@@ -22,7 +22,7 @@ LINGER_S = 2.0
 PROCEED = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
-DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 1.0, 64
+DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 0.5, 64
 """Where a gateway has as many connections as it may, so many make room that were not used for so long."""
 
 LOOK_AGAIN_S = 0.05
