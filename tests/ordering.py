@@ -35,7 +35,7 @@ WEIGHTS_S = {
     "mlflow_registry": 30,
     "child": 30,
     "compress": 25,
-    "architectures": 15,
+    "architectures": 40,
 }
 """Seconds on a quiet machine, by group; what is not named here takes less."""
 

@@ -13,17 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.compress.onnx_export import (
-    OPSET,
-    TOLERANCE,
-    export,
-    largest_difference,
-    load_classifier,
-    quiet,
-    strip_traces,
-)
+from pipelines.compress.onnx_export import OPSET, TOLERANCE, export_exact, quiet, strip_traces
 from pipelines.compress.technique import Compressed, CompressionFailed, size_bytes
-from pipelines.supply.layout import CONFIG, TOKENIZER_FILES, read_layout
+from pipelines.supply.layout import CONFIG, TOKENIZER_FILES
 
 MODEL_FILE = "model.onnx"
 QUANTIZED_OPS = ("MatMul", "Gemm")
@@ -50,13 +42,8 @@ class DynamicInt8:
 
 def _make_model(folder: Path, into: Path) -> None:
     """Writes the int8 model, once its fp32 export is seen to answer as torch does."""
-    layout = read_layout(folder)
-    model, exact = load_classifier(folder), into / "exact.onnx"
-    export(model, layout.tensors, exact)
-    vocabulary = int(layout.config_json["vocab_size"])
-    difference = largest_difference(model, exact, layout.tensors, vocabulary)
-    if not difference <= TOLERANCE:
-        raise CompressionFailed(f"the ONNX export's logits differ from torch's by {difference:g}")
+    exact = into / "exact.onnx"
+    export_exact(folder, exact)
     _quantize(exact, into / MODEL_FILE)
     exact.unlink()
 

@@ -1,7 +1,8 @@
 """Is every architecture with which transformers classifies texts accepted as transformers saves it?
 
-The whole walk takes a minute: `SHIPWAY_WALK=1 python -m pytest tests/pipelines/architectures -m integration`. Its
-result is `walk.json`, which it writes anew.
+The whole walk takes ten minutes of CPU, most of them for exports:
+`SHIPWAY_WALK=1 python -m pytest tests/pipelines/architectures -m integration`. Its result is `walk.json`, which it
+writes anew.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipelines.architectures.exported import (
+    FIVE_EXPORTED,
+    CannotBeExported,
+    exported_difference,
+    walk_exported,
+)
 from tests.pipelines.architectures.walk import FIVE, difference, make, names, refusal, walk
 from tests.pipelines.asking import ask_here
 from tests.pipelines.model_folders import read_tensors, write_tensors
@@ -41,6 +48,18 @@ def test_a_family_is_answered_as_by_transformers(name, tmp_path):
     assert difference(make(name, tmp_path / name)) == ""
 
 
+@pytest.mark.parametrize("name", FIVE_EXPORTED)
+def test_an_exported_family_is_answered_as_by_transformers(name, tmp_path):
+    """By ONNX Runtime, before anything is quantized."""
+    assert exported_difference(make(name, tmp_path / name)) == ""
+
+
+def test_what_cannot_be_exported_says_why(tmp_path):
+    """By the first reason, and not by the exporter's step."""
+    with pytest.raises(CannotBeExported, match=r"No ONNX function found for .*grouped_mm"):
+        exported_difference(make("mixtral", tmp_path / "mixtral"))
+
+
 @pytest.mark.parametrize("name", FIVE)
 def test_a_part_of_another_model_is_refused(name, tmp_path):
     """The tensor that is missing is named as the file would name it, whatever transformers makes of it."""
@@ -68,7 +87,8 @@ def test_an_expert_of_another_shape_is_named(tmp_path):
 @pytest.mark.timeout(3600)
 def test_the_whole_mapping_is_walked(tmp_path):
     """At least 95 % of what transformers itself makes tiny; the result is recorded beside this file."""
-    figures = walk(tmp_path).figures()
+    walked = walk(tmp_path)
+    figures = {**walked.figures(), "exported": walk_exported(tmp_path, walked.accepted).figures()}
     RECORD.write_text(json.dumps(figures, indent=2) + "\n")
     assert figures["accepted"] >= LEAST_ACCEPTED * figures["tried"]
 
@@ -81,3 +101,12 @@ def test_the_record_is_of_this_mapping():
     assert figures["in_mapping"] == figures["tried"] + omitted == figures["accepted"] + refusals + omitted
     assert figures["in_mapping"] == len(names())
     assert figures["accepted"] >= LEAST_ACCEPTED * figures["tried"]
+
+
+def test_the_record_accounts_for_every_export():
+    """Of what is accepted, each is equal, or left out by its reason."""
+    figures = json.loads(RECORD.read_text())
+    exported = figures["exported"]
+    assert exported["tried"] == figures["accepted"]
+    assert exported["tried"] == exported["exported"] + sum(map(len, exported["omitted_by_reason"].values()))
+    assert exported["exported"] == exported["equal"] + sum(map(len, exported["unlike_by_reason"].values()))

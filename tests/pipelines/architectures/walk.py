@@ -7,8 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.errors import ShipwayError
 from pipelines.serving.engines import load_engine
@@ -49,9 +52,9 @@ class Walk:
             "tried": len(self.tried),
             "accepted": len(self.accepted),
             "equal": len(self.accepted) - len(self.unlike),
-            "omitted_by_reason": _by_reason(self.omitted),
-            "refused_by_reason": _by_reason(self.refused),
-            "unlike_by_reason": _by_reason(self.unlike),
+            "omitted_by_reason": by_reason(self.omitted),
+            "refused_by_reason": by_reason(self.refused),
+            "unlike_by_reason": by_reason(self.unlike),
         }
 
 
@@ -98,7 +101,7 @@ def make(name: str, folder: Path, seed: int = 0) -> Path:
             again = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
             is_same = torch.equal(before, _logits(again))
         except Exception as error:  # a library's reasons are anything
-            raise CannotBeMade(_one_line(error)) from error
+            raise CannotBeMade(one_line(error)) from error
     if not is_same:
         raise CannotBeMade("what transformers loads again answers otherwise")
     return folder
@@ -124,21 +127,22 @@ TEXTS = ("good", "a good film", "so sad", "nothing here is good or bad " * 30, "
 MOST_TOKENS, CLOSE = 64, 1e-4
 
 
-def difference(folder: Path) -> str:
+def difference(folder: Path, engine: str = "torch") -> str:
     """How our engine answers otherwise than transformers, alone and short and long texts together; "" where alike.
 
-    Both are asked on torch, each with its own tokenizer. What transformers itself cannot answer is not asked.
+    Each has its own tokenizer. What transformers itself cannot answer is not asked.
     """
     layout = read_layout(folder)
     limit = min(layout.max_length, MOST_TOKENS)
-    engine = load_engine(folder, {"engine": "torch", "labels": list(LABELS), "max_length": limit})
+    loaded = load_engine(folder, {"engine": engine, "labels": list(LABELS), "max_length": limit})
     far, others = 0.0, 0
     for texts, theirs in _of_transformers(folder, layout.tensors, limit):
         try:
-            ours = engine.predict(texts, whole=True)
+            ours = loaded.predict(texts, whole=True)
         except Exception as error:  # a library's reasons are anything
-            return _one_line(error)
-        far = max(far, float(abs(ours - theirs).max()))
+            return one_line(error)
+        apart = abs(ours - theirs)
+        far = max(far, float(apart.max()) if np.isfinite(apart).all() else inf)
         others += int((ours.argmax(axis=1) != theirs.argmax(axis=1)).sum())
     return "" if far <= CLOSE and not others else f"{others} labels differ, logits by up to {far:.2g}"
 
@@ -172,7 +176,7 @@ def refusal(folder: Path) -> str:
     try:
         is_finite = bool(torch.isfinite(_logits(model, layout.max_length)).all())
     except Exception as error:  # a library's reasons are anything
-        return f"it does not take {layout.max_length} tokens: {_one_line(error)}"
+        return f"it does not take {layout.max_length} tokens: {one_line(error)}"
     return _unlike_tokens(folder, layout) if is_finite else f"its logits for {layout.max_length} tokens are not finite"
 
 
@@ -209,14 +213,16 @@ def _logits(model: Any, length: int = 9) -> Any:
     return logits
 
 
-def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names that have a reason in common."""
     found: dict[str, list[str]] = defaultdict(list)
     for name, reason in reasons.items():
         found[reason].append(name)
     return dict(found)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
+    """What a library said, short."""
     if isinstance(error, CannotBeMade):
         return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

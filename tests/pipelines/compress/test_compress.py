@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from pipelines.compress.dynamic_int8 import DynamicInt8
-from pipelines.compress.onnx_export import example_tensors, largest_difference, load_classifier
+from pipelines.compress.onnx_export import example_tensors, export_exact, largest_difference, load_classifier
 from pipelines.compress.search import techniques_for
 from pipelines.compress.technique import Compressed, CompressionFailed
 from pipelines.errors import BadInput
 from pipelines.supply.layout import gather, read_layout
+from tests.pipelines.architectures.walk import make
 from tests.pipelines.model_folders import edit_json, read_tensors, write_tensors
 
 FACTS = {"model": "tiny"}
@@ -138,6 +139,13 @@ def test_an_export_that_answers_otherwise_is_refused(tiny_copy, flat, compressed
         load_classifier(tiny_copy), compressed.folder / "model.onnx", read_layout(flat).tensors, 140
     )
     assert difference > 4
+
+
+@pytest.mark.integration
+def test_an_export_that_does_not_bear_padding_is_refused(tmp_path):
+    """Helium's embedding of the padding is zeros, which ONNX Runtime's normalization turns into NaN."""
+    with pytest.raises(CompressionFailed, match="differ from torch's by inf"):
+        export_exact(make("helium", tmp_path / "helium"), tmp_path / "exact.onnx")
 
 
 def _hashes(folder: Path) -> dict[str, str]:
