@@ -134,12 +134,13 @@ def reach(world: World, phase: str, observer: RealObserver) -> None:
 
 def hit(world: World, who: str) -> list[subprocess.Popen[bytes]]:
     """SIGKILL. Somebody starts `up` again, as systemd would; everything else is Shipway's to repair."""
-    for pid in victims(world, who):
+    up, killed = find_up(world.home), victims(world, who)
+    for pid in killed:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    if who not in {"up", "both"}:
+    if who not in {"up", "both"} and (up is None or int(up["pid"]) not in killed):
         return []
-    world.wait("up is gone", lambda: find_up(world.home) is None)
+    world.wait("up is gone", lambda: find_up(world.home) is None)  # on a slow machine it decides itself
     return [world.start_up()]
 
 
