@@ -16,6 +16,7 @@ from evals.canary.standing import ended_period, harmless_logs
 from evals.canary.state import ERRORS, CanaryState
 from evals.maths.e_processes import Bank, Ints
 from evals.maths.e_processes import absorb as absorb_counts
+from evals.signals.binned import RateState, absorb_in_bins
 from evals.signals.counting import MOST_SLICES
 from evals.signals.drift import Drift
 from evals.signals.latency import LatencyState
@@ -63,6 +64,7 @@ def _judged(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanarySta
         timeouts=absorb_counts(ERRORS, state.timeouts, np.array([_timeouts(stratum)])),
         latency=test.absorb(state.latency, stratum, slices) if test else state.latency,
         streams={name: _of_streams(plan, state, stratum, name) for name in plan.streams},
+        rates={n: test.absorb(state.rates.get(n, RateState()), stratum, n) for n, test in plan.rates.items()},
         drift=Drift(plan.drift_ratio).absorb(state.drift, stratum) if plan.drift_ratio else state.drift,
         guards=absorb_guards(state.guards, stratum, steps, test.shift(test.tolerance) if test else 0),
         slices=slices,
@@ -70,7 +72,8 @@ def _judged(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanarySta
 
 
 def _of_streams(plan: CanaryPlan, state: CanaryState, stratum: Stratum, name: str) -> LatencyState:
-    return plan.streams[name].absorb(state.streams.get(name, LatencyState()), stratum.of_streams(name))
+    known = state.streams.get(name, LatencyState())
+    return absorb_in_bins(plan.streams[name], known, stratum.of_streams(name))
 
 
 def _refuse_repeated(state: CanaryState, stratum: Stratum) -> None:

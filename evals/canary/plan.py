@@ -8,13 +8,19 @@ from typing import Any, Literal
 
 from evals.gate import Gate
 from evals.maths.e_processes import NonInferiority
+from evals.signals.binned import RateTest
 from evals.signals.latency import LatencyTest
 
-ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3}
-"""The share of a metric that is not judged is handed to the others."""
+ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3, "goodput": 0.3, "answers": 0.2}
+"""The share of a metric that is not judged is handed to the others; `answers` is for all that can be wrong in them."""
 
 STREAM_TIMINGS = ("first_token", "between_tokens")
 """What is timed in a streamed answer; latency's share of α is divided among them and the latency of whole answers."""
+
+GOODPUT = "goodput"
+RATES = (GOODPUT, "empty", "cut", "refused", "rejected", "invalid_json", "invalid_tool_call")
+"""What each answer is asked, where it could be bad so: did it miss the service's objective, say nothing, end at its
+length, refuse, come as 4xx, hold JSON of another schema than was asked for, call a tool wrongly?"""
 
 EXCESS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005)
 """Margins that are asked one after the other: how many more errors may the canary still have?"""
@@ -36,6 +42,8 @@ class CanaryPlan:
     quality_margin: float | None = None
     streams: Mapping[str, LatencyTest] = field(default_factory=dict)
     """The tests of streamed answers, by what is timed."""
+    rates: Mapping[str, RateTest] = field(default_factory=dict)
+    """The tests of what answers are asked about, by its name."""
     drift_ratio: float | None = None
     """The odds of a predicted class may change by this; beyond it the release waits."""
     has_slices: bool = False
@@ -63,6 +71,8 @@ class CanaryPlan:
                 raise ValueError(f"{name} must be above 0 and below 1, not {margin!r}")
         if not set(self.streams) <= set(STREAM_TIMINGS):
             raise ValueError(f"of a stream {', '.join(STREAM_TIMINGS)} are timed, not {sorted(self.streams)}")
+        if not set(self.rates) <= set(RATES):
+            raise ValueError(f"answers are asked about {', '.join(RATES)}, not {sorted(self.rates)}")
 
     @classmethod
     def of(cls, gates: Sequence[Gate], **others: Any) -> CanaryPlan:
@@ -78,6 +88,7 @@ class CanaryPlan:
             latency_quantiles=latency.quantiles if latency else cls.latency_quantiles,
             quality_margin=quality.margin if quality else None,
             streams={name: timing_test(by_metric[name]) for name in STREAM_TIMINGS if name in by_metric},
+            rates={name: rate_test(by_metric[name]) for name in RATES if name in by_metric},
             **others,
         )
 
@@ -99,6 +110,8 @@ class CanaryPlan:
         timed = [name for name in ("latency", *STREAM_TIMINGS) if self._is_judged(name)]
         mine = {name: share for name, share in self.alpha_shares.items() if share > 0 and self._is_judged(name)}
         mine |= {name: self.alpha_shares.get("latency", 0.0) / len(timed) for name in timed}
+        wrong = [name for name in self.rates if name != GOODPUT]
+        mine |= {name: self.alpha_shares.get("answers", 0.0) / len(wrong) for name in wrong}
         return {name: share / sum(mine.values()) for name, share in mine.items() if share > 0}
 
     def _is_judged(self, metric: str) -> bool:
@@ -109,7 +122,14 @@ class CanaryPlan:
                 return self.quality_margin is not None and self.labels_arrive
             case "first_token" | "between_tokens":
                 return metric in self.streams
-        return True
+            case "goodput":
+                return metric in self.rates
+        return metric != "answers"
+
+
+def rate_test(gate: Gate) -> RateTest:
+    """The test of a gate on a rate of bad answers; its tolerance is one of their odds."""
+    return RateTest(gate.tolerance, gate.margin)
 
 
 def timing_test(gate: Gate) -> LatencyTest:

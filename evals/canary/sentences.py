@@ -15,6 +15,17 @@ from evals.signals.latency import LatencyState, LatencyTest
 
 Need = Mapping[str, float | None]
 
+BAD = {
+    "goodput": "answers that missed the objective",
+    "empty": "answers that say nothing",
+    "cut": "answers that ended at their length",
+    "refused": "refusals",
+    "rejected": "requests that were answered with 4xx",
+    "invalid_json": "answers that are no JSON of the asked schema",
+    "invalid_tool_call": "answers that call a tool wrongly",
+}
+"""What is counted as bad, for people."""
+
 
 @dataclass(frozen=True)
 class Charge:
@@ -76,6 +87,10 @@ def said_of(plan: CanaryPlan, state: CanaryState, charge: Charge) -> str:
             )
         case "latency" if plan.latency is not None:
             return _of_timing("latency", plan.latency, state.latency)
+        case metric if metric in plan.rates:
+            canary, canary_bad, stable, stable_bad = state.rates[metric].seen
+            counts = f"canary {canary_bad} of {canary}, stable {stable_bad} of {stable}"
+            return f"{metric.replace('_', ' ')}: {BAD[metric]}: {counts}"
     return _of_timing(charge.metric.replace("_", " "), plan.streams[charge.metric], state.streams[charge.metric])
 
 

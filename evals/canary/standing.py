@@ -65,6 +65,8 @@ def harmless_logs(plan: CanaryPlan, state: CanaryState) -> dict[str, float]:
         if test is not None and test.margin is not None:
             logs[name] = found.harmless_log_e
     missing = {name: 0.0 for name, test in plan.streams.items() if test.margin is not None}
+    missing |= {name: 0.0 for name, test in plan.rates.items() if test.margin is not None}
+    logs |= {name: state.rates[name].harmless_log_e for name in missing if name in state.rates}
     if plan.quality_margin is not None:
         logs["quality"] = state.quality_harmless.log_e
     return missing | logs
@@ -87,6 +89,8 @@ def _of_this_period(plan: CanaryPlan, state: CanaryState) -> Iterator[tuple[str,
     yield "drift", state.drift.log_e
     for name in plan.streams:
         yield name, state.streams[name].log_e if name in state.streams else 0.0
+    for name in plan.rates:
+        yield name, state.rates[name].log_e if name in state.rates else 0.0
     for name, log_e in zip(state.slices, state.errors.log_e[1:].tolist(), strict=True):
         yield in_slice("errors", name), log_e
     for name, log_e in zip(state.slices, _latency_in_slices(plan, state), strict=False):

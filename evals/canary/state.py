@@ -13,6 +13,7 @@ from evals.canary.guards import Guards
 from evals.canary.plan import EXCESS
 from evals.maths.e_processes import Bank, NonInferiority, OddsRatio
 from evals.maths.pace import Pace
+from evals.signals.binned import RateState
 from evals.signals.drift import DriftState
 from evals.signals.latency import LatencyState
 from evals.signals.replay import ReplayState
@@ -66,6 +67,8 @@ class CanaryState:
     guards: Guards = field(default_factory=Guards)
     streams: Mapping[str, LatencyState] = field(default_factory=dict)
     """Of streamed answers, by what is timed."""
+    rates: Mapping[str, RateState] = field(default_factory=dict)
+    """Of what answers are asked about, by its name."""
     pace: Pace = field(default_factory=Pace)
     replay: ReplayState = field(default_factory=ReplayState)
     """Recorded requests that were asked of both arms before any user was: none of them is in the totals below."""
@@ -86,7 +89,8 @@ class CanaryState:
         totals = {name: vars(getattr(self, name)) for name in ("canary", "stable")}
         plain = {name: getattr(self, name) for name in _PLAIN}
         streams = {name: state.as_dict() for name, state in self.streams.items()}
-        return {**parts, **totals, **plain, "streams": streams, "slices": list(self.slices)}
+        rates = {"rates": {name: state.as_dict() for name, state in self.rates.items()}} if self.rates else {}
+        return {**parts, **totals, **plain, "streams": streams, **rates, "slices": list(self.slices)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> CanaryState:
@@ -95,19 +99,21 @@ class CanaryState:
         values |= {name: kind.from_dict(raw[name]) for name, kind in _PARTS.items()}
         values |= {name: Totals(**raw[name]) for name in ("canary", "stable")}
         values["streams"] = {name: LatencyState.from_dict(state) for name, state in raw["streams"].items()}
+        values["rates"] = {name: RateState.from_dict(state) for name, state in raw.get("rates", {}).items()}
         return cls(**values, slices=tuple(raw["slices"]))
 
     def cut(self) -> CanaryState:
         """The state at a new share or a new gateway, where strata that are still too small are given up."""
         cut = {name: getattr(self, name).cut() for name in _BANKS}
-        return replace(self, **cut, streams={name: state.cut() for name, state in self.streams.items()})
+        streams = {name: state.cut() for name, state in self.streams.items()}
+        return replace(self, **cut, streams=streams, rates={name: state.cut() for name, state in self.rates.items()})
 
     def afresh(self) -> CanaryState:
         """The state with new processes, which know what is slow at stable, and nothing that is evidence."""
         fresh = CanaryState()
-        windows = {name: LatencyState(window=state.window) for name, state in self.streams.items()}
+        windows = {name: state.afresh() for name, state in self.streams.items()}
         processes = {name: getattr(fresh, name) for name in _BANKS if name != "latency"}
-        return replace(self, **processes, latency=LatencyState(window=self.latency.window), streams=windows, slices=())
+        return replace(self, **processes, latency=self.latency.afresh(), streams=windows, rates={}, slices=())
 
 
 _PARTS: Mapping[str, Any] = {

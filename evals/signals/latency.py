@@ -36,6 +36,8 @@ class LatencyState:
     slices: Bank = field(default_factory=lambda: Bank.of(EXCEEDANCE, 0))
     """Of harm, a row for each quantile of each slice."""
     harmless: Bank = field(default_factory=lambda: Bank.of(HARMLESS, 0))
+    bins: Mapping[str, LatencyState] = field(default_factory=dict)
+    """Where requests are compared within bins only: each one's window, and its counts that wait (`binned.py`)."""
 
     @property
     def log_e(self) -> float:
@@ -54,16 +56,23 @@ class LatencyState:
 
     def cut(self) -> LatencyState:
         """The state without the counts that wait for a stratum."""
-        return replace(self, **{name: getattr(self, name).cut() for name in _BANKS})
+        bins = {name: part.cut() for name, part in self.bins.items()}
+        return replace(self, **{name: getattr(self, name).cut() for name in _BANKS}, bins=bins)
+
+    def afresh(self) -> LatencyState:
+        """A state that knows what is slow at stable, and has no evidence."""
+        return LatencyState(self.window, bins={name: part.afresh() for name, part in self.bins.items()})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {"window": self.window.as_dict(), **{name: getattr(self, name).as_dict() for name in _BANKS}}
+        bins = {"bins": {name: part.as_dict() for name, part in self.bins.items()}} if self.bins else {}
+        return {"window": self.window.as_dict(), **{name: getattr(self, name).as_dict() for name in _BANKS}, **bins}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LatencyState:
         """The state of `as_dict`."""
-        return cls(Window.from_dict(raw["window"]), **{name: Bank.from_dict(raw[name]) for name in _BANKS})
+        bins = {name: cls.from_dict(part) for name, part in raw.get("bins", {}).items()}
+        return cls(Window.from_dict(raw["window"]), **{n: Bank.from_dict(raw[n]) for n in _BANKS}, bins=bins)
 
 
 _BANKS = ("body", "tail", "slices", "harmless")

@@ -34,7 +34,8 @@ class ArmCounts:
     counts streamed answers by what is timed in them (`first_token`, and the mean time `between_tokens`). `users` counts
     users instead of requests where they stay at an arm: each once in a step of the plan, in the interval in which his
     outcome was closed. `values` counts what was predicted where that is a number, by steps
-    (`evals.signals.counting.step_of_value`).
+    (`evals.signals.counting.step_of_value`). `rates` counts, by what answers are asked about (`goodput`, `empty`, …)
+    and by the requests' bin, (answers that were asked, those that were bad): only answers that could be bad are asked.
     """
 
     routed: int = 0
@@ -48,6 +49,7 @@ class ArmCounts:
     users: ArmCounts | None = None
     values: Mapping[int, int] = field(default_factory=dict)
     memo_hits: int = 0
+    rates: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def timed(self) -> int:
@@ -180,6 +182,8 @@ class Stratum:
 
 def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
     timings = {"timings": {name: _arm_dict(part) for name, part in arm.timings.items()}} if arm.timings else {}
+    by_bin = {what: {name: list(counts) for name, counts in bins.items()} for what, bins in arm.rates.items()}
+    rates = {"rates": by_bin} if by_bin else {}
     users = {"users": _arm_dict(arm.users)} if arm.users is not None else {}
     return {
         "routed": arm.routed,
@@ -191,6 +195,7 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         "by_slice": {name: _arm_dict(part) for name, part in arm.by_slice.items()},
         **({"values": sorted(map(list, arm.values.items()))} if arm.values else {}),
         **({"memo_hits": arm.memo_hits} if arm.memo_hits else {}),
+        **rates,
         **timings,
         **users,
     }
@@ -206,7 +211,8 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     users = _arm_counts(raw["users"]) if raw.get("users") is not None else None
     values = {_whole(step): _count(count) for step, count in raw.get("values", ())}
     memo_hits = _count(raw.get("memo_hits", 0))
-    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values, memo_hits)
+    rates = {str(what): _rates(bins, counts[0]) for what, bins in raw.get("rates", {}).items()}
+    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values, memo_hits, rates)
     if arm.errors + arm.memo_hits > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
     if any(step > 1000 for step in scores):
@@ -219,6 +225,13 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     if any(later > earlier for earlier, later in pairwise(falling)):
         raise ValueError("more requests above a higher latency threshold than above a lower one")
     return arm
+
+
+def _rates(bins: Mapping[str, Any], routed: int) -> dict[str, tuple[int, int]]:
+    found = {str(name): (_count(of), _count(bad)) for name, (of, bad) in bins.items()}
+    if any(bad > of for of, bad in found.values()) or sum(of for of, _ in found.values()) > routed:
+        raise ValueError("more bad answers than answers, or more answers than requests")
+    return found
 
 
 def _is_part(part: ArmCounts, whole: ArmCounts) -> bool:
