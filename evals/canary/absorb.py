@@ -96,18 +96,18 @@ def _slices(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> tuple[str
 def _absorb_errors(bank: Bank, stratum: Stratum, slices: tuple[str, ...]) -> Bank:
     nobody = ArmCounts()
     arms = [(stratum.canary.by_slice.get(s, nobody), stratum.stable.by_slice.get(s, nobody)) for s in slices]
-    counts = [_failures(stratum), *((c.routed, c.errors, s.routed, s.errors) for c, s in arms)]
+    counts = [_failures(stratum), *((c.judged, c.errors, s.judged, s.errors) for c, s in arms)]
     return absorb_counts(ERRORS, bank.grown(ERRORS, len(counts)), np.array(counts))
 
 
 def _failures(stratum: Stratum) -> tuple[int, int, int, int]:
     canary, stable = stratum.canary, stratum.stable
-    return canary.routed, canary.errors, stable.routed, stable.errors
+    return canary.judged, canary.errors, stable.judged, stable.errors
 
 
 def _timeouts(stratum: Stratum) -> tuple[int, int, int, int]:
     canary, stable = stratum.canary, stratum.stable
-    return canary.routed, canary.timeouts, stable.routed, stable.timeouts
+    return canary.judged, canary.timeouts, stable.judged, stable.timeouts
 
 
 def _repeated(counts: tuple[int, ...], rows: int) -> Ints:

@@ -130,4 +130,5 @@ def without(all_of_it: ArmCounts, part: ArmCounts) -> ArmCounts:
         all_of_it.timeouts - part.timeouts,
         {step: all_of_it.exceeding(step) - part.exceeding(step) for step in steps},
         memo_hits=all_of_it.memo_hits - part.memo_hits,
+        left=all_of_it.left - part.left,
     )

@@ -36,6 +36,7 @@ class ArmCounts:
     outcome was closed. `values` counts what was predicted where that is a number, by steps
     (`evals.signals.counting.step_of_value`). `rates` counts, by what answers are asked about (`goodput`, `empty`, …)
     and by the requests' bin, (answers that were asked, those that were bad): only answers that could be bad are asked.
+    `left` counts requests whose clients went while the answer came: routed, and neither a success nor a failure.
     """
 
     routed: int = 0
@@ -50,11 +51,17 @@ class ArmCounts:
     values: Mapping[int, int] = field(default_factory=dict)
     memo_hits: int = 0
     rates: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    left: int = 0
 
     @property
     def timed(self) -> int:
         """How many requests have a latency."""
-        return self.routed - self.errors + self.timeouts - self.memo_hits
+        return self.routed - self.errors + self.timeouts - self.memo_hits - self.left
+
+    @property
+    def judged(self) -> int:
+        """How many requests ended as a success or a failure."""
+        return self.routed - self.left
 
     def exceeding(self, step: int) -> int:
         """How many timed requests took longer than `threshold_ms(step)`."""
@@ -196,6 +203,7 @@ def _arm_dict(arm: ArmCounts) -> dict[str, Any]:
         **({"values": sorted(map(list, arm.values.items()))} if arm.values else {}),
         **({"memo_hits": arm.memo_hits} if arm.memo_hits else {}),
         **rates,
+        **({"left": arm.left} if arm.left else {}),
         **timings,
         **users,
     }
@@ -211,9 +219,10 @@ def _arm_counts(raw: Mapping[str, Any]) -> ArmCounts:
     users = _arm_counts(raw["users"]) if raw.get("users") is not None else None
     values = {_whole(step): _count(count) for step, count in raw.get("values", ())}
     memo_hits = _count(raw.get("memo_hits", 0))
+    left = _count(raw.get("left", 0))
     rates = {str(what): _rates(bins, counts[0]) for what, bins in raw.get("rates", {}).items()}
-    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values, memo_hits, rates)
-    if arm.errors + arm.memo_hits > arm.routed or arm.timeouts > arm.errors:
+    arm = ArmCounts(*counts, over, scores, classes, parts, timings, users, values, memo_hits, rates, left)
+    if arm.errors + arm.memo_hits + left > arm.routed or arm.timeouts > arm.errors:
         raise ValueError(f"impossible counts in a stratum: {dict(raw)}")
     if any(step > 1000 for step in scores):
         raise ValueError("a score is a number of thousandths")
@@ -235,7 +244,8 @@ def _rates(bins: Mapping[str, Any], routed: int) -> dict[str, tuple[int, int]]:
 
 
 def _is_part(part: ArmCounts, whole: ArmCounts) -> bool:
-    return all(getattr(part, name) <= getattr(whole, name) for name in ("routed", "errors", "timeouts", "memo_hits"))
+    names = ("routed", "errors", "timeouts", "memo_hits", "left")
+    return all(getattr(part, name) <= getattr(whole, name) for name in names)
 
 
 def _whole(value: Any) -> int:

@@ -50,6 +50,23 @@ class Shadowing:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a service promises of each answer, in seconds: a request meets it, or not. None promises nothing.
+
+    The time to the first token, the time per output token after it, and the time to the end.
+    """
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any] | None) -> Objective | None:
+        """The objective of plain JSON data; None where nothing is promised."""
+        return cls(**raw) if raw else None
+
+
+@dataclass(frozen=True)
 class GatewaySettings:
     """How a gateway behaves; `router` names the program that it is.
 
@@ -74,6 +91,9 @@ class GatewaySettings:
     """Which requests of stable's the canary is asked, too."""
     metrics: Literal["private", "public"] = field(default="private", metadata={"since": 2})
     arm_header: bool = field(default=True, metadata={"since": 2})
+    task: Literal["classify", "generate"] = field(default="classify", metadata={"since": 2})
+    """What its arms do: whether answers are read as those of a language model."""
+    objective: Objective | None = field(default=None, metadata={"since": 2})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -84,8 +104,12 @@ class GatewaySettings:
         """The settings among the keys of a record; what is not said is usual."""
         said = {name: raw[name] for name in keys_of(cls) if name in raw}
         lists = {name: tuple(said.get(name, ())) for name in ("slices", "idempotent")}
-        record, shadow = Recording.from_dict(said.get("record")), Shadowing.from_dict(said.get("shadow"))
-        return cls(**{**said, **lists, "record": record, "shadow": shadow})
+        parts = {
+            "record": Recording.from_dict(said.get("record")),
+            "shadow": Shadowing.from_dict(said.get("shadow")),
+            "objective": Objective.from_dict(said.get("objective")),
+        }
+        return cls(**{**said, **lists, **parts})
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pipelines.adapters.proxies.lanes import PLACES
 from pipelines.records.split import Generation, TrafficSplit
 from pipelines.serving.http1.answer import Refusal
-from pipelines.serving.requests.exchange import NOBODY
 from pipelines.serving.requests.figures import METRICS, NOT_YOURS
+from pipelines.serving.requests.refusals import NOBODY
 from pipelines.serving.requests.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000

@@ -6,8 +6,11 @@ from time import monotonic
 
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.intervals import CountTicket, Intervals
-from pipelines.serving.evidence.streams import Events
+from pipelines.serving.evidence.streams import Followed
 from pipelines.serving.evidence.users import User
+
+NOTHING = ("", None)
+"""What is told of an answer that nobody looks at."""
 
 
 class Attempt:
@@ -26,7 +29,7 @@ class Attempt:
         "_is_decided",
         "_user",
         "arm",
-        "events",
+        "followed",
         "is_memo_hit",
         "ticket",
     )
@@ -48,8 +51,8 @@ class Attempt:
         self._is_decided = False
         self.is_memo_hit = False
         """Whether no model was asked: its server remembered the answer."""
-        self.events: Events | None = None
-        """The events of its answer, where that is a stream of them."""
+        self.followed: Followed | None = None
+        """Its answer, where what passes is looked at."""
 
     @property
     def is_clients_turn(self) -> bool:
@@ -61,19 +64,36 @@ class Attempt:
         until_s = now_s if self._client_since_s is None else self._client_since_s
         return until_s - self._began_s - self._client_s
 
-    def ended(self, status: int, now_s: float) -> None:
-        """The answer came; a 5xx is an error of the arm."""
-        if status >= 500:
+    def ended(self, status: int, now_s: float, *, is_over: bool = True) -> None:
+        """The answer came, or as much of it as is waited for; a 5xx is an error of the arm."""
+        seconds = self.arm_s(now_s)
+        why, story = self.followed.ending(status, seconds, is_over=is_over) if self.followed is not None else NOTHING
+        if status >= 500 or why:
             self.failed()
         elif self._decide():
-            seconds, ticket = self.arm_s(now_s), self.ticket
+            ticket = self.ticket
             if ticket is not None and self.is_memo_hit:
                 self._intervals.remembered(ticket)
             elif ticket is not None:
-                if self.events is not None:
-                    self._intervals.streamed(ticket, self.events.timings_ms)
+                if story is not None:
+                    self._intervals.told(ticket, story)
                 self._intervals.answered(ticket, seconds * 1000)
             self._counters.count(self.arm, "ok", seconds)
+
+    def left(self, status: int, now_s: float) -> None:
+        """The client went in the middle of the answer.
+
+        Of most answers that is their end. Who stops reading what a language model writes has read enough, or waited too
+        long: neither says that the arm failed, and the answer is no success.
+        """
+        if self.followed is None or not self.followed.may_be_left:
+            self.ended(status, now_s)
+        elif not self.followed.has_begun:
+            self.abandoned()
+        elif self._decide():
+            if self.ticket is not None:
+                self._intervals.left(self.ticket)
+            self._counters.count(self.arm, "left", self.arm_s(now_s))
 
     def failed(self) -> None:
         """The arm failed. That a stream broke off past the time, when it was counted, is told to people."""
@@ -82,7 +102,7 @@ class Attempt:
             if self.ticket:
                 self._intervals.failed(self.ticket)
             self._counters.count(self.arm, "error", self.arm_s(monotonic()))
-        elif self.events is not None:
+        elif self.followed is not None and self.followed.is_stream:
             self._counters.count_late_failure(self.arm)
 
     def timed_out(self) -> None:
@@ -108,7 +128,7 @@ class Attempt:
         A stream that still flows is a slow answer, and a client that reads slowly says nothing about the arm.
         """
         if is_stream or self.is_clients_turn:
-            self.ended(status, monotonic())
+            self.ended(status, monotonic(), is_over=False)
         else:
             self.timed_out()
 

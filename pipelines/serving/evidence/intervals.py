@@ -31,6 +31,7 @@ class _Arm:
     errors: int = 0
     timeouts: int = 0
     memo_hits: int = 0
+    left: int = 0
     steps: Counter[int] = field(default_factory=Counter)
     scores: Counter[int] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
@@ -38,11 +39,13 @@ class _Arm:
     slices: dict[str, _Arm] = field(default_factory=dict)
     timings: dict[str, _Arm] = field(default_factory=dict)
     users: _Arm | None = None
+    rates: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """By what answers are asked about and by bin: how many were asked, and how many of them were bad."""
 
     def counts(self) -> ArmCounts:
         """The frozen counts, with latencies as a survival function on the grid."""
         over: dict[int, int] = {}
-        left = self.routed - self.errors + self.timeouts - self.memo_hits
+        left = self.routed - self.errors + self.timeouts - self.memo_hits - self.left
         for step in sorted(self.steps):
             left -= self.steps[step]
             over[step] = left
@@ -58,7 +61,23 @@ class _Arm:
             self.users.counts() if self.users is not None else None,
             dict(self.values),
             self.memo_hits,
+            {what: {name: (of, bad) for name, (of, bad) in bins.items()} for what, bins in self.rates.items()},
+            self.left,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What an answer is counted as besides its end: what was timed in it, and what it was asked about.
+
+    `bin` says which requests it may be compared with; what is named in `binned` is, all else is asked of all together.
+    """
+
+    timings_ms: Mapping[str, float]
+    is_bad: Mapping[str, bool] = field(default_factory=dict)
+    tokens_out: int = 0
+    bin: str = ""
+    binned: frozenset[str] = frozenset({"goodput"})
 
 
 @dataclass
@@ -190,13 +209,27 @@ class Intervals:
         ticket.steps[step_of(latency_ms)] += 1
         self._decide(ticket)
 
-    def streamed(self, ticket: CountTicket, timings_ms: Mapping[str, float]) -> None:
-        """How fast the events of a stream came; said before its answer is counted."""
+    def told(self, ticket: CountTicket, found: Story) -> None:
+        """What an answer was besides; said before it is counted."""
         arm = ticket.places[0]
-        for name, ms in timings_ms.items():
+        for name, ms in found.timings_ms.items():
             timed = arm.timings.setdefault(name, _Arm())
-            timed.routed += 1
-            timed.steps[step_of(ms)] += 1
+            for place in (timed, timed.slices.setdefault(found.bin, _Arm())) if found.bin else (timed,):
+                place.routed += 1
+                place.steps[step_of(ms)] += 1
+        for what, is_bad in found.is_bad.items():
+            bins = arm.rates.setdefault(what, {})
+            counts = bins.setdefault(found.bin if what in found.binned else "", [0, 0])
+            counts[0] += 1
+            counts[1] += is_bad
+        if found.tokens_out:
+            arm.values[step_of_value(float(found.tokens_out))] += 1
+
+    def left(self, ticket: CountTicket) -> None:
+        """The client went while the answer came: that says nothing about the arm."""
+        for place in ticket.places:
+            place.left += 1
+        self._decide(ticket)
 
     def predicted(self, ticket: CountTicket, name: str) -> None:
         """What the arm answered, as one class; rare ones of an interval are gathered."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import orjson
+
+from pipelines.serving.evidence.intervals import Story
 
 ENDS = (b"\n\n", b"\n\r\n")
 """An empty line ends an event (WHATWG HTML, 9.2.5)."""
@@ -14,6 +17,37 @@ def is_event_stream(named: Mapping[bytes, bytes]) -> bool:
     """Whether an answer is a stream of events that can be read as it is, not compressed, by its headers."""
     kind = named.get(b"content-type", b"").lower()
     return kind.startswith(b"text/event-stream") and named.get(b"content-encoding", b"identity") == b"identity"
+
+
+class Followed(Protocol):
+    """An answer that is looked at while it passes. Times are seconds since its request was routed."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it comes as a stream of events."""
+        ...
+
+    @property
+    def is_midway(self) -> bool:
+        """Whether an event has begun that has no end yet."""
+        ...
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it is of use."""
+        ...
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether a client that goes in its middle says nothing about the arm."""
+        ...
+
+    def heard(self, data: bytes, at_s: float) -> None:
+        """Some of it came."""
+
+    def ending(self, status: int, at_s: float, *, is_over: bool) -> tuple[str, Story | None]:
+        """Why it is a failure, or "", and what else is counted of it; of one that is not over, so far."""
+        ...
 
 
 class Events:
@@ -43,8 +77,21 @@ class Events:
             timings["between_tokens"] = (self._last_s - self._first_s) * 1000 / (self._count - 1)
         return timings
 
-    def farewell(self, reason: str) -> bytes:
-        """The event that ends a stream whose arm is gone: what was cut is closed, and then the client is told."""
-        error = {"code": "E_STREAM", "field": None, "reason": reason, "expected": None, "hint": "ask again"}
-        closing = b"\n\n" if self._tail else b""
-        return closing + b"event: error\ndata: " + orjson.dumps({"error": error}) + b"\n\n"
+    is_stream = has_begun = True
+    may_be_left = False
+
+    @property
+    def is_midway(self) -> bool:
+        """Whether an event has begun that has no end yet."""
+        return bool(self._tail)
+
+    def ending(self, status: int, at_s: float, *, is_over: bool) -> tuple[str, Story | None]:  # noqa: ARG002
+        """Its timings."""
+        return "", Story(self.timings_ms)
+
+
+def farewell(reason: str, *, is_midway: bool) -> bytes:
+    """The event that ends a stream whose arm is gone: what was cut is closed, and then the client is told."""
+    error = {"code": "E_STREAM", "field": None, "reason": reason, "expected": None, "hint": "ask again"}
+    closing = b"\n\n" if is_midway else b""
+    return closing + b"event: error\ndata: " + orjson.dumps({"error": error}) + b"\n\n"

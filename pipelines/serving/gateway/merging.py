@@ -129,6 +129,8 @@ def merged(parts: Sequence[ArmCounts]) -> ArmCounts:
         merged(users) if users else None,
         _summed([part.values for part in parts]),
         sum(part.memo_hits for part in parts),
+        _rates([part.rates for part in parts]),
+        sum(part.left for part in parts),
     )
 
 
@@ -144,6 +146,17 @@ def _summed(counts: Sequence[Mapping[T, int]]) -> dict[T, int]:
     for one in counts:
         total.update(one)
     return dict(total)
+
+
+def _rates(parts: Sequence[Mapping[str, Mapping[str, tuple[int, int]]]]) -> dict[str, dict[str, tuple[int, int]]]:
+    total: dict[str, dict[str, tuple[int, int]]] = {}
+    for what, name, (of, bad) in (
+        (w, n, counts) for part in parts for w, bins in part.items() for n, counts in bins.items()
+    ):
+        bins = total.setdefault(what, {})
+        before = bins.get(name, (0, 0))
+        bins[name] = (before[0] + of, before[1] + bad)
+    return total
 
 
 def _by_name(parts: Sequence[ArmCounts], named: Callable[[ArmCounts], Mapping[str, ArmCounts]]) -> dict[str, ArmCounts]:

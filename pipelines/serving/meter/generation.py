@@ -50,7 +50,6 @@ class Generation:
         "_first_content_s",
         "_first_s",
         "_is_kept",
-        "_is_stream",
         "_last_s",
         "_longest_s",
         "_odd",
@@ -59,10 +58,11 @@ class Generation:
         "_whole",
         "error",
         "is_done",
+        "is_stream",
     )
 
     def __init__(self, asked: TextRequest, *, is_stream: bool) -> None:
-        self._asked, self._is_stream = asked, is_stream
+        self._asked, self.is_stream = asked, is_stream
         self._events, self._whole = EventReader(), bytearray()
         self._choices: dict[int, _Choice] = {}
         self._chunks = self._odd = 0
@@ -77,7 +77,7 @@ class Generation:
 
     def heard(self, data: bytes, at_s: float) -> None:
         """Some of the answer came."""
-        if not self._is_stream:
+        if not self.is_stream:
             if len(self._whole) <= MOST_WHOLE_BYTES:
                 self._whole += data
             return
@@ -92,6 +92,11 @@ class Generation:
                 continue
             if isinstance(said, dict):
                 self._event(said, at_s)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was generated."""
+        return self._first_s >= 0
 
     @property
     def is_midway(self) -> bool:
@@ -215,9 +220,9 @@ class Generation:
 
     # What it was, when it is over.
 
-    def measured(self, at_s: float) -> Measured:
-        """What the answer was, where nothing more of it will come."""
-        if not self._is_stream:
+    def measured(self, at_s: float, *, is_over: bool = True) -> Measured:
+        """What the answer was, or what it is so far: then only what the engine says itself is a failure."""
+        if is_over and not self.is_stream:
             self._read_whole()
         finish = tuple(choice.finish for _, choice in sorted(self._choices.items()))
         tokens_in, tokens_cached, said_out = tokens_of(self._usage)
@@ -226,7 +231,8 @@ class Generation:
         per_token_s = (self._last_s - first_s) / (each - 1) if first_s >= 0 and each > 1 else None
         marks, could_be = self._marks(finish)
         return Measured(
-            self._why_failed(finish, tokens_out),
+            self.is_stream,
+            self._why_failed(finish, tokens_out) if is_over else self._engines_word,
             in_ms(self._first_content_s),
             in_ms(first_s),
             per_token_s * 1000 if per_token_s is not None else None,
@@ -251,9 +257,13 @@ class Generation:
             return said, True
         return self._chunks, False
 
+    @property
+    def _engines_word(self) -> str:
+        return f"the engine said: {self.error}" if self.error else ""
+
     def _why_failed(self, finish: Sequence[str], tokens_out: int) -> str:
         if self.error:
-            return f"the engine said: {self.error}"
+            return self._engines_word
         if not finish or not all(finish):
             return "it ended without a finish reason"
         is_silent = not tokens_out and not any(choice.has_said for choice in self._choices.values())

@@ -15,6 +15,7 @@ class Measured:
     could have been wrong with it: an answer that need not be JSON is no evidence on JSON.
     """
 
+    is_stream: bool
     why_failed: str
     first_token_ms: float | None
     first_delta_ms: float | None

@@ -22,6 +22,7 @@ from pipelines.serving.http1.client import ClientConnection, Clients
 from pipelines.serving.http1.limits import Limits, Load
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.served import Served
+from pipelines.serving.meter.meter import Meter
 from pipelines.serving.requests import figures
 from pipelines.serving.requests.assignment import Assignment, draws, rule_of
 from pipelines.serving.requests.drain import Leaving
@@ -89,6 +90,8 @@ class DataPlane(SplitKeeper):
             self.recorder,
             names_arms=settings.arm_header,
         )
+        if settings.task == "generate":
+            self.proxy.meter = Meter(settings.objective)
         if settings.shadow is not None:
             replicas = self.proxy.replicas
             self.proxy.shadow = Shadow(settings.shadow, replicas, settings.timeout_s, self._count_shadow)

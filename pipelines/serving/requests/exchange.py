@@ -12,16 +12,19 @@ from pipelines.serving.evidence.attributes import LONGEST, Attributes
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.evidence.intervals import CountTicket, Intervals
 from pipelines.serving.evidence.labels import Labels
-from pipelines.serving.evidence.streams import Events, is_event_stream
+from pipelines.serving.evidence.streams import Events, farewell, is_event_stream
 from pipelines.serving.evidence.users import User, Users
 from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
+from pipelines.serving.meter.asked import TextRequest
+from pipelines.serving.meter.meter import Meter
 from pipelines.serving.requests.assignment import OVERRIDE, Assigned, Assignment, NotAllowed, names
 from pipelines.serving.requests.lines import VERSION, AnswerLines, asked_lines
 from pipelines.serving.requests.recorder import Recorder
+from pipelines.serving.requests.refusals import ASKED_ONCE, BUSY, CHOSEN_DOWN, DOWN, NOBODY
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.replicas import Call, Replica, Replicas
 from pipelines.serving.requests.shadow import Mirrored, Shadow
@@ -34,13 +37,6 @@ CROWDED = 0.75
 """The part of the requests that may be in flight from which on clients that do not read are waited for less."""
 
 MEMO = b"x-shipway-memo"
-
-RETRY = b"retry-after: 1\r\n"
-NOBODY = Refusal(503, "E_NO_STABLE", "nothing serves yet", headers=RETRY)
-BUSY = Refusal(503, "E_BUSY", "the gateway has as many requests in flight as it may", headers=RETRY)
-DOWN = Refusal(502, "E_STABLE_DOWN", "stable cannot be reached", headers=RETRY)
-ASKED_ONCE = Refusal(502, "E_ASKED_ONCE", "the version failed, and such a request may not be asked twice")
-CHOSEN_DOWN = Refusal(502, "E_ARM_DOWN", "the chosen arm cannot be reached")
 
 
 class Exchanges:
@@ -70,6 +66,7 @@ class Exchanges:
         self._recorder, self._names = recorder, names()
         self.shadow: Shadow | None = None
         self.lines = AnswerLines(names_arms=names_arms)
+        self.meter: Meter | None = None  # where the arms are language models
 
     def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
         """Begin one request; None where it was answered at once."""
@@ -119,6 +116,7 @@ class Exchange:
 
     __slots__ = (
         "_answer",
+        "_asked",
         "_attempt",
         "_call",
         "_client",
@@ -144,13 +142,14 @@ class Exchange:
         self._tried: tuple[Replica, ...] = ()
         self._answer: AnswerHead | None = None
         self._mirrored: Mirrored | None = None
+        self._asked: TextRequest | None = proxy.meter.asked(request) if proxy.meter is not None else None
 
     def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
         """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
         name, in_control, _, is_evidence = assigned
         proxy, request = self._proxy, self._request
         self._may_be_saved, self._may_repeat, ticket = is_evidence, proxy.repeats.allow(request), None
-        if is_evidence:
+        if is_evidence and not (self._asked is not None and self._asked.odd):
             attributes = proxy.attributes
             slices = attributes.slices_of(request.headers, request.body) if attributes.are_declared else ()
             ticket = proxy.intervals.routed(name, slices, in_control=in_control)
@@ -187,12 +186,23 @@ class Exchange:
             self._remember(named, attempt.ticket)  # before its interval can be handed out
         if self._mirrored is not None:
             self._mirrored.stable.began(answer)
-        if is_event_stream(named):
-            attempt.events = Events()
-            attempt.events.heard(answer.begun, attempt.arm_s(now_s))
+        self._follow(answer, now_s)
         self._client.begin_answer(answer, self._proxy.lines.of(answer, attempt.arm, self._id))
         if answer.is_whole:
             self.answer_ended(now_s)
+
+    def _follow(self, answer: AnswerHead, now_s: float) -> None:
+        """Look at what passes, where something can be learned from it."""
+        is_stream, meter, attempt = is_event_stream(answer.named), self._proxy.meter, self._attempt
+        if meter is not None and self._asked is not None:
+            attempt.followed = meter.follow(self._asked, is_stream=is_stream)
+        elif is_stream:
+            attempt.followed = Events()
+        self._hear(answer.begun, now_s)
+
+    def _hear(self, data: bytes, now_s: float) -> None:
+        if self._attempt.followed is not None:
+            self._attempt.followed.heard(data, self._attempt.arm_s(now_s))
 
     def _remember(self, named: Mapping[bytes, bytes], ticket: CountTicket) -> None:
         """What was predicted, whether by asking a model, and who may be asked how good that was."""
@@ -207,8 +217,7 @@ class Exchange:
     def answer_piece(self, data: bytes, now_s: float) -> None:
         """Some of the body: to the client, as it comes."""
         self._heard_s = now_s
-        if self._attempt.events is not None:
-            self._attempt.events.heard(data, self._attempt.arm_s(now_s))
+        self._hear(data, now_s)
         if self._mirrored is not None:
             self._mirrored.stable.piece(data)
         self._client.send(data)
@@ -256,7 +265,7 @@ class Exchange:
         if self._answer is None:
             self._attempt.abandoned()
         else:
-            self._attempt.ended(self._answer.status, monotonic())
+            self._attempt.left(self._answer.status, monotonic())
         self._call.cancel()
         self._over()
 
@@ -277,10 +286,11 @@ class Exchange:
         """Whether the answer is overdue."""
         if self._answer is None:
             self._check_silence(now_s)
-        elif now_s >= self._due_s:
-            # One of known length is late, and counts so. Its client gets the rest all the same, as long as it flows.
+        elif now_s >= self._due_s or self._asked is not None:  # a model may stop in a stream that never breaks
             is_stream = self._answer.length is None
-            self._attempt.overdue(self._answer.status, is_stream=is_stream)
+            if now_s >= self._due_s:
+                # One of known length is late, and counts so. Its client gets the rest, as long as it flows.
+                self._attempt.overdue(self._answer.status, is_stream=is_stream)
             if now_s - self._heard_s >= self._patience_s(is_stream=is_stream):
                 self._cut()
 
@@ -311,22 +321,26 @@ class Exchange:
 
     def withdraw(self) -> None:
         """End a stream whose arm has no users any more, or whose gateway ends; that is nobody's failure."""
-        if self._answer is None or self._attempt.events is None:
+        if self._answer is None or not self._is_streaming:
             return
         self._call.cancel()
-        self._attempt.ended(self._answer.status, monotonic())
+        self._attempt.ended(self._answer.status, monotonic(), is_over=False)
         self._proxy.counters.withdrawn += 1
         self._break_off("the version that was answering was withdrawn")
 
     def _break_off(self, reason: str) -> None:
         """End half an answer: a stream says so itself, of any other a broken connection is the only honest end."""
         self._over()
-        events, is_open = self._attempt.events, self._answer is not None and self._answer.length is None
-        if events is not None and is_open and not self._attempt.is_clients_turn:
-            self._client.send(events.farewell(reason))
+        followed, is_open = self._attempt.followed, self._answer is not None and self._answer.length is None
+        if followed is not None and self._is_streaming and is_open and not self._attempt.is_clients_turn:
+            self._client.send(farewell(reason, is_midway=followed.is_midway))
             self._client.end_answer()
         else:
             self._client.abort()
+
+    @property
+    def _is_streaming(self) -> bool:
+        return self._attempt.followed is not None and self._attempt.followed.is_stream
 
     def _over(self, *, is_whole: bool = False) -> None:
         self._proxy.open.discard(self)

@@ -12,7 +12,7 @@ from pipelines import private_file
 from pipelines.adapters.proxies import agent
 from pipelines.errors import BadInput
 from pipelines.records import settings as forms
-from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, Shadowing
+from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, Shadowing
 from pipelines.serving import settings_file
 from pipelines.serving.gateway import gateway
 from pipelines.serving.server import server
@@ -23,8 +23,10 @@ TOLD = GatewaySettings(
     shadow=Shadowing(5.0, 3),
     metrics="public",
     arm_header=False,
+    task="generate",
+    objective=Objective(0.8, 0.06, 30.0),
 )
-OLDER = {"metrics": "gone", "arm_header": "gone"}
+OLDER = dict.fromkeys(("metrics", "arm_header", "task", "objective"), "gone")
 """What form 1 did not have."""
 
 
@@ -171,8 +173,9 @@ def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
 
 
 def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
-    """As every gateway that was started by it does."""
-    assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, metrics="private", arm_header=True)
+    """As every gateway that was started by it does; its arms are classifiers."""
+    usual = {"metrics": "private", "arm_header": True, "task": "classify", "objective": None}
+    assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
 @pytest.mark.parametrize(("form", "more"), [(3, {}), (2, {"first_token_s": 0.5})])

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from evals.signals.strata import ArmCounts, Stratum
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.evidence.intervals import Intervals
+from pipelines.serving.evidence.intervals import Intervals, Story
 from pipelines.serving.gateway.merging import Merging, merged
 
 STABLE, CANARY = (Arm(f"sha256:{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2))
 HOME, HALF = TrafficSplit((1, 1), STABLE), TrafficSplit((1, 2), STABLE, CANARY, 50.0, 60.0)
 OUTCOMES = st.tuples(
-    st.integers(0, 2), st.sampled_from(["ok", "error", "timeout", "memo"]), st.floats(0.02, 6e4), st.booleans()
+    st.integers(0, 2), st.sampled_from(["ok", "error", "timeout", "memo", "left"]), st.floats(0.02, 6e4), st.booleans()
 )
 
 
@@ -27,10 +27,13 @@ def count(intervals: Intervals, outcome: str, ms: float, *, is_stream: bool) -> 
     match outcome:
         case "ok":
             if is_stream:
-                intervals.streamed(ticket, {"first_token": ms})
+                bad = {"goodput": ms > 100, "empty": ms < 10}
+                intervals.told(ticket, Story({"first_token": ms}, bad, int(ms) % 9, f"{int(ms) % 2}"))
             intervals.answered(ticket, ms)
         case "memo":
             intervals.remembered(ticket)
+        case "left":
+            intervals.left(ticket)
         case "error":
             intervals.failed(ticket)
         case _:
@@ -56,7 +59,18 @@ def same(arm: ArmCounts | None) -> object:
     if arm is None:
         return None
     over = [arm.exceeding(step) for step in range(-100, 240, 5)]
-    plain = (arm.routed, arm.errors, arm.timeouts, arm.memo_hits, over, arm.scores, arm.classes, arm.values)
+    plain = (
+        arm.routed,
+        arm.errors,
+        arm.timeouts,
+        arm.memo_hits,
+        arm.left,
+        arm.rates,
+        over,
+        arm.scores,
+        arm.classes,
+        arm.values,
+    )
     parts = [{name: same(part) for name, part in named.items()} for named in (arm.by_slice, arm.timings)]
     return plain, parts, same(arm.users)
 

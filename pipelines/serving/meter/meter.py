@@ -1,0 +1,87 @@
+"""What does the judge learn of an answer of a language model?"""
+
+from __future__ import annotations
+
+from pipelines.records.settings import Objective
+from pipelines.serving.evidence.intervals import Story
+from pipelines.serving.http1.request import Request
+from pipelines.serving.meter.asked import TextRequest, asked_by
+from pipelines.serving.meter.generation import Generation
+from pipelines.serving.meter.measured import Measured
+
+UNKNOWN = "unknown"
+"""The bin of requests whose engine does not say how many tokens they had."""
+
+
+class MeteredAnswer:
+    """One answer on its way: what passes is followed, and at its end the judge is told."""
+
+    may_be_left = True
+
+    def __init__(self, asked: TextRequest, objective: Objective | None, *, is_stream: bool) -> None:
+        self.generation = Generation(asked, is_stream=is_stream)
+        self.is_stream, self._objective = is_stream, objective
+        self.heard = self.generation.heard
+
+    @property
+    def is_midway(self) -> bool:
+        """Whether an event has begun that has no end yet."""
+        return self.generation.is_midway
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was generated."""
+        return self.generation.has_begun
+
+    def ending(self, status: int, at_s: float, *, is_over: bool) -> tuple[str, Story | None]:
+        """Why it is a failure, or "", and what it is counted as."""
+        if status >= 400:
+            return "", Story({}, {"rejected": True})
+        found = self.generation.measured(at_s, is_over=is_over)
+        return found.why_failed, story_of(found, self._objective, is_over=is_over)
+
+
+class Meter:
+    """Follows the answers of one gateway."""
+
+    def __init__(self, objective: Objective | None) -> None:
+        self._objective = objective
+
+    def asked(self, request: Request) -> TextRequest | None:
+        """What a request asks for; None where it asks for no text."""
+        return asked_by(request.target, request.body) if request.method == b"POST" else None
+
+    def follow(self, asked: TextRequest, *, is_stream: bool) -> MeteredAnswer:
+        """An answer that begins."""
+        return MeteredAnswer(asked, self._objective, is_stream=is_stream)
+
+
+def story_of(found: Measured, objective: Objective | None, *, is_over: bool) -> Story:
+    """What is counted of an answer, or of the part of it that came in time."""
+    timings = {"first_token": found.first_token_ms, "between_tokens": found.per_token_ms}
+    is_bad = {"rejected": False}
+    if objective is not None:
+        is_bad["goodput"] = misses(objective, found)
+    if is_over:
+        is_bad |= {what: what in found.marks for what in sorted(found.could_be)}
+    timed = {name: ms for name, ms in timings.items() if ms is not None}
+    return Story(timed, is_bad, found.tokens_out if is_over else 0, bin_of(found))
+
+
+def misses(objective: Objective, found: Measured) -> bool:
+    """Whether an answer was later than its service promises; what came in one piece has an end only.
+
+    A first token that has not come is late when its time is over.
+    """
+    first_ms = found.first_delta_ms if found.first_token_ms is None else found.first_token_ms
+    waited_ms = found.whole_ms if first_ms is None and found.is_stream else first_ms
+    pairs = ((objective.ttft_s, waited_ms), (objective.tpot_s, found.per_token_ms), (objective.e2e_s, found.whole_ms))
+    return any(limit_s is not None and ms is not None and ms > limit_s * 1000 for limit_s, ms in pairs)
+
+
+def bin_of(found: Measured) -> str:
+    """Which requests may it be compared with? Those with as many uncached tokens, within a factor of two."""
+    if not found.tokens_in:
+        return UNKNOWN
+    uncached = found.tokens_in - found.tokens_cached
+    return str(1 << (uncached.bit_length() - 1)) if uncached >= 32 else "0"
