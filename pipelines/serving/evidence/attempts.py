@@ -79,6 +79,8 @@ class Attempt:
                     self._intervals.told(ticket, story)
                 self._intervals.answered(ticket, seconds * 1000)
             self._counters.count(self.arm, "ok", seconds)
+            if story is not None:
+                self._counters.told.count(self.arm, story)
 
     def left(self, status: int, now_s: float) -> None:
         """The client went in the middle of the answer.

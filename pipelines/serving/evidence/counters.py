@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
+from pipelines.serving.evidence.told import ToldCounters
 from pipelines.serving.http1.limits import Load
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -49,6 +50,8 @@ class GatewayCounters:
         self._shadowed: Counter[str] = Counter()
         self._agreed: Counter[str] = Counter()
         self._shadow_s = 0.0
+        self.told = ToldCounters()
+        """What answers were besides."""
         self.retried = 0
         self.labelled = 0
         self.withdrawn = 0
@@ -91,6 +94,7 @@ class GatewayCounters:
             "shadowed": self._shadowed,
             "agreed": self._agreed,
             "shadow_s": self._shadow_s,
+            "told": self.told.plain(),
             "retried": self.retried,
             "labelled": self.labelled,
             "withdrawn": self.withdrawn,
@@ -107,6 +111,7 @@ class GatewayCounters:
         self._shadowed.update(plain["shadowed"])
         self._agreed.update(plain["agreed"])
         self._shadow_s += plain["shadow_s"]
+        self.told.add(plain["told"])
         self.retried += plain["retried"]
         self.labelled += plain["labelled"]
         self.withdrawn += plain["withdrawn"]
@@ -138,6 +143,7 @@ class GatewayCounters:
         displaced, turned_away = self._load.displaced, self._load.turned_away
         yield CounterMetricFamily("shipway_gateway_connections_displaced", "Unused, closed for others", value=displaced)
         yield CounterMetricFamily("shipway_gateway_connections_turned_away", "One too many", value=turned_away)
+        yield from self.told.collect()
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
 
     def _latencies(self) -> Metric:

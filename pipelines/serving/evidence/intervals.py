@@ -68,14 +68,17 @@ class _Arm:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What an answer is counted as besides its end: what was timed in it, and what it was asked about.
+    """What an answer is counted as besides its end.
 
-    `bin` says which requests it may be compared with; what is named in `binned` is, all else is asked of all together.
+    What was timed in it, what it was asked about, how many tokens went in, were cached and came out, and why each of
+    its choices finished; its length in tokens is what it predicted, as a number. `bin` says which requests it may be
+    compared with: what is named in `binned` is, all else is asked of all together.
     """
 
     timings_ms: Mapping[str, float]
     is_bad: Mapping[str, bool] = field(default_factory=dict)
-    tokens_out: int = 0
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    finish: tuple[str, ...] = ()
     bin: str = ""
     binned: frozenset[str] = frozenset({"goodput"})
 
@@ -222,8 +225,8 @@ class Intervals:
             counts = bins.setdefault(found.bin if what in found.binned else "", [0, 0])
             counts[0] += 1
             counts[1] += is_bad
-        if found.tokens_out:
-            arm.values[step_of_value(float(found.tokens_out))] += 1
+        if length := found.tokens.get("out"):
+            arm.values[step_of_value(float(length))] += 1
 
     def left(self, ticket: CountTicket) -> None:
         """The client went while the answer came: that says nothing about the arm."""

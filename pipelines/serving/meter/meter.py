@@ -65,7 +65,8 @@ def story_of(found: Measured, objective: Objective | None, *, is_over: bool) -> 
     if is_over:
         is_bad |= {what: what in found.marks for what in sorted(found.could_be)}
     timed = {name: ms for name, ms in timings.items() if ms is not None}
-    return Story(timed, is_bad, found.tokens_out if is_over else 0, bin_of(found))
+    tokens = {"in": found.tokens_in, "cached": found.tokens_cached, "out": found.tokens_out} if is_over else {}
+    return Story(timed, is_bad, tokens, found.finish if is_over else (), bin_of(found))
 
 
 def misses(objective: Objective, found: Measured) -> bool:

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from pipelines.records.settings import GatewaySettings, Objective
+from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.requests.data_plane import Serving
 from tests.pipelines.serving.plane import Plane, request_of
@@ -86,6 +87,31 @@ def test_an_answer_is_told_by_its_tokens(tmp_path):
     good = {"": (1, 0)}
     assert arm.rates == {**dict.fromkeys(("rejected", "empty", "cut", "refused"), good), "goodput": {"64": (1, 0)}}
     assert (sum(arm.values.values()), b"[DONE]" in heard) == (1, True)
+
+
+def test_prometheus_learns_what_was_generated(tmp_path):
+    """Added up over processes: tokens, why choices ended, when the first one came, and what was wrong."""
+
+    async def run():
+        serving = Serving(60.0, GatewaySettings(timeout_s=5.0, task="generate", objective=OBJECTIVE), Limits())
+        async with Plane(tmp_path, serving=serving) as plane:
+            await plane.stable(writing(*WHOLE))
+            await plane.say(post())
+            return plane.gateway.counters
+
+    counters, together = asyncio.run(run()), GatewayCounters()
+    for _ in range(2):
+        together.add(json.loads(json.dumps(counters.plain())))
+    lines = together.text().decode().splitlines()
+    assert {
+        'shipway_gateway_tokens_total{arm="stable",kind="cached"} 400.0',
+        'shipway_gateway_tokens_total{arm="stable",kind="in"} 600.0',
+        'shipway_gateway_tokens_total{arm="stable",kind="out"} 4.0',
+        'shipway_gateway_finishes_total{arm="stable",reason="stop"} 2.0',
+        'shipway_gateway_first_token_seconds_count{arm="stable"} 2.0',
+        'shipway_gateway_answers_asked_total{arm="stable",what="goodput"} 2.0',
+        'shipway_gateway_answers_bad_total{arm="stable",what="goodput"} 0.0',
+    } <= set(lines)
 
 
 def test_a_late_first_token_misses_the_objective(tmp_path):
