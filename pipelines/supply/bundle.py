@@ -26,8 +26,11 @@ from pipelines.errors import BadInput, DependencyDown, NotFound, UnsafeArtifact
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-ENGINES = ("onnxruntime", "torch")
-FACTS = ("engine", "labels", "max_length", "model", "variant")
+_CLASSIFIER, _GENERATOR = ("labels", "max_length"), ("context", "precision", "slots")
+ENGINES = {"llamacpp": _GENERATOR, "onnxruntime": _CLASSIFIER, "torch": _CLASSIFIER}
+"""The engines, and what a bundle tells each of them."""
+
+FACTS = ("engine", "model", "variant")
 """What every bundle says about itself; more is allowed."""
 
 UNFINISHED = ".sealing-"
@@ -78,13 +81,12 @@ def bundle_digest(folder: Path, facts: Mapping[str, Any]) -> str:
 
 def check_facts(facts: Mapping[str, Any]) -> None:
     """Raises BadInput where the facts do not tell a server what it needs."""
-    missing = [name for name in FACTS if not facts.get(name)]
+    engine = facts.get("engine")
+    missing = [name for name in sorted({*FACTS, *ENGINES.get(str(engine), ())}) if not facts.get(name)]
     if missing:
         raise BadInput(f"a bundle without {', '.join(missing)} cannot be served", code="E_FACTS", field=missing[0])
-    if facts["engine"] not in ENGINES:
-        raise BadInput(
-            f"unknown engine {facts['engine']!r}", code="E_FACTS", field="engine", expected=", ".join(ENGINES)
-        )
+    if engine not in ENGINES:
+        raise BadInput(f"unknown engine {engine!r}", code="E_FACTS", field="engine", expected=", ".join(ENGINES))
 
 
 def canonical_json(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Which engine answers for a bundle? One file an engine; all speak texts in, logits out."""
+"""Which engine answers for a bundle? One file an engine: texts in, logits out; or a stream (`streaming.py`)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,10 +205,9 @@ async def _metrics(request: web.Request) -> web.Response:
     return web.Response(body=generate_latest(request.app[SERVED].registry), content_type="text/plain")
 
 
-def load(bundle: Path, digest: str, model: str, version: str, threads: int) -> LoadedModel:
-    """Verify, load and try out a bundle. UnsafeArtifact where its bytes are not those of the digest."""
-    manifest = verify_bundle(bundle, digest)
-    served = LoadedModel(load_engine(bundle, manifest["facts"], threads), model, version)
+def load(bundle: Path, facts: Mapping[str, Any], model: str, version: str, threads: int) -> LoadedModel:
+    """Load a verified bundle, and try it out."""
+    served = LoadedModel(load_engine(bundle, facts, threads), model, version)
     logits = served.engine.predict(["ready?"])
     if logits.shape != (1, len(served.engine.labels)):
         raise BadInput(f"the model answers in shape {logits.shape}", code="E_CONFIG_MISMATCH")
@@ -234,10 +233,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(error, file=sys.stderr)  # noqa: T201  the process's log
         sys.exit(EXIT_INPUT)
     try:
-        served = load(options.bundle, options.digest, options.model_name, options.model_version, settings.threads)
+        _serve(options, verify_bundle(options.bundle, options.digest)["facts"], settings)
     except ShipwayError as error:
         print(error, file=sys.stderr)  # noqa: T201  the process's log
         sys.exit(EXIT_WRONG_BYTES)
+
+
+def _serve(options: argparse.Namespace, facts: Mapping[str, Any], settings: ServerSettings) -> None:
+    """With the engine that the bundle names, until SIGTERM."""
+    if facts["engine"] == "llamacpp":
+        from pipelines.serving.engines.llamacpp import LlamaCppEngine
+        from pipelines.serving.server.generation import serve
+
+        engine = LlamaCppEngine(options.bundle, facts, settings.threads, options.model_name)
+        serve(engine, options.model_name, options.model_version, options.host, options.port, settings)
+        return
+    served = load(options.bundle, facts, options.model_name, options.model_version, settings.threads)
     import uvloop
 
     uvloop.install()

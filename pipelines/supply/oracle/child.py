@@ -1,8 +1,8 @@
 """How is a library asked about files from outside, so that it can do no harm?
 
-A program of this room runs in a child: a session of its own, bounded memory, time and output, no network, an empty
-private folder, and nothing of the caller's environment that it does not need. It reads one question (JSON) and writes
-one answer (JSON). The caller imports neither torch nor transformers.
+A program of this room, or of another that names it whole, runs in a child: a session of its own, bounded memory, time
+and output, no network, an empty private folder, and nothing of the caller's environment that it does not need. It reads
+one question (JSON) and writes one answer (JSON). The caller imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Bounds:
 
 BOUNDS = Bounds()
 
+_own: set[tuple[str, int]] = set()
+
 
 class NoAnswer(Exception):
     """The child ended, or was ended, without an answer."""
@@ -58,14 +60,14 @@ def can_ask() -> bool:
 
 
 def ask(program: str, question: Mapping[str, Any], bounds: Bounds = BOUNDS) -> dict[str, Any]:
-    """What does a program of this room answer? NoAnswer where it needs more than its bounds, or breaks."""
+    """What does a program answer? NoAnswer where it needs more than its bounds, or breaks."""
     with tempfile.TemporaryDirectory(prefix="shipway-asked-") as name:
         folder = Path(name)
         (folder / "question.json").write_text(json.dumps(question))
         limits = [str(bounds.memory_mb), str(bounds.cpu_s), str(bounds.file_mb)]
         with (folder / "question.json").open("rb") as asked, (folder / "answer.json").open("wb") as said:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"{__package__}.{program}", *limits],
+                [sys.executable, "-P", "-m", program if "." in program else f"{__package__}.{program}", *limits],
                 stdin=asked,
                 stdout=said,
                 stderr=subprocess.DEVNULL,
@@ -135,6 +137,14 @@ def _bound(memory_mb: int, cpu_s: int, file_mb: int) -> None:
             resource.setrlimit(limit, (value, value))
 
 
-def _refuse_network(event: str, _: tuple[Any, ...]) -> None:
-    if event in {"socket.connect", "socket.getaddrinfo", "socket.sendto"}:
+def listens_at(host: str, port: int) -> None:
+    """The child's side: an address at which this process itself listens, and which it may ask."""
+    _own.add((host, port))
+
+
+def _refuse_network(event: str, said: tuple[Any, ...]) -> None:
+    if event not in {"socket.connect", "socket.getaddrinfo", "socket.sendto"}:
+        return
+    address = said[:2] if event == "socket.getaddrinfo" else said[1][:2]
+    if address not in _own:
         raise PermissionError("files from outside reach no network")

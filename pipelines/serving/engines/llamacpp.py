@@ -1,0 +1,156 @@
+"""Generates with llama.cpp in this process: its own HTTP server on loopback, in threads that Python does not hold up.
+
+What it does not do stands in `server/front.py`: it answers to any model's name, and ends without draining.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+
+import orjson
+
+from pipelines.errors import BadInput
+from pipelines.serving.engines.streaming import Habits
+from pipelines.serving.probes import PROBE_TIMEOUT_S, answer_of
+
+MODEL_FILE = "model.gguf"
+QUEUED_PER_SLOT = 16
+"""Requests that may wait for a slot: each holds a thread of the engine's HTTP server."""
+
+CACHE_MB = 256
+"""Of prompts whose slot another one has taken. llama.cpp would take 8 GiB."""
+
+MOST_BYTES: Mapping[str, int] = {
+    **dict.fromkeys(("grammar", "json_schema", "response_format", "text"), 16 * 1024),
+    "tools": 128 * 1024,
+}
+"""Grammars are made of these while every slot waits: an enum of 169 kB took 56 s, 2,000 properties of 57 kB 55 s."""
+
+CLIENTS_FAULTS = (
+    b"Failed to parse messages",
+    b"Failed to parse tools",
+    b"Unknown reasoning format",
+    b"input is not supported - hint",
+)
+"""Which it answers with 500, as it would a fault of its own."""
+
+USUAL_SAMPLING: Mapping[str, Any] = {"temp": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+"""OpenAI's, where neither the request nor the file says it; llama.cpp's own are 0.8, 0.95, 40 and 0.05."""
+
+DRAIN_LOOK_S = 0.02
+STOP_S = 5.0
+ERRORS_ONLY = 1
+_OPEN = re.compile(rb"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
+
+
+class LlamaCppEngine:
+    """Implements `StreamingEngine` for a bundle with `model.gguf`.
+
+    Facts: `context` tokens for each of `slots` answers at once; `seed` makes those alike that name none.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], threads: int = 0, name: str = "model") -> None:
+        self._file, self._facts, self._threads, self._name = folder / MODEL_FILE, facts, threads, name
+        self._server: Any = None
+        self.url = ""
+
+    @property
+    def habits(self) -> Habits:
+        """Those over its slots wait, for some slots' length."""
+        most_open = int(self._facts["slots"]) * (1 + QUEUED_PER_SLOT)
+        return Habits(most_open, int(self._facts["context"]), MOST_BYTES, CLIENTS_FAULTS)
+
+    def start(self, port: int) -> str:
+        """Load the model and listen. BadInput E_ENGINE, and E_CONTEXT where the model has less of it."""
+        import xllamacpp
+
+        try:
+            self._server = xllamacpp.Server(self._params(port))
+        except Exception as error:
+            raise BadInput(f"llama.cpp refuses {MODEL_FILE}: {error}"[:300], code="E_ENGINE") from error
+        self.url = str(self._server.listening_address)
+        self._check_context()
+        return self.url
+
+    def _params(self, port: int) -> Any:
+        """How llama.cpp is told. The memory of all slots is one number, and each gets an equal part of it."""
+        import xllamacpp
+
+        facts, params = self._facts, xllamacpp.CommonParams()
+        params.model.path, params.model_alias, params.port = str(self._file), {self._name}, port
+        params.n_parallel = int(facts["slots"])
+        params.n_ctx = self.habits.context * params.n_parallel
+        params.n_threads_http = self.habits.most_open + 1  # and one for probes
+        params.fit_params = False  # or it would shorten the context where memory is scarce
+        params.ui = params.endpoint_slots = params.endpoint_props = False
+        params.endpoint_metrics, params.cache_prompt, params.cache_ram_mib = True, True, CACHE_MB
+        params.sse_ping_interval = -1  # an engine that hangs must not look as if it went on
+        params.verbosity, params.offline = ERRORS_ONLY, True
+        for pool in (params.cpuparams, params.cpuparams_batch):
+            pool.poll = 0  # threads that spin would take the cores from the other arm between requests
+            if self._threads:
+                pool.n_threads = self._threads
+        for key, value in USUAL_SAMPLING.items():
+            setattr(params.sampling, key, value)
+        if facts.get("seed") is not None:
+            params.sampling.seed = int(facts["seed"])
+        return params
+
+    def _check_context(self) -> None:
+        """llama.cpp gives a slot no more than the model was trained for, and says so nowhere but in its log."""
+        wanted, said = self.habits.context, orjson.loads(answer_of(self.url, "/v1/models")[1])
+        each = int(said["data"][0]["meta"]["n_ctx"])
+        if each < wanted:
+            self.stop()
+            expected = f"at most {each}"
+            raise BadInput(f"a slot has {each} tokens", code="E_CONTEXT", field="context", expected=expected)
+
+    def probe(self) -> bool:
+        """Whether it answers."""
+        return self._server is not None and answer_of(self.url, "/health")[0] == 200
+
+    def drain(self, deadline_s: float) -> int:
+        """How many requests run or wait, at last."""
+        until_s = monotonic() + deadline_s
+        while (still := self._open()) and monotonic() < until_s:
+            sleep(DRAIN_LOOK_S)
+        return still
+
+    def _open(self) -> int:
+        if self._server is None:
+            return 0
+        return sum(map(int, _OPEN.findall(answer_of(self.url, "/metrics")[1])))
+
+    def stop(self) -> None:
+        """End it. It waits for who is connected, for ever where an answer is open: connections end before it does."""
+        held, self._server = [self._server], None
+        ending = Thread(target=held.clear, name="engine-stop", daemon=True)
+        ending.start()
+        ending.join(STOP_S)
+
+    def complete(self, prompt: str, most_tokens: int = 1) -> Mapping[str, Any]:
+        """One greedy answer, straight from the engine. BadInput E_INFERENCE where none comes."""
+        asked = {"prompt": prompt, "max_tokens": most_tokens, "temperature": 0, "cache_prompt": False}
+        return self.ask("/v1/completions", asked)
+
+    def ask(self, path: str, asked: Mapping[str, Any], timeout_s: float = 60 * PROBE_TIMEOUT_S) -> Mapping[str, Any]:
+        """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""
+        host = self.url.removeprefix("http://")
+        connection = HTTPConnection(host, timeout=timeout_s)
+        try:
+            connection.request("POST", path, orjson.dumps(asked), {"content-type": "application/json"})
+            answer = connection.getresponse()
+            said = orjson.loads(answer.read())
+        except (OSError, HTTPException, orjson.JSONDecodeError) as error:
+            raise BadInput(f"{path} failed: {type(error).__name__}", code="E_INFERENCE") from error
+        finally:
+            connection.close()
+        if answer.status != 200 or not isinstance(said, dict):
+            raise BadInput(f"{path} answered {answer.status}: {said}"[:300], code="E_INFERENCE")
+        return said

@@ -1,0 +1,52 @@
+"""What can an engine do that answers piece by piece? It speaks OpenAI's API at an address of its own.
+
+The other kind of engine is asked in this process (`engine.py`): rows in, outputs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What stands before an engine has to know of it.
+
+    `most_open` requests may be asked at one time, of `context` tokens each. Keys of a request in `most_bytes` may not be
+    longer: such an engine is busy with them for everybody. A 500 with one of `clients_faults` is the client's doing.
+    """
+
+    most_open: int
+    context: int
+    most_bytes: Mapping[str, int] = field(default_factory=dict)
+    clients_faults: tuple[bytes, ...] = ()
+
+
+class StreamingEngine(Protocol):
+    """A model that generates. What stands before it counts its open answers, and lets nobody else to it."""
+
+    @property
+    def habits(self) -> Habits:
+        """What it wants of who asks it."""
+        ...
+
+    def start(self, port: int) -> str:
+        """Begin to listen at a port of loopback, 0 for a free one; the address, once it answers.
+
+        BadInput where it cannot serve the model as the bundle's facts say.
+        """
+        ...
+
+    def probe(self) -> bool:
+        """Whether it answers now."""
+        ...
+
+    def drain(self, deadline_s: float) -> int:
+        """How many answers are still open after so many seconds, or as soon as none is; none is refused meanwhile."""
+        ...
+
+    def stop(self) -> None:
+        """End it now; answers that are still open are cut."""
+        ...

@@ -1,0 +1,74 @@
+"""One process, one model that generates: it opens its door after a real answer, and ends when its last one is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+from time import monotonic, time
+
+from pipelines.errors import BadInput
+from pipelines.records.settings import ServerSettings
+from pipelines.serving.engines.llamacpp import LlamaCppEngine
+from pipelines.serving.server.front import Front
+
+SWEEP_S = 0.1
+FAREWELL_S = 0.3
+"""So long a server that ends says so with each answer, before it closes the connections that nobody uses."""
+
+LAST_WORDS_S = 0.2
+"""So long the engine is given to notice that its clients are gone."""
+
+BACKLOG = 1024
+TRIED = "Hello"
+
+
+def try_out(engine: LlamaCppEngine) -> None:
+    """One real answer. BadInput E_INFERENCE where none comes."""
+    usage = engine.complete(TRIED).get("usage")
+    if not isinstance(usage, dict) or not usage.get("completion_tokens"):
+        raise BadInput("the model generates nothing", code="E_INFERENCE", expected="at least one token")
+
+
+def serve(engine: LlamaCppEngine, model: str, version: str, host: str, port: int, settings: ServerSettings) -> None:
+    """Serve until SIGTERM; then finish what is open. BadInput where the engine does not start."""
+    import uvloop
+
+    url = engine.start(0)
+    try_out(engine)
+    front = Front(url, model, version, engine.habits, int(time()))
+    try:
+        uvloop.run(_serve(front, host, port, settings.drain_s))
+    finally:
+        engine.drain(LAST_WORDS_S)
+        engine.stop()
+
+
+async def _serve(front: Front, host: str, port: int, drain_s: float) -> None:
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    listening = await loop.create_server(front.clients.protocol, host, port, backlog=BACKLOG)
+    sweeping = loop.create_task(_sweep(front))
+    sweeping.add_done_callback(lambda _: stopped.set())
+    await stopped.wait()
+    front.clients.is_ending = True
+    listening.close()
+    await asyncio.sleep(FAREWELL_S)
+    front.clients.say_goodbye()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(drain_s):
+            await front.clients.all_gone.wait()
+    if cut := front.cut():
+        print(f"{cut} open answers were cut after {drain_s:g} s", file=sys.stderr, flush=True)  # noqa: T201  its log
+    sweeping.cancel()
+    await asyncio.sleep(0)  # for the connections to close
+
+
+async def _sweep(front: Front) -> None:
+    """End what has waited too long."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        front.sweep(monotonic())
+        front.clients.sweep(monotonic())
