@@ -16,6 +16,7 @@ from hypothesis import settings
 from sqlalchemy import Engine
 
 from pipelines.adapters.sql.engine import open_engine
+from pipelines.compress.technique import Compressed
 from tests.ordering import arrange, needs_docker, scheduler
 from tests.systems.base_image import BaseImage, cache_folder
 from tests.systems.docker_engine import CannotRun
@@ -132,6 +133,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.pipelines.model_folders import make_classifier
 
     return make_classifier(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama as a plain Hugging Face folder; copy it before you change it."""
+    from tests.pipelines.model_folders import make_generator
+
+    return make_generator(tmp_path_factory.mktemp("models") / "generator")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Compressed:
+    """The same for llama.cpp, in f16; it takes seconds, once."""
+    from pipelines.compress.gguf.gguf import Gguf
+
+    into = tmp_path_factory.mktemp("gguf") / "out"
+    return Gguf("f16", ("a row", "(good) day")).compress(tiny_generator, into, {"model": "tiny"})
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,58 @@ def make_classifier(folder: Path, *, labels: tuple[str, ...] = LABELS, seed: int
     return folder
 
 
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen's tokenizers split text, and with them many others."""
+
+MARKERS = ("<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
+CHAT = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SAID = "The quick brown fox jumps over the lazy dog. (good) (good) (good) day, 1234 times! café; привет мир; 你好，世界"
+
+
+def make_generator(folder: Path, *, seed: int = 0, positions: int = 512, width: int = 64, split: str = SPLIT) -> Path:
+    """A LlamaForCausalLM of 2 layers, random but seeded, with byte pairs and a chat template of its own."""
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"), bytes_only])
+    tokenizer.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[*MARKERS], initial_alphabet=letters, show_progress=False
+    )
+    tokenizer.train_from_iterator([SAID] * 5, trainer)
+    ends = {"bos_token": MARKERS[0], "eos_token": MARKERS[1], "pad_token": MARKERS[1]}
+    saved = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=positions, **ends)
+    saved.chat_template = CHAT
+    saved.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(saved),
+        hidden_size=width,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=positions,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        initializer_range=0.5,  # so that what comes next is not always the same
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def vocabulary() -> dict[str, int]:
     """The special tokens, letters, word pieces and some words: just under 200 entries."""
     letters = "abcdefghijklmnopqrstuvwxyz"

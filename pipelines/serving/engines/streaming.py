@@ -14,8 +14,8 @@ from typing import Protocol
 class Habits:
     """What stands before an engine has to know of it.
 
-    `most_open` requests may be asked at one time, of `context` tokens each. Keys of a request in `most_bytes` may not be
-    longer: such an engine is busy with them for everybody. A 500 with one of `clients_faults` is the client's doing.
+    `most_open` requests may be asked at one time, of `context` tokens each. Keys of a request that are longer than
+    `most_bytes` says would keep it busy for everybody. A 500 with one of `clients_faults` is the client's doing.
     """
 
     most_open: int

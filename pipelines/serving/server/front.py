@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -110,7 +111,7 @@ class Front:
     def _too_long(self, asked: Mapping[str, Any]) -> str:
         """The key of a request of which the engine bears no more, or ""."""
         bounds = self.habits.most_bytes.items()
-        return next((key for key, most in bounds if key in asked and len(orjson.dumps(asked[key])) > most), "")
+        return next((key for key, most in bounds if key in asked and not _is_within(asked[key], most)), "")
 
     def sweep(self, now_s: float) -> None:
         """Whoever has left, or does not read, holds no slot of the engine."""
@@ -169,7 +170,7 @@ class Passing:
         if answer.status == 500 and any(fault in answer.begun for fault in self._front.habits.clients_faults):
             self._call.cancel()
             self._front.open.discard(self)
-            self._answer.error(400, answer.begun.decode(errors="replace")[:300], "invalid_request")
+            self._answer.error(400, _message(answer.begun), "invalid_request")
             return
         self._has_begun = True
         lines = end_to_end(answer.headers, answer.named.get(b"connection"), NOT_ANSWERED)
@@ -228,3 +229,18 @@ class Passing:
         """A broken connection is the only honest end of a broken answer."""
         self.client_left()
         self._answer.client.abort()
+
+
+def _is_within(value: Any, most_bytes: int) -> bool:
+    """Whether a value is short, and can be written again: one that is nested deeper is no less work."""
+    try:
+        return len(orjson.dumps(value)) <= most_bytes
+    except orjson.JSONEncodeError:
+        return False
+
+
+def _message(body: bytes) -> str:
+    """What an engine said was wrong."""
+    with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+        return str(orjson.loads(body)["error"]["message"])[:300]
+    return body[:300].decode(errors="replace")

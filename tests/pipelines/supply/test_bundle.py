@@ -174,7 +174,16 @@ def test_an_unknown_engine_is_refused(folder, tmp_path):
     """The error lists the known ones."""
     with pytest.raises(BadInput) as caught:
         seal(folder, {**FACTS, "engine": "abacus"}, tmp_path / "store")
-    assert caught.value.expected == "onnxruntime, torch"
+    assert caught.value.expected == "llamacpp, onnxruntime, torch"
+
+
+@pytest.mark.parametrize("missing", ["context", "precision", "slots"])
+def test_a_bundle_that_generates_says_other_things(folder, tmp_path, missing):
+    """No labels, but how long and how many its answers may be."""
+    facts = {"engine": "llamacpp", "context": 8, "slots": 1, "precision": "f16", "model": "m", "variant": "gguf-f16"}
+    assert seal(folder, facts, tmp_path / "store")[0].startswith("sha256:")
+    with pytest.raises(BadInput, match=f"without {missing} cannot be served"):
+        seal(folder, {**facts, missing: None}, tmp_path / "store")
 
 
 def test_a_store_that_cannot_be_written_is_a_dependency(folder, tmp_path):

