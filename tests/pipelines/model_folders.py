@@ -51,8 +51,17 @@ CHAT = (
 SAID = "The quick brown fox jumps over the lazy dog. (good) (good) (good) day, 1234 times! café; привет мир; 你好，世界"
 
 
-def make_generator(folder: Path, *, seed: int = 0, positions: int = 512, width: int = 64, split: str = SPLIT) -> Path:
-    """A LlamaForCausalLM of 2 layers, random but seeded, with byte pairs and a chat template of its own."""
+def make_generator(
+    folder: Path,
+    *,
+    seed: int = 0,
+    positions: int = 512,
+    width: int = 64,
+    split: str = SPLIT,
+    chat: str = CHAT,
+    words: tuple[str, ...] = (),
+) -> Path:
+    """A LlamaForCausalLM of 2 layers, random but seeded, with byte pairs, whole words and a chat template."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -66,9 +75,10 @@ def make_generator(folder: Path, *, seed: int = 0, positions: int = 512, width: 
         vocab_size=400, special_tokens=[*MARKERS], initial_alphabet=letters, show_progress=False
     )
     tokenizer.train_from_iterator([SAID] * 5, trainer)
+    tokenizer.add_tokens([*words])
     ends = {"bos_token": MARKERS[0], "eos_token": MARKERS[1], "pad_token": MARKERS[1]}
     saved = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=positions, **ends)
-    saved.chat_template = CHAT
+    saved.chat_template = chat
     saved.save_pretrained(folder)
     config = LlamaConfig(
         vocab_size=len(saved),

@@ -7,6 +7,7 @@ An answer is whole only with a finish reason for every choice: a status of 200 i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class Generation:
         "_longest_s",
         "_odd",
         "_refused",
+        "_said_out",
         "_usage",
         "_whole",
         "error",
@@ -71,6 +73,7 @@ class Generation:
         self._is_kept = asked.schema is not None
         self._refused = False
         self._usage: Mapping[str, Any] | None = None
+        self._said_out: deque[int] = deque(maxlen=MOST_CHOICES)
         self.error = ""
         """What the engine said went wrong in the middle of its answer."""
         self.is_done = False
@@ -124,7 +127,14 @@ class Generation:
                 self._finished(choice, choice["finish_reason"])
         usage = said.get("usage")
         if usage:
-            self._usage = usage
+            self._counted(usage, choices)
+
+    def _counted(self, usage: Any, choices: Any) -> None:
+        """What the engine says of its tokens: once for all, or of each choice as it ends (llama.cpp does that)."""
+        self._usage = usage
+        is_last = not choices or any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
+        if is_last:
+            self._said_out.append(tokens_of(usage)[2] or 0)
 
     def _delta(self, choice: Mapping[str, Any], delta: Mapping[str, Any], at_s: float) -> None:
         content = delta.get("content")
@@ -251,8 +261,10 @@ class Generation:
         """How many tokens were made, and whether the engine says so.
 
         What came piece by piece cannot be fewer tokens than pieces: an engine that counts one choice of several, or
-        says less than it sent, is not believed.
+        says less than it sent, is not believed. One that counts each choice for itself says so as often as there are.
         """
+        if said is not None and len(self._said_out) == len(self._choices) > 1:
+            said = sum(self._said_out)
         if said is not None and said >= self._chunks:
             return said, True
         return self._chunks, False

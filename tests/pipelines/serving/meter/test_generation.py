@@ -251,3 +251,18 @@ def test_a_long_answer_is_not_kept():
     kept = sum(len(text) for choice in generation._choices.values() for text in choice.text)
     generation.heard(f"data: {json.dumps(chat(finish='stop'))}\n\n".encode(), 1.0)
     assert (kept <= MOST_KEPT_CHARACTERS + 10_000, "invalid_json" in generation.measured(1.0).could_be) == (True, False)
+
+
+def test_an_engine_that_counts_each_choice_for_itself_is_added_up():
+    """As llama.cpp does, after each or in the last event of each; one count for all of them is that of all."""
+    each = [said("a"), said("b", index=1), chat(finish="stop"), chat(finish="length", index=1)]
+    assert measured(*each, {"choices": [], **usage(3, 4)}, {"choices": [], **usage(3, 5)}, n=2).tokens_out == 9
+    last = [{**chat(finish="stop", index=i), **usage(3, 4 + i)} for i in (0, 1)]
+    assert measured(*each[:2], *last, n=2).tokens_out == 9
+    assert measured(*each, {"choices": [], **usage(3, 9)}, n=2).tokens_out == 9
+
+
+def test_an_engine_that_counts_as_it_goes_is_not_added_up():
+    """With every piece it says how many there are so far, as vLLM can."""
+    so_far = [{**said(str(i)), **usage(3, i + 1)} for i in range(3)]
+    assert measured(*so_far, {**chat(finish="stop"), **usage(3, 4)}, {"choices": [], **usage(3, 4)}).tokens_out == 4
