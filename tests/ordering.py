@@ -34,8 +34,10 @@ WEIGHTS_S = {
     "mlflow_assessments": 40,
     "mlflow_registry": 30,
     "child": 30,
+    "gguf": 30,
     "compress": 25,
     "architectures": 40,
+    "llama_server": 15,
 }
 """Seconds on a quiet machine, by group; what is not named here takes less."""
 

@@ -8,8 +8,10 @@ import json
 import pytest
 
 from pipelines.compress.gguf.gguf import Gguf
-from pipelines.compress.technique import CompressionFailed
+from pipelines.compress.technique import Compressed, CompressionFailed
 from pipelines.errors import UnsafeArtifact
+from pipelines.serving.engines.llamacpp import LlamaCppEngine
+from pipelines.serving.probes import answer_of
 from pipelines.supply.bundle import artifact_digest
 from tests.pipelines.model_folders import copy_folder, edit_json, make_generator
 
@@ -46,13 +48,31 @@ def test_the_same_model_gives_the_same_bytes(tiny_gguf, tiny_generator, tmp_path
     assert Gguf("f16", ROWS).compress(source, tmp_path / "out", {"model": "tiny"}).recipe == tiny_gguf.recipe
 
 
-def test_eight_bits_are_eight_bits_and_a_missing_chat_template_is_told(tiny_generator, tmp_path):
-    """Every matrix is of the type that was asked for."""
-    source = copy_folder(tiny_generator, tmp_path / "source")
+@pytest.fixture(scope="module")
+def eight_bits(tiny_generator, tmp_path_factory) -> Compressed:
+    """The tiny model in 8 bits, without a chat template, and with a word to say about its own generation."""
+    folder = tmp_path_factory.mktemp("eight")
+    source = copy_folder(tiny_generator, folder / "source")
     (source / "chat_template.jinja").unlink()
-    recipe = Gguf("q8_0").compress(source, tmp_path / "out", {"model": "tiny"}).recipe
-    assert list(recipe["numbers_by_type"]) == ["Q8_0"]
-    assert recipe["chat_template"] == "none: the folder has none"
+    edit_json(source / "generation_config.json", temperature=0.25, top_k=7, eos_token_id=[1, 3])
+    return Gguf("q8_0").compress(source, folder / "out", {"model": "tiny"})
+
+
+def test_eight_bits_are_eight_bits_and_a_missing_chat_template_is_told(eight_bits):
+    """Every matrix is of the type that was asked for."""
+    assert list(eight_bits.recipe["numbers_by_type"]) == ["Q8_0"]
+    assert eight_bits.recipe["chat_template"] == "none: the folder has none"
+
+
+def test_what_a_model_says_about_its_generation_goes_with_it(eight_bits):
+    """Its sampling where a request says nothing, and every token that ends an answer."""
+    engine = LlamaCppEngine(eight_bits.folder, {"context": 64, "slots": 1}, 1, "tiny")
+    said = json.loads(answer_of(engine.start(0), "/props")[1])["default_generation_settings"]["params"]
+    assert (said["temperature"], said["top_k"], said["top_p"], said["min_p"]) == (0.25, 7, 1.0, 0.0)
+    for end in (1, 3):
+        answer = engine.ask("/v1/completions", {"prompt": "The", "max_tokens": 9, "logit_bias": [[end, 1000]]})
+        assert (answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]) == ("stop", 1)
+    engine.stop()
 
 
 def test_a_way_to_split_that_llama_cpp_does_not_have_is_refused(tmp_path):
