@@ -134,9 +134,9 @@ class LlamaCppEngine:
         ending.start()
         ending.join(STOP_S)
 
-    def complete(self, prompt: str, most_tokens: int = 1) -> Mapping[str, Any]:
-        """One greedy answer, straight from the engine. BadInput E_INFERENCE where none comes."""
-        asked = {"prompt": prompt, "max_tokens": most_tokens, "temperature": 0, "cache_prompt": False}
+    def complete(self, prompt: str, most_tokens: int) -> Mapping[str, Any]:
+        """One greedy answer with its logprobs, straight from the engine. BadInput E_INFERENCE where none comes."""
+        asked = {"prompt": prompt, "max_tokens": most_tokens, "temperature": 0, "cache_prompt": False, "logprobs": 1}
         return self.ask("/v1/completions", asked)
 
     def ask(self, path: str, asked: Mapping[str, Any], timeout_s: float = 60 * PROBE_TIMEOUT_S) -> Mapping[str, Any]:

@@ -21,14 +21,21 @@ LAST_WORDS_S = 0.2
 """So long the engine is given to notice that its clients are gone."""
 
 BACKLOG = 1024
-TRIED = "Hello"
+TRIED, TRIED_TOKENS = "Hello", 8
+"""More than one token: one that ends within a character has no probability of its own."""
 
 
 def try_out(engine: LlamaCppEngine) -> None:
-    """One real answer. BadInput E_INFERENCE where none comes."""
-    usage = engine.complete(TRIED).get("usage")
-    if not isinstance(usage, dict) or not usage.get("completion_tokens"):
+    """One real answer. BadInput E_INFERENCE where none comes, E_OUTPUT where no number is behind it.
+
+    Broken weights are no error to llama.cpp: it answers with some token, and only its probability is null.
+    """
+    said = engine.complete(TRIED, TRIED_TOKENS)
+    if not said["usage"].get("completion_tokens"):
         raise BadInput("the model generates nothing", code="E_INFERENCE", expected="at least one token")
+    logprobs = said["choices"][0].get("logprobs") or {"content": ()}
+    if not all(isinstance(token["logprob"], float | int) for token in logprobs["content"]):
+        raise BadInput("the model answers with NaN or infinity", code="E_OUTPUT", hint="the model is at fault")
 
 
 def serve(engine: LlamaCppEngine, model: str, version: str, host: str, port: int, settings: ServerSettings) -> None:

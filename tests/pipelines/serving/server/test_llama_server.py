@@ -16,8 +16,10 @@ import httpx
 import openai
 import pytest
 
+from pipelines.errors import BadInput
 from pipelines.records.settings import ServerSettings
 from pipelines.serving.probes import is_server_ready
+from pipelines.serving.server.generation import try_out
 from pipelines.serving.settings_file import write_settings
 from pipelines.supply.bundle import seal
 from tests.pipelines.model_folders import MARKERS
@@ -276,12 +278,40 @@ def test_a_killed_server_breaks_its_streams_and_serves_again(sealed, tmp_path):
         assert running.http.post("/v1/completions", json={"prompt": "The", "max_tokens": 1}).status_code == 200
 
 
-@pytest.mark.parametrize("wrong", ["digest", "bytes", "context"])
+class Broken:
+    """An engine of which one number is missing."""
+
+    def __init__(self, logprob: float | None, tokens: int = 1) -> None:
+        self._said = {
+            "choices": [{"logprobs": {"content": [{"logprob": logprob}] * tokens}}],
+            "usage": {"completion_tokens": tokens},
+        }
+
+    def complete(self, prompt: str, most_tokens: int) -> Any:
+        """What llama.cpp said of weights with a NaN in them."""
+        return self._said
+
+
+def test_a_model_without_numbers_does_not_get_ready():
+    """Neither does one that says nothing; any probability will do."""
+    try_out(Broken(-3.5))
+    with pytest.raises(BadInput, match="NaN or infinity"):
+        try_out(Broken(None))
+    with pytest.raises(BadInput, match="generates nothing"):
+        try_out(Broken(-1.0, tokens=0))
+
+
+@pytest.mark.parametrize("wrong", ["digest", "bytes", "context", "weights"])
 def test_other_bytes_than_those_of_the_digest_are_not_served(wrong, sealed, tmp_path, tiny_gguf):
-    """Neither is a file that is not the model's, nor a longer context than the model has."""
+    """Neither is a file that is no model's, nor one with numbers that are none, nor a longer context than it has."""
     digest, path = sealed
     if wrong == "context":
         digest, path = seal(tiny_gguf.folder, {**FACTS, "context": 1024}, tmp_path)
+    elif wrong == "weights":
+        raw = (tiny_gguf.folder / "model.gguf").read_bytes()
+        (tmp_path / "m").mkdir()
+        (tmp_path / "m" / "model.gguf").write_bytes(raw[:-20_000] + b"\xff\x7f" * 10_000)  # NaN in f16
+        digest, path = seal(tmp_path / "m", FACTS, tmp_path / "store")
     elif wrong == "bytes":
         (tmp_path / "m").mkdir()
         (tmp_path / "m" / "model.gguf").write_bytes(b"GGUF" * 100)
@@ -289,5 +319,5 @@ def test_other_bytes_than_those_of_the_digest_are_not_served(wrong, sealed, tmp_
     else:
         digest = "sha256:" + "0" * 64
     done = subprocess.run(command_of(path, digest, free_port()), capture_output=True, text=True, check=False)
-    code = {"digest": "E_DIGEST", "bytes": "E_ENGINE", "context": "E_CONTEXT (context): a slot has 512 tokens"}[wrong]
-    assert (done.returncode, code in done.stderr) == (3, True), done.stderr
+    codes = {"digest": "E_DIGEST", "bytes": "E_ENGINE", "context": "E_CONTEXT (context): a slot", "weights": "E_OUTPUT"}
+    assert (done.returncode, codes[wrong] in done.stderr) == (3, True), done.stderr
