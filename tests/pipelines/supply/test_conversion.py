@@ -27,9 +27,9 @@ def slow(folder: Path) -> Path:
 
 def sentencepiece(folder: Path, name: str, kind: str) -> Path:
     """The folder with a unigram model of SentencePiece, as its trainer writes it."""
-    from transformers.utils import sentencepiece_model_pb2_new as format_of
+    from transformers.convert_slow_tokenizer import import_protobuf
 
-    model = format_of.ModelProto()
+    model = import_protobuf().ModelProto()  # a process has one description of the format: that of who reads it
     special = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
     words = [*(f"▁{word}" for word in ["a", "good", "film", "bad", "the"]), "▁", *"abcdefghijklmnopqrstuvwxyzAF!"]
     for number, (piece, type_) in enumerate([*special, *((word, 1) for word in words)]):
@@ -76,7 +76,7 @@ def test_its_settings_are_obeyed(tiny_copy, tmp_path):
     ],
 )
 def test_a_model_of_sentencepiece_is_converted(tiny_copy, tmp_path, name, kind, expected):
-    """Without the package of that name."""
+    """With the package of that name or without it."""
     made = convert_tokenizer(sentencepiece(tiny_copy, name, kind), tmp_path / "made")
     assert tokens(made.folder) == expected
     assert made.said.startswith(f"tokenizer.json from {name} ({kind}, transformers ")
