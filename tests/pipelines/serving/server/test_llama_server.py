@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ HELLO: Any = [{"role": "user", "content": "Hello"}]
 ENDLESS = {"logit_bias": [[number, False] for number in range(len(MARKERS))]}
 """No marker is ever generated: nothing but its length ends such an answer."""
 
+LONG = {"prompt": "The", "max_tokens": 480, "n": 4, "logprobs": 60, "stream": True, **ENDLESS}
+"""More megabytes than sockets hold, so that some is still to be sent however fast it was generated."""
+
 
 class Running:
     """A server's process, and where it is."""
@@ -42,6 +46,9 @@ class Running:
         self.url = f"http://127.0.0.1:{port}"
         self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=HANG_S)
         self.http = httpx.Client(base_url=self.url, timeout=HANG_S)
+        few_bytes = httpx.HTTPTransport(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)])
+        self.slow = httpx.Client(base_url=self.url, timeout=HANG_S, transport=few_bytes)
+        """What it does not read stays with the server."""
 
 
 def command_of(bundle: Path, digest: str, port: int, *more: object) -> list[str]:
@@ -61,7 +68,7 @@ def started(sealed: tuple[str, Path], folder: Path, drain_s: float = HANG_S) -> 
         until(lambda: is_server_ready(port) or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
         running = Running(process, port)
-        with running.http, running.client:
+        with running.http, running.slow, running.client:
             yield running
     finally:
         process.kill()
@@ -236,44 +243,43 @@ def test_who_leaves_holds_no_slot(server):
 
 
 def test_a_term_in_the_middle_of_a_stream_finishes_it(sealed, tmp_path):
-    """With its end, and the process is gone afterwards."""
-    asked = {"prompt": "The", "max_tokens": 480, "stream": True, **ENDLESS}
+    """With the ends of all its answers, and the process is gone afterwards."""
     with started(sealed, tmp_path) as running:
-        with running.http.stream("POST", "/v1/completions", json=asked) as answer:
-            lines = answer.iter_lines()
-            next(lines)
+        with running.slow.stream("POST", "/v1/completions", json=LONG) as answer:
+            pieces = answer.iter_raw()
+            first = next(pieces)
             running.process.send_signal(signal.SIGTERM)
-            rest = [line for line in lines if line]
+            until(lambda: not is_server_ready(running.port))
+            *events, done, end = b"".join([first, *pieces]).split(b"\n\n")
         assert running.process.wait(HANG_S) == 0
-    assert rest[-1] == "data: [DONE]"
-    assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+    assert (done, end) == (b"data: [DONE]", b"")
+    said = [json.loads(event.removeprefix(b"data: "))["choices"][0] for event in events]
+    assert sorted(one["index"] for one in said if one["finish_reason"] == "length") == [0, 1, 2, 3]
 
 
 def test_what_is_not_over_after_its_time_is_cut_and_counted(sealed, tmp_path):
     """A client sees a broken answer, never one that looks whole; the process ends all the same."""
-    asked = {"prompt": "The", "max_tokens": 480, "stream": True, "n": 4, **ENDLESS}
     with (
         started(sealed, tmp_path, drain_s=0.0) as running,
-        running.http.stream("POST", "/v1/completions", json=asked) as answer,
+        running.slow.stream("POST", "/v1/completions", json=LONG) as answer,
     ):
-        lines = answer.iter_lines()
-        next(lines)
+        pieces = answer.iter_raw()
+        next(pieces)
         running.process.send_signal(signal.SIGTERM)
         said = running.process.communicate(timeout=HANG_S)[1]
-        with pytest.raises(httpx.RemoteProtocolError):
-            list(lines)
+        with pytest.raises(httpx.TransportError):
+            list(pieces)
     assert (running.process.returncode, "1 open answers were cut after 0 s" in said) == (0, True)
 
 
 def test_a_killed_server_breaks_its_streams_and_serves_again(sealed, tmp_path):
     """Nobody gets an answer that looks whole, and nothing of the dead one is in the way."""
-    asked = {"prompt": "The", "max_tokens": 480, "stream": True, **ENDLESS}
-    with started(sealed, tmp_path) as running, running.http.stream("POST", "/v1/completions", json=asked) as answer:
-        lines = answer.iter_lines()
-        next(lines)
+    with started(sealed, tmp_path) as running, running.slow.stream("POST", "/v1/completions", json=LONG) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
         running.process.kill()
         with pytest.raises(httpx.TransportError):
-            list(lines)
+            list(pieces)
     with started(sealed, tmp_path) as running:
         assert running.http.post("/v1/completions", json={"prompt": "The", "max_tokens": 1}).status_code == 200
 
