@@ -108,9 +108,10 @@ def test_the_model_is_listed(server):
 
 def test_a_chat_is_answered_and_named(server):
     """Whole, with its usage, and with the headers of every answer."""
-    raw = server.client.chat.completions.with_raw_response.create(model="tiny", messages=HELLO, max_tokens=5)
+    asked: Any = {"model": "tiny", "messages": HELLO, "max_tokens": 5, "extra_body": ENDLESS}
+    raw = server.client.chat.completions.with_raw_response.create(**asked)
     chat = raw.parse()
-    assert (chat.choices[0].finish_reason, chat.usage.completion_tokens) in {("length", 5), ("stop", 5)}
+    assert (chat.choices[0].finish_reason, chat.usage.completion_tokens) == ("length", 5)
     assert raw.headers["x-shipway-model-version"] == "7"
     assert len(raw.headers["x-request-id"]) == 32
 
@@ -156,10 +157,12 @@ def test_several_answers_come_at_once(server):
 
 
 def test_logprobs_come_with_a_chat(server):
-    """One for each token, with the next best."""
-    asked: Any = {"max_tokens": 3, "logprobs": True, "top_logprobs": 2, "extra_body": ENDLESS}
+    """With the next best; tokens that end within a character are told with the one that ends it."""
+    asked: Any = {"max_tokens": 12, "logprobs": True, "top_logprobs": 2, "extra_body": ENDLESS}
     chat = server.client.chat.completions.create(model="tiny", messages=HELLO, **asked)
-    assert [len(token.top_logprobs) for token in chat.choices[0].logprobs.content] == [2, 2, 2]
+    tokens = chat.choices[0].logprobs.content
+    assert 0 < len(tokens) <= 12
+    assert {len(token.top_logprobs) for token in tokens} == {2}
 
 
 def test_a_response_is_answered_and_streamed(server):
