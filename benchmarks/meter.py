@@ -131,24 +131,24 @@ def gateway_rounds(rounds: int, seconds: float, streams: int, rate: int) -> dict
         upstream, folder = free_port(), Path(name)
         command = [sys.executable, "-m", "benchmarks.meter", "--serve", str(upstream)]
         stack.enter_context(proxies.started(command, upstream, folder / "upstream.out"))
-        gateways = {task: started_gateway(stack, folder / task, task, upstream) for task in ("classify", "generate")}
+        gateways = {api: started_gateway(stack, folder / api, api, upstream) for api in ("inference", "openai")}
         for _ in range(rounds):
-            for task, (port, process) in gateways.items():
+            for api, (port, process) in gateways.items():
                 before = process.cpu_times()
                 first_s = uvloop.run(read_all(port, streams, rate, tokens))
                 after = process.cpu_times()
                 spent_s = after.user + after.system - before.user - before.system
-                found.setdefault(f"{task}_us", []).append(spent_s / (streams * (tokens + 1)) * 1e6)
-                found.setdefault(f"{task}_client_ttft_ms", []).append(statistics.median(first_s) * 1000)
-    pairs = zip(found["generate_us"], found["classify_us"], strict=True)
+                found.setdefault(f"{api}_us", []).append(spent_s / (streams * (tokens + 1)) * 1e6)
+                found.setdefault(f"{api}_client_ttft_ms", []).append(statistics.median(first_s) * 1000)
+    pairs = zip(found["openai_us"], found["inference_us"], strict=True)
     return {**found, "added_us": [with_it - without for with_it, without in pairs]}
 
 
-def started_gateway(stack: ExitStack, folder: Path, task: str, upstream: int) -> tuple[int, psutil.Process]:
+def started_gateway(stack: ExitStack, folder: Path, api: str, upstream: int) -> tuple[int, psutil.Process]:
     """Its port and its process."""
     folder.mkdir()
-    objective = Objective(0.8, 0.06, 30.0) if task == "generate" else None
-    write_settings(folder / "settings", GatewaySettings(timeout_s=60.0, task=task, objective=objective))
+    objective = Objective(0.8, 0.06, 30.0) if api == "openai" else None
+    write_settings(folder / "settings", GatewaySettings(timeout_s=60.0, api=api, objective=objective))
     port = free_port()
     command = [*proxies.shipway(folder, port, upstream), "--settings", str(folder / "settings")]
     process = stack.enter_context(proxies.started(command, port, folder / "gateway.out"))

@@ -37,6 +37,10 @@ USUAL_HARM, SLICE_HARM, SLICE_PART = 0.15, 10, 0.05
 """Slower by this much is a harm where no margin says so; in a slice with this part of the traffic, so many times the
 margin of errors."""
 
+USUAL_RATE, RATE_HARM = 0.01, 0.05
+USUAL_RATES = {"goodput": 0.05, "cut": 0.1}
+"""Rates of bad answers that are taken for usual, by what they are asked about."""
+
 Draw = Callable[[np.random.Generator, Ints, Ints], Ints]
 
 
@@ -103,6 +107,7 @@ class Need:
 def needs(plan: CanaryPlan, usual: Usual, timetable: Timetable, attributes: Sequence[str] = ()) -> tuple[Need, ...]:
     """What every gate of the plan needs."""
     found = [_errors(plan, usual, timetable), *_latency(plan, usual, timetable)]
+    found += [_rate(plan, name, timetable) for name in plan.rates]
     if "quality" in plan.shares:
         found.append(_quality(plan, usual, timetable))
     return (*found, *(_slice(plan, usual, timetable, name) for name in attributes))
@@ -140,6 +145,18 @@ def _latency(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Iterator[N
             coins = _coins(usual.slower_than(step + LatencyTest.shift(margin)), usual.slower_than(step))
             promote = play(HARMLESS, coins, timetable, -math.log(plan.alpha_promote))
         yield Need(f"latency p{100 * quantile:g}", f"latency higher by {harm:.0%}", promote, catch)
+
+
+def _rate(plan: CanaryPlan, name: str, timetable: Timetable) -> Need:
+    """A rate of bad answers; how many are usual is not known beforehand, so that a guess stands for it."""
+    test, p = plan.rates[name], USUAL_RATES.get(name, USUAL_RATE)
+    harm = test.margin or RATE_HARM
+    caught_at = -math.log(plan.alpha * plan.shares[name])
+    catch = play(test.odds, _coins(min(1.0, p + harm), p), timetable, caught_at)
+    promote = None
+    if test.margin is not None:
+        promote = play(NonInferiority((test.margin,)), _coins(p, p), timetable, -math.log(plan.alpha_promote))
+    return Need(name.replace("_", " "), f"{100 * harm:g} pp more of them than {p:.0%}", promote, catch)
 
 
 def _quality(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Need:

@@ -91,8 +91,8 @@ class GatewaySettings:
     """Which requests of stable's the canary is asked, too."""
     metrics: Literal["private", "public"] = field(default="private", metadata={"since": 2})
     arm_header: bool = field(default=True, metadata={"since": 2})
-    task: Literal["classify", "generate"] = field(default="classify", metadata={"since": 2})
-    """What its arms do: whether answers are read as those of a language model."""
+    api: Literal["inference", "openai"] = field(default="inference", metadata={"since": 2})
+    """What its arms speak: whether answers are followed as those of a language model."""
     objective: Objective | None = field(default=None, metadata={"since": 2})
 
     def as_dict(self) -> dict[str, Any]:

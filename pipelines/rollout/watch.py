@@ -122,7 +122,7 @@ def canary_plan(plan: RolloutSpec, release: Release | None = None) -> CanaryPlan
         plan.gates.gates(),
         alpha=plan.alpha,
         alpha_promote=plan.alpha_promote,
-        alpha_shares=plan.alpha_shares.model_dump(),
+        alpha_shares=dict(plan.alpha_shares),
         drift_ratio=drift.max_ratio if drift else None,
         has_slices=bool(plan.slices),
         labels_arrive=bool(declared.data["labels_arrive"]) if declared else True,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from evals.canary.plan import ALPHA_SHARES, GOODPUT
 from evals.gate import Gate
+from evals.signals.binned import RateTest
 from pipelines.spec.values import Number, Part, Quantiles, SpecProblem
+
+BadAnswer = Literal["empty", "cut", "refused", "rejected", "invalid_json", "invalid_tool_call"]
+BAD_ANSWERS: tuple[BadAnswer, ...] = get_args(BadAnswer)
+LATER_GATES = ("goodput", "answers")
+"""What was added to a form that is recorded."""
 
 
 class ErrorsGate(Part):
@@ -66,6 +73,34 @@ class LatencyGate(Part):
         return self
 
 
+class GoodputGate(Part):
+    """How much more often than stable the canary may miss `serve.objective`."""
+
+    tolerance: Annotated[
+        Number, Field(ge=0, le=10, description="odds of a miss that are higher by more than this send home")
+    ] = RateTest.tolerance
+    margin: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
+        default=0.05, description="promote only when this many more misses are disproven; null: not asked"
+    )
+
+    def gate(self) -> Gate:
+        """The same for `evals`."""
+        return Gate(GOODPUT, margin=self.margin, tolerance=self.tolerance)
+
+
+class AnswersGate(Part):
+    """How much more often than stable's the canary's answers may be bad in one of these ways."""
+
+    tolerance: Annotated[Number, Field(ge=0, le=10, description="odds that are higher by more than this send home")] = (
+        RateTest.tolerance
+    )
+    about: Annotated[tuple[BadAnswer, ...], Field(min_length=1, max_length=len(BAD_ANSWERS))] = BAD_ANSWERS
+
+    def gates(self) -> tuple[Gate, ...]:
+        """The same for `evals`."""
+        return tuple(Gate(what, tolerance=self.tolerance) for what in dict.fromkeys(self.about))
+
+
 class RolloutGates(Part):
     """What is judged on live traffic."""
 
@@ -79,12 +114,20 @@ class RolloutGates(Part):
     )
     quality: QualityGate | None = None
     drift: DriftGate | None = DriftGate()
+    goodput: GoodputGate | None = Field(default=None, description="of language models: the part that misses objective")
+    answers: AnswersGate | None = Field(default=None, description="of language models: answers that are bad by kind")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A key that came later is written where it is said: a release that an older Shipway began is found again."""
+        return {key: value for key, value in dumped(self).items() if value is not None or key not in LATER_GATES}
 
     def gates(self) -> tuple[Gate, ...]:
         """The same for `evals`."""
         timed = {"latency": self.latency, "first_token": self.first_token, "between_tokens": self.between_tokens}
         found = [self.errors.gate(), *(gate.gate(name) for name, gate in timed.items() if gate)]
-        return (*found, self.quality.gate()) if self.quality else tuple(found)
+        found += [gate.gate() for gate in (self.goodput, self.quality) if gate]
+        return (*found, *(self.answers.gates() if self.answers else ()))
 
 
 class AlphaShares(Part):
@@ -94,3 +137,13 @@ class AlphaShares(Part):
     latency: Annotated[Number, Field(ge=0, le=1, description="of whole answers and of streams together")] = 0.3
     quality: Annotated[Number, Field(ge=0, le=1)] = 0.3
     timeouts: Annotated[Number, Field(ge=0, le=1, description="answers after serve.timeout, by themselves")] = 0.0
+    goodput: Annotated[Number, Field(ge=0, le=1)] = ALPHA_SHARES["goodput"]
+    answers: Annotated[Number, Field(ge=0, le=1, description="of all kinds of bad answers together")] = ALPHA_SHARES[
+        "answers"
+    ]
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A share that came later is written where it is unusual."""
+        later = {key: ALPHA_SHARES[key] for key in LATER_GATES}
+        return {key: value for key, value in dumped(self).items() if later.get(key) != value}

@@ -69,6 +69,15 @@ class ReleaseSpec(Part):
             raise SpecProblem("E_CONFIG", "rollout.replay needs serve.record, which keeps the requests")
         return self
 
+    @model_validator(mode="after")
+    def _answers_are_followed(self) -> ReleaseSpec:
+        serve, gates = self.serve, self.rollout.gates
+        if serve.api != "openai" and (serve.objective or gates.goodput or gates.answers):
+            raise SpecProblem("E_CONFIG", "objective, goodput and answers are of language models: serve.api: openai")
+        if gates.goodput and not serve.objective:
+            raise SpecProblem("E_CONFIG", "rollout.gates.goodput needs serve.objective, which says what is good")
+        return self
+
     @property
     def model_name(self) -> str:
         """The registered model's name."""

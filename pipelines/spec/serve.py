@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, keys_of, readable_by_older
+from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, keys_of, readable_by_older
 from pipelines.spec.package import PackageSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds
@@ -51,6 +51,24 @@ class RecordSpec(Part):
         return Recording(self.share, self.keep, self.redact, self.max_body_bytes)
 
 
+class ObjectiveSpec(Part):
+    """What the service promises of each answer of a language model: a request meets it, or not. null: no promise."""
+
+    ttft_s: Annotated[Seconds, Field(gt=0, description="to the first token")] | None = None
+    tpot_s: Annotated[Seconds, Field(gt=0, description="per output token after the first")] | None = None
+    e2e_s: Annotated[Seconds, Field(gt=0, description="to the end of the answer")] | None = None
+
+    @model_validator(mode="after")
+    def _promises_something(self) -> ObjectiveSpec:
+        if (self.ttft_s, self.tpot_s, self.e2e_s) == (None, None, None):
+            raise ValueError("an objective promises ttft, tpot or e2e")
+        return self
+
+    def objective(self) -> Objective:
+        """The same for the gateway."""
+        return Objective(self.ttft_s, self.tpot_s, self.e2e_s)
+
+
 class ServeSpec(Part):
     """How the service runs."""
 
@@ -92,6 +110,15 @@ class ServeSpec(Part):
     arm_header: Annotated[
         bool, Field(description="whether answers say x-shipway-arm and x-shipway-model-version to clients")
     ] = GatewaySettings.arm_header
+    api: Annotated[
+        Literal["inference", "openai"],
+        Field(
+            description="what callers speak; openai: the gateway follows the answers of language models (docs/llm.md)"
+        ),
+    ] = GatewaySettings.api
+    objective: ObjectiveSpec | None = Field(
+        default=None, description="what each answer of a language model should meet, for rollout.gates.goodput"
+    )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -111,6 +138,7 @@ def gateway_settings(serve: ServeSpec, rollout: RolloutSpec) -> GatewaySettings:
             "record": serve.record.recording() if serve.record else None,
             "assign": rollout.assign.rule if rollout.assign else "",
             "shadow": rollout.shadow.shadowing() if rollout.shadow else None,
+            "objective": serve.objective.objective() if serve.objective else None,
         }
     )
 

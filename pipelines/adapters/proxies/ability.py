@@ -16,6 +16,7 @@ _LEFT_OUT = {
     "serve.convicted_streams": "finish",
     "serve.metrics": "private",
     "serve.arm_header": "true",
+    "serve.api": "inference",
 }
 _INSTALL = {"haproxy": "apt-get install haproxy", "envoy": "pip install 'shipway[envoy]'"}
 
@@ -68,4 +69,5 @@ def _uncounted(spec: ReleaseSpec) -> dict[str, bool]:
         "serve.convicted_streams": spec.serve.convicted_streams != "finish",
         "serve.metrics": spec.serve.metrics != "private",
         "serve.arm_header": not spec.serve.arm_header,
+        "serve.api": spec.serve.api != "inference",
     }

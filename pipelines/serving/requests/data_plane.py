@@ -90,7 +90,7 @@ class DataPlane(SplitKeeper):
             self.recorder,
             names_arms=settings.arm_header,
         )
-        if settings.task == "generate":
+        if settings.api == "openai":
             self.proxy.meter = Meter(settings.objective)
         if settings.shadow is not None:
             replicas = self.proxy.replicas

@@ -23,10 +23,10 @@ TOLD = GatewaySettings(
     shadow=Shadowing(5.0, 3),
     metrics="public",
     arm_header=False,
-    task="generate",
+    api="openai",
     objective=Objective(0.8, 0.06, 30.0),
 )
-OLDER = dict.fromkeys(("metrics", "arm_header", "task", "objective"), "gone")
+OLDER = dict.fromkeys(("metrics", "arm_header", "api", "objective"), "gone")
 """What form 1 did not have."""
 
 
@@ -174,7 +174,7 @@ def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
 
 def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
     """As every gateway that was started by it does; its arms are classifiers."""
-    usual = {"metrics": "private", "arm_header": True, "task": "classify", "objective": None}
+    usual = {"metrics": "private", "arm_header": True, "api": "inference", "objective": None}
     assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, **usual)
 
 

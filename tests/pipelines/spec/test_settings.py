@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from pipelines.records.settings import GatewaySettings, Recording, ServerSettings, Shadowing
+from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, Shadowing
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import CONTAINER_MEMORY_MB, gateway_settings, server_settings
 from pipelines.spec.spec_file import parse_spec
@@ -15,7 +15,8 @@ BASE = "model: models:/m/1\nservice: s\nevaluate: {data: d.csv, gates: [{metric:
 UNUSUAL = """
 serve:
   {router: haproxy, gateway_workers: 2, timeout: 3s, drain: 1m, convicted_streams: cut, idempotent: ["/v1/*"],
-   record: {share: 0.5}, metrics: public, arm_header: false}
+   record: {share: 0.5}, metrics: public, arm_header: false,
+   api: openai, objective: {ttft: 800ms}}
 rollout: {slices: [x-lang], label: 1m, assign: {by: cookie, name: id}, shadow: {pct: 5}}
 package: {memory_mb: 512, pids: 64}
 """
@@ -36,6 +37,8 @@ def test_every_setting_of_a_gateway_is_said_by_the_spec():
         shadow=Shadowing(5.0),
         metrics="public",
         arm_header=False,
+        api="openai",
+        objective=Objective(0.8),
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from evals.signals.binned import RateTest
 from pipelines.errors import BadInput
+from pipelines.rollout.watch import canary_plan
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
@@ -79,6 +81,60 @@ def test_a_key_that_came_later_is_written_where_it_is_unusual(key, usual, other)
     assert (said.digest(), key in said.as_dict()["serve"]) == (DIGEST_OF_BASE, False)
     assert (unusual.digest() != DIGEST_OF_BASE, unusual.as_dict()["serve"][key]) == (True, other)
     assert ReleaseSpec.model_validate_json(json.dumps(unusual.as_dict())) == unusual
+
+
+OPENAI = "serve: {api: openai, objective: {ttft: 800ms}}\n"
+
+
+@pytest.mark.parametrize(
+    ("usual", "unusual"),
+    [
+        ("serve: {api: inference, objective: null}\n", OPENAI),
+        (
+            "rollout: {gates: {goodput: null, answers: null}}\n",
+            OPENAI + "rollout: {gates: {goodput: {}, answers: {}}}\n",
+        ),
+        ("rollout: {alpha_shares: {goodput: 0.3, answers: 0.2}}\n", "rollout: {alpha_shares: {goodput: 0.1}}\n"),
+    ],
+)
+def test_what_language_models_need_changes_no_other_release(usual, unusual):
+    """What an older Shipway wrote is found again; what is said is read back."""
+    asked = parse_spec(BASE + unusual)
+    assert parse_spec(BASE + usual).digest() == DIGEST_OF_BASE
+    assert (asked.digest() != DIGEST_OF_BASE, ReleaseSpec.model_validate_json(json.dumps(asked.as_dict()))) == (
+        True,
+        asked,
+    )
+
+
+def test_gates_of_language_models_reach_the_judge():
+    """Each with its tolerance; the shares of what is judged sum to one."""
+    gates = "rollout: {gates: {goodput: {margin: 0.1}, answers: {tolerance: 0.5, about: [empty, cut]}}}\n"
+    plan = canary_plan(parse_spec(BASE + OPENAI + gates).rollout)
+    assert plan.rates == {"goodput": RateTest(0.25, 0.1), "empty": RateTest(0.5), "cut": RateTest(0.5)}
+    assert sum(plan.shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("serve: {objective: {ttft: 1s}}\n", "E_CONFIG"),
+        ("serve: {api: openai}\nrollout: {gates: {goodput: {}}}\n", "E_CONFIG"),
+        ("rollout: {gates: {answers: {}}}\n", "E_CONFIG"),
+        ("serve: {api: openai, objective: {}}\n", "E_CONFIG"),
+        ("serve: {api: openai, objective: {ttft: 0}}\n", "E_CONFIG"),
+        ("serve: {api: openai, objective: {ttft: soon}}\n", "E_DURATION"),
+        ("serve: {api: grpc}\n", "E_CONFIG"),
+        (OPENAI + "rollout: {gates: {answers: {about: []}}}\n", "E_THRESHOLD"),
+        (OPENAI + "rollout: {gates: {answers: {about: [rude]}}}\n", "E_THRESHOLD"),
+        (OPENAI + "rollout: {gates: {goodput: {margin: 1.5}}}\n", "E_THRESHOLD"),
+    ],
+)
+def test_half_a_wish_about_language_models_is_refused(text, code):
+    """By a stable code, before anything happens."""
+    with pytest.raises(BadInput) as caught:
+        parse_spec(BASE + text)
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize("keys", [NOW, FORMERLY, RECORD], ids=["now", "formerly", "record"])

@@ -40,6 +40,7 @@ rollout:
         ("serve: {", "serve: {convicted_streams: cut, ", "serve.convicted_streams"),
         ("serve: {", "serve: {metrics: public, ", "serve.metrics"),
         ("serve: {", "serve: {arm_header: false, ", "serve.arm_header"),
+        ("serve: {", "serve: {api: openai, ", "serve.api"),
         ("rollout:\n", "rollout:\n  shadow: {}\n", "rollout.shadow"),
         ("rollout:\n", "rollout:\n  assign: {by: header, name: x-user}\n", "rollout.assign"),
         ("rollout:\n", "rollout:\n  slices: [x-lang]\n", "rollout.slices"),

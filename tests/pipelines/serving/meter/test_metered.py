@@ -61,7 +61,7 @@ def writing(*pieces, first_s=0.0, hangs=False, head=HEAD):
 
 def counted(folder, script, *requests, timeout_s=5.0, stalled_s=60.0, objective=OBJECTIVE):
     """What stable is said to have done, in the interval in which these were asked; and what the last client heard."""
-    settings = GatewaySettings(timeout_s=timeout_s, task="generate", objective=objective)
+    settings = GatewaySettings(timeout_s=timeout_s, api="openai", objective=objective)
     serving = Serving(60.0, settings, Limits(stalled_s=stalled_s))
 
     async def run():
@@ -93,7 +93,7 @@ def test_prometheus_learns_what_was_generated(tmp_path):
     """Added up over processes: tokens, why choices ended, when the first one came, and what was wrong."""
 
     async def run():
-        serving = Serving(60.0, GatewaySettings(timeout_s=5.0, task="generate", objective=OBJECTIVE), Limits())
+        serving = Serving(60.0, GatewaySettings(timeout_s=5.0, api="openai", objective=OBJECTIVE), Limits())
         async with Plane(tmp_path, serving=serving) as plane:
             await plane.stable(writing(*WHOLE))
             await plane.say(post())
@@ -169,7 +169,7 @@ def test_who_leaves_in_the_middle_accuses_nobody(tmp_path, after, left, timeouts
     pieces = (piece("a"),) if left else ()
 
     async def run():
-        serving = Serving(60.0, GatewaySettings(timeout_s=5.0, task="generate"), Limits())
+        serving = Serving(60.0, GatewaySettings(timeout_s=5.0, api="openai"), Limits())
         async with Plane(tmp_path, serving=serving) as plane:
             await plane.stable(writing(*pieces, hangs=True))
             reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
