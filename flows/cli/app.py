@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli import adopt, create, feedback, operate, recover, release, show, simulate, trial, upkeep
+
+if TYPE_CHECKING:
+    from pipelines.errors import ShipwayError
 
 app = typer.Typer(
     name="shipway",
@@ -59,8 +62,19 @@ def main() -> None:
     except ShipwayError as error:
         if os.environ.get("SHIPWAY_DEBUG"):
             raise
+        _name_home(error)
         _show(error.as_dict(), error.lines())
         sys.exit(error.exit_code)
+
+
+def _name_home(error: ShipwayError) -> None:
+    """Where nothing was found, say where it was looked for: another shell may have another home."""
+    from flows.wiring import home_path, ledger_name
+    from pipelines.errors import NotFound
+    from pipelines.home import Home
+
+    if isinstance(error, NotFound) and error.field in {"ID", "SERVICE"}:
+        error.reason += f" in {ledger_name(Home(home_path()))}"
 
 
 def _show(facts: dict[str, str | None], lines: list[str]) -> None:

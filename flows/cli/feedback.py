@@ -48,11 +48,12 @@ def feedback(
     from pipelines.services.labels import send_labels
 
     _check_source(data, experiment, follow=follow)
-    home, since_s = open_home(), seconds_of(since, "--since")
-    read = _reader(home, data, experiment, assessment, since_s)
+    since_s = seconds_of(since, "--since")
     if url is not None:
         check_loopback(url)
     desk = GatewayLabels(url or gateway_url(service))
+    home = open_home()
+    read = _reader(home, data, experiment, assessment, since_s)
     sent = labelling.sent_labels(home, service, f"mlflow {experiment}" if data is None else f"file {data.absolute()}")
     tally = labelling.follow(read, desk, sent) if follow else send_labels(read(), desk, sent)
     labelling.show(tally, as_json=as_json)

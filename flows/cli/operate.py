@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, open_home, open_ports, print_json
+from flows.cli.options import AsJson, find_home, open_home, open_known_ports, print_json
 
 if TYPE_CHECKING:
     from pipelines.errors import DependencyDown
@@ -37,7 +37,7 @@ def approve(
     from pipelines.records.asking import answered
     from pipelines.records.view import why
 
-    _, ports = open_ports()
+    _, ports = open_known_ports()
     found = ports.ledger.load(release_id)
     about = "" if found.is_ended else str(answered(found.id, found.asks, step, why(found), drift=drift))
     order(ports, found, "approve", reason, about=about, as_json=as_json)
@@ -53,7 +53,7 @@ def abort(release_id: ReleaseId, reason: Reason = "", as_json: AsJson = False) -
     from flows.orders.queueing import withdraw
     from flows.wiring import actor
 
-    _, ports = open_ports()
+    _, ports = open_known_ports()
     why = f"taken out of the queue by {actor()}" + (f": {reason}" if reason else "")
     ticket = withdraw(ports, release_id, why)
     if ticket is None:
@@ -94,10 +94,10 @@ def down(
     from pipelines.services.change import update_service
 
     if service is not None:
-        update_service(open_ports()[1], service, lambda s: s.changed(wanted=False))
+        update_service(open_known_ports()[1], service, lambda s: s.changed(wanted=False))
         stopped = True
     else:
-        stopped = stop_up(open_home())
+        stopped = stop_up(find_home())
     print_json({"stopped": stopped}) if as_json else typer.echo("stopped" if stopped else "nothing was running")
 
 
@@ -141,7 +141,7 @@ def _without_a_record(ports: Ports, release: Release, verb: str, error: Dependen
 
 
 def _order(release_id: str, verb: str, reason: str, *, as_json: bool) -> None:
-    _, ports = open_ports()
+    _, ports = open_known_ports()
     order(ports, ports.ledger.load(release_id), verb, reason, as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,10 +20,11 @@ EXIT_OF = {"promoted": 0, "rejected": 3, "rolled_back": 4, "held": 5, "aborted":
 
 
 def open_home() -> Home:
-    """The home that the environment names."""
+    """The home that the environment names, made where it is missing. What this process makes is for its user alone."""
     from flows.wiring import home_path, quiet_environment
     from pipelines.home import Home
 
+    os.umask(0o077)  # ledgers, logs and splits are made by libraries and children, too
     home = Home.open(home_path())
     quiet_environment(home)
     return home
@@ -36,12 +38,23 @@ def open_ports() -> tuple[Home, Ports]:
 
 def look_into_ports() -> Ports:
     """The same for a command that only reads: nothing is made, and where nothing was ever recorded there is nothing."""
+    return _ports_of(find_home(), only_reading=True)
+
+
+def open_known_ports() -> tuple[Home, Ports]:
+    """The same for a command about what must be there already: where nothing was ever recorded, nothing is made."""
+    home = find_home()
+    return (home, _ports_of(home, only_reading=True)) if not home.root.exists() else open_ports()
+
+
+def find_home() -> Home:
+    """The home that the environment names, made or not."""
     from flows.wiring import home_path, quiet_environment
     from pipelines.home import Home
 
     home = Home.find(home_path())
     quiet_environment(home)
-    return _ports_of(home, only_reading=True)
+    return home
 
 
 def _ports_of(home: Home, *, only_reading: bool = False) -> Ports:

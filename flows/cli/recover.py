@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, open_ports, print_json
+from flows.cli.options import AsJson, open_known_ports, print_json
 
 if TYPE_CHECKING:
     from pipelines.home import Home
@@ -44,7 +44,7 @@ def rollback(
     from pipelines.errors import NotFound
     from pipelines.records.reading import unfinished
 
-    home, ports = open_ports()
+    home, ports = open_known_ports()
     try:
         service = ports.services.load(target)
         running = next(iter(unfinished(ports.ledger, target)), None)
@@ -104,7 +104,7 @@ def resolve(
     from flows.orders.resolving import resolve_release
     from pipelines.records.view import release_view, why
 
-    _, ports = open_ports()
+    _, ports = open_known_ports()
     resolved = resolve_release(ports, release_id, force)
     if isinstance(resolved, str):
         print_json({"id": release_id, "outcome": None, "broken": resolved}) if as_json else typer.echo(resolved)
@@ -123,7 +123,7 @@ def remove(
     from flows.control.up_file import find_up
     from flows.orders.resolving import remove_service
 
-    home, ports = open_ports()
+    home, ports = open_known_ports()
     removed = remove_service(home, ports, service, force)
     facts = {"removed": service, "stopped": list(removed.units), "left_in_registry": removed.alias}
     if as_json:

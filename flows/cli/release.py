@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import EXIT_OF, AsJson, look_into_ports, open_ports, print_json
+from flows.cli.options import EXIT_OF, AsJson, look_into_ports, open_known_ports, open_ports, print_json
 from flows.show.needs import plan_lines
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def resume(
     from flows.control.lock import hold
     from flows.wiring import clock
 
-    home, ports = open_ports()
+    home, ports = open_known_ports()
     found = ports.ledger.load(release_id)
     if found.is_ended:
         return _finish(found, as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import AsJson, open_home, open_ports, print_json
+from flows.cli.options import AsJson, find_home, open_home, open_known_ports, print_json
 
 if TYPE_CHECKING:
     from flows.up.ledger_backup import Contents
@@ -26,9 +26,10 @@ def gc(
 ) -> None:
     """Remove bundles and recorded requests that nobody needs, working folders of ended releases, and rotated logs."""
     from flows.up.housekeeping import collect
+    from pipelines.services.garbage import Litter
 
-    home, ports = open_ports()
-    litter = collect(home, ports, dry_run=dry_run)
+    home, ports = open_known_ports()
+    litter = collect(home, ports, dry_run=dry_run) if home.root.exists() else Litter(why_kept=f"{home.root} is no home")
     facts = {
         "dry_run": dry_run,
         "bundles": [b.name for b in litter.bundles],
@@ -48,7 +49,7 @@ def backup(
     """Copy the ledger to a file while it is in use; every record's chain is checked, and a broken one is named."""
     from flows.up.ledger_backup import back_up
 
-    _tell("backed up to", file, back_up(open_home(), file), as_json=as_json)
+    _tell("backed up to", file, back_up(find_home(), file), as_json=as_json)
 
 
 def restore(

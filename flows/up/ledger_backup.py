@@ -40,7 +40,7 @@ def back_up(home: Home, file: Path) -> Contents:
     """Copy the ledger to a file, while others write to it. BadInput where the file exists or the ledger is a server."""
     ledger = _ledger_file(home, "pg_dump --schema=shipway")
     if not ledger.exists():
-        raise NotFound("this home has no ledger yet", field="SHIPWAY_HOME", hint="shipway list")
+        raise NotFound(f"there is no ledger yet in {home.root}", field="SHIPWAY_HOME", hint="shipway list")
     if file.exists():
         raise BadInput(f"{file} exists already", code="E_PATH", field="FILE", hint="name a new file")
     with _beside(file) as folder:

@@ -163,6 +163,7 @@ def _copy_all(folder: Path, into: Path) -> dict[str, dict[str, Any]]:
         described[name] = _describe(copy)
         _make_durable(copy)
     for inner in (path for path in into.rglob("*") if path.is_dir()):
+        inner.chmod(0o755)  # a server in a container is another user, and what keeps others out is the home
         _sync_folder(inner)
     return described
 

@@ -83,6 +83,7 @@ def fill_context(folder: Path, engine: str) -> None:
     for name, file in own_files().items():
         (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / "app" / name)
+    _open_to_all(folder / "app")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--no-deps"]
     done = subprocess.run(
         [*command, "--dest", str(wheels), "--requirement", str(listed)], capture_output=True, text=True, check=False
@@ -95,3 +96,9 @@ def fill_context(folder: Path, engine: str) -> None:
             field="package.target",
             hint="pip needs an index, or a folder of wheels in PIP_FIND_LINKS",
         )
+
+
+def _open_to_all(folder: Path) -> None:
+    """A server in a container is another user than the builder, whose umask may keep everything to himself."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.home import Home
+
 SPEC = """\
 model: models:/sentiment/1
 service: sentiment
@@ -85,15 +87,39 @@ def test_the_version_is_told(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [["list"], ["status"], ["evidence"], ["verify", "x"], ["plan", "release.yaml"]])
-def test_a_command_that_reads_makes_nothing(tmp_path, monkeypatch, command):
+ABOUT_NOTHING = [
+    *(["list"], ["status"], ["evidence"], ["plan", "release.yaml"], ["gc", "--dry-run"], ["gc"], ["down"]),
+    *([verb, "x"] for verb in ("status", "verify", "abort", "approve", "pause", "resume", "rollback", "resolve")),
+    ["remove", "x"],
+    *(["promote", "x", "--reason", "y"], ["backup", "copy.db"], ["down", "x"], ["feedback", "x", "--data", "rows.csv"]),
+    ["traffic", "x", "--data", "rows.csv"],
+]
+
+
+@pytest.mark.parametrize("command", ABOUT_NOTHING, ids=" ".join)
+def test_a_command_about_what_is_not_there_makes_nothing(tmp_path, monkeypatch, command):
     """In a folder where nothing was released it names the home, or the registry, that it looked into."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "release.yaml").write_text(SPEC)
     done = shipway(tmp_path / "home", *command, cwd=tmp_path)
-    assert done.returncode == (0 if command == ["list"] else 2)
-    assert command[0] == "verify" or str(tmp_path / "home") in done.stdout + done.stderr
+    assert done.returncode == (0 if command[0] in {"list", "gc"} or command == ["down"] else 2)
+    assert command == ["down"] or str(tmp_path / "home") in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["release.yaml"]
+
+
+def test_what_a_command_makes_is_for_its_user_alone(tmp_path):
+    """Whatever the shell's umask: the ledger holds reasons and addresses. A home that others could enter is closed."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        assert shipway(home, "adopt", "x", "http://127.0.0.1:9").returncode == 7
+        assert shipway(home, "rollback", "x").returncode == 2
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o077 for path in (home, *home.rglob("*"))}
+    assert "ledger.db" in modes
+    assert set(modes.values()) == {0}
 
 
 BAD = {
@@ -112,6 +138,7 @@ BAD = {
 def test_wrong_input_is_named_and_changes_nothing(tmp_path, text, options, code):
     """Exit code 2, a stable code as JSON, three short lines, no traceback, no file made."""
     home = tmp_path / "home"
+    Home.open(home)
     assert shipway(home, "gc").returncode == 0
     before = fingerprint(home)
     (tmp_path / "release.yaml").write_text(text)

@@ -84,6 +84,18 @@ def test_files_are_read_only(sealed):
     assert {oct(p.stat().st_mode & 0o777) for p in sealed[1].rglob("*") if p.is_file()} == {"0o444"}
 
 
+def test_folders_within_can_be_read_by_a_server_of_another_user(tmp_path):
+    """In a container, under whatever umask it was sealed."""
+    (tmp_path / "source" / "inner").mkdir(parents=True)
+    (tmp_path / "source" / "inner" / "vocab.txt").write_text("a")
+    before = os.umask(0o077)
+    try:
+        _, sealed = seal(tmp_path / "source", FACTS, tmp_path / "store")
+    finally:
+        os.umask(before)
+    assert [(sealed / name).stat().st_mode & 0o777 for name in (".", "inner")] == [0o755, 0o755]
+
+
 def test_a_later_change_of_the_source_does_not_reach_the_bundle(folder, sealed):
     """The bundle is a copy."""
     (folder / "model.onnx").write_bytes(b"other")
