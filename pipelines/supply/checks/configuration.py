@@ -5,6 +5,7 @@ Asked before anything is built from it: no names are made up before their count 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,6 +73,9 @@ _CONFIG: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 """The keys of config.json that Shipway reads; each may be absent or null."""
 
+_COUNTS_PARTS = re.compile(r"layers|layer$|^num_\w*(groups|blocks|experts)$|^n_\w*experts$|^inner_group_num$|^depth$")
+"""How architectures call the number of parts that are built one by one; `vocab_size_per_layer_input` is none."""
+
 _TOKENIZER = {"model_max_length": (_is_length, "a number of tokens, at least 1")}
 
 
@@ -115,10 +119,12 @@ def _check_types(settings: Mapping[str, Any], known: Mapping[str, tuple[Callable
 
 
 def _check_layers(config: Mapping[str, Any]) -> None:
-    """Whatever an architecture calls them: to build them takes longer the more there are."""
+    """Whatever an architecture calls them, and in a configuration within too: the more, the longer is the building."""
     for key, value in config.items():
-        if "layers" in key and type(value) is int and value > MOST_LAYERS:
-            raise refuse(key, f"{key} is {value:,}"[:100], f"at most {MOST_LAYERS:,} layers", _SAVED)
+        if key.endswith("_config") and isinstance(value, dict):
+            _check_layers(value)
+        elif _COUNTS_PARTS.search(key) and type(value) is int and value > MOST_LAYERS:
+            raise refuse(key, f"{key} is {value:,}"[:100], f"at most {MOST_LAYERS:,} of them", _SAVED)
 
 
 def _check_task(config: Mapping[str, Any]) -> None:

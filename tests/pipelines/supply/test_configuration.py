@@ -52,6 +52,10 @@ WRONG = [
     ("vocab_size", {"vocab_size": 2**63}),
     ("num_hidden_layers", {"num_hidden_layers": 10**9}),
     ("encoder_layers", {"encoder_layers": 10**200}),
+    ("n_layer", {"n_layer": 10**9}),
+    ("num_hidden_groups", {"num_hidden_groups": 10**9}),
+    ("num_experts", {"num_experts": 10**9}),
+    ("num_hidden_layers", {"text_config": {"num_hidden_layers": 10**9}}),
 ]
 
 
@@ -68,6 +72,11 @@ def test_a_key_of_a_wrong_type_is_refused_by_name(tiny_copy, field, change):
     with pytest.raises(UnsafeArtifact) as caught:
         read_layout(tiny_copy)
     assert caught.value.field == field
+
+
+def test_what_counts_no_layers_may_be_large():
+    """Gemma says a vocabulary of each layer."""
+    check_configuration({"vocab_size_per_layer_input": 262_144, "num_hidden_layers": 30, "label2id": {"layers": 5000}})
 
 
 @pytest.mark.parametrize(
