@@ -35,6 +35,7 @@ def load_classifier(folder: Path) -> Any:
         model = AutoModelForSequenceClassification.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
+    model.config.return_dict = True
     return model.eval()
 
 

@@ -39,6 +39,7 @@ class TorchEngine:
         self._model = AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         ).eval()
+        self._model.config.return_dict = True  # whatever was saved: what is answered has names here
         accepted = inspect.signature(self._model.forward).parameters
         config = json.loads((folder / "config.json").read_bytes())
         self._inputs = [name for name in tensors_of(config) if name in accepted]

@@ -107,6 +107,15 @@ def test_a_text_that_is_cut_on_the_left_is_answered_by_its_end(tiny_copy):
     assert len({tuple(row) for row in found.round(6).tolist()}) == len(texts)
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("said", [{"return_dict": False}, {"output_attentions": True, "output_hidden_states": True}])
+def test_what_a_configuration_says_of_the_form_of_answers_changes_none(tiny_model, tiny_copy, said):
+    """A tuple, or more than logits."""
+    expected = load_engine(tiny_model, FACTS).predict(SHORT)
+    edit_json(tiny_copy / "config.json", **said)
+    assert np.array_equal(load_engine(tiny_copy, FACTS).predict(SHORT), expected)
+
+
 @pytest.fixture(scope="module")
 def fp32_onnx(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model as ONNX, not quantized."""
