@@ -47,6 +47,7 @@ def service_metrics_text(ports: Ports, running: Sequence[Release], exposition: E
         pages[service.name] = _families(exposition, service.name)
     looks = {release.service: release.last("looked") for release in running}
     for name, look in looks.items():
+        gauges.looked_after.labels(name).set(ports.lock.holder(name, now) is not None)
         if look is not None:
             gauges.last_look.labels(name).set(max(0.0, now.wall_s - look.at_s))
     registry.register(_Pages(pages))
@@ -84,7 +85,8 @@ class _ServiceGauges:
         self._bytes = gauge("unit_resident_bytes", "Its memory", "unit", "kind")
         self._lease = gauge("lease_seconds", "Length of the canary's lease; 0 where there is no canary")
         self._owed = gauge("registry_owed", "What the registry has still to be told")
-        self.last_look = gauge("last_look_age_seconds", "Since the running release's last recorded look")
+        self.last_look = gauge("last_look_age_seconds", "Since the running release's last look that saw anything")
+        self.looked_after = gauge("release_looked_after", "Whether a controller holds the running release's lock")
 
     def tell(self, service: Service, ports: Ports, now: Now) -> None:
         """What is seen of one service now."""

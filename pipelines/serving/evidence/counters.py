@@ -56,6 +56,7 @@ class GatewayCounters:
         self.labelled = 0
         self.withdrawn = 0
         self.share = 0.0
+        self.lease_left_s = 0.0
 
     def count(self, arm: str, outcome: str, seconds: float) -> None:
         """One attempt at one arm."""
@@ -145,6 +146,8 @@ class GatewayCounters:
         yield CounterMetricFamily("shipway_gateway_connections_turned_away", "One too many", value=turned_away)
         yield from self.told.collect()
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
+        left_s = self.lease_left_s
+        yield GaugeMetricFamily("shipway_gateway_lease_left_seconds", "Until the share is lost; 0: none", value=left_s)
 
     def _latencies(self) -> Metric:
         family = HistogramMetricFamily("shipway_gateway_latency_seconds", "Time to the last byte", labels=["arm"])

@@ -130,6 +130,7 @@ class Crew(SplitKeeper):
             if plain is not None:
                 total.add(plain)
         total.share = self.store.split.canary_pct / 100
+        total.lease_left_s = max(0.0, self.store.lease_left_s(monotonic()) or 0.0)
         return total.text()
 
     async def farewell(self) -> None:

@@ -161,6 +161,7 @@ class DataPlane(SplitKeeper):
 
     def exposition(self) -> bytes:
         """What Prometheus is told."""
+        self.counters.lease_left_s = max(0.0, self.store.lease_left_s(monotonic()) or 0.0)
         return self.counters.text()
 
     async def sweep(self) -> None:

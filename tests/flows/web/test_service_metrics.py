@@ -76,6 +76,13 @@ def test_what_serves_and_how_it_is_are_told(ports):
     assert found[sample("registry_owed", service="s")] == 0
 
 
+def test_a_release_that_nobody_looks_after_is_told(ports):
+    """Its last look may be old because there is nothing to see: the lock says whether somebody goes on."""
+    assert told(ports, lambda _service: "")[sample("release_looked_after", service="s")] == 0
+    ports.lock.acquire("s", "release@host", 60.0, NOW)
+    assert told(ports, lambda _service: "")[sample("release_looked_after", service="s")] == 1
+
+
 def test_a_gateway_that_does_not_answer_hides_nothing_else(ports):
     """Its counters are missing; that it is down is told by its unit."""
 

@@ -369,6 +369,21 @@ def test_a_question_for_no_interval_is_refused(bench):
         assert admin.get("http://gateway/health").status_code == 200
 
 
+def test_what_is_left_of_a_lease_is_told(bench):
+    """Somebody on call sees it run out; without a canary there is none."""
+
+    def left_s() -> float:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(bench.socket))) as admin:
+            page = admin.get("http://gateway/metrics").text
+        return float(page.split("\nshipway_gateway_lease_left_seconds ")[1].split("\n")[0])
+
+    (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
+    bench.put(stable)
+    assert left_s() == 0
+    bench.put(stable, canary, 50.0, 500.0)
+    assert 0 < left_s() <= 500
+
+
 def test_a_lease_that_nobody_renews_goes_home(bench):
     """By the gateway's own clock."""
     (stable, _), (canary, _) = bench.upstream("1"), bench.upstream("2")
