@@ -26,8 +26,8 @@ class Terminal:
 
     def __init__(self, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         self.room, self.ups = room, []
-        for module in ("release", "operate"):
-            monkeypatch.setattr(f"flows.cli.{module}.open_ports", lambda: (room.home, room.ports))
+        for opened in ("release.open_ports", "release.open_known_ports", "operate.open_known_ports"):
+            monkeypatch.setattr(f"flows.cli.{opened}", lambda: (room.home, room.ports))
         monkeypatch.setattr("flows.cli.show.look_into_ports", lambda: room.ports)
         monkeypatch.setattr("flows.control.background.start_up", self.ups.append)
         monkeypatch.setattr("flows.cli.release._stop_on_signals", Stop)
