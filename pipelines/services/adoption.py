@@ -78,7 +78,7 @@ def find_endpoint(service: str, url: str, allowed_hosts: Sequence[str] = (), ca_
             expected=", ".join(f"{name} ({path})" for name, path in PROBES.items()),
             hint="is the model loaded, and is this its port?",
         )
-    if protocol == "oip" and not is_endpoint_ready(checked, f"/v2/models/{service}", ca_file):
+    if protocol == "oip" and not _serves(checked, service, ca_file):
         raise BadInput(
             f"{checked} serves no model called {service}",
             code="E_MODEL",
@@ -183,6 +183,15 @@ def _speaks(url: str, protocol: str, ca_file: str) -> bool:
         return isinstance(json.loads(body)["data"], list)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _serves(url: str, model: str, ca_file: str) -> bool:
+    """Whether a model's metadata are answered. A server of pages answers 200 whatever it is asked.
+
+    Only the beginning is read, however long they are.
+    """
+    status, body = answer_of(url, f"/v2/models/{model}", ca_file)
+    return status == 200 and body.lstrip().startswith(b"{") and b'"name"' in body
 
 
 def _silent(url: str) -> DependencyDown:

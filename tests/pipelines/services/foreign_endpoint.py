@@ -15,6 +15,7 @@ PATHS = {
     "openai": {"/v1/models": b'{"object": "list", "data": [{"id": "m"}]}', "/v1/chat/completions": b"{}"},
     "mlflow": {"/ping": b"", "/version": b"3.17.2", "/invocations": b'{"predictions": []}'},
     "nothing": {},
+    "pages": dict.fromkeys(("/v2/health/ready", "/v2/models/tiny", "/v1/models", "/ping"), b"<html></html>"),
 }
 
 

@@ -124,6 +124,13 @@ def test_the_name_of_an_oip_model_is_the_services():
     assert caught.value.code == "E_MODEL"
 
 
+def test_a_server_of_pages_serves_no_model():
+    """It answers 200 whatever it is asked."""
+    with endpoint("pages") as (url, _), pytest.raises(BadInput) as caught:
+        find_endpoint("tiny", url)
+    assert caught.value.code == "E_MODEL"
+
+
 @pytest.mark.parametrize("name", ["../x", "a;b", "", "a" * 200])
 def test_a_name_that_is_none_is_refused_before_anybody_connects(name):
     """As in a spec."""
