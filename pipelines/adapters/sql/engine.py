@@ -46,10 +46,14 @@ def open_engine(where: Path | str) -> Engine:
 def shown_url(url: str) -> str:
     """The address of a ledger without its password, and without its query, which may hold another one."""
     parsed = _parsed(url)
-    before, _, place = url.partition("?")[0].rpartition("@")
-    if "@" in before:  # in a password that was not quoted, and who knows how much of it is taken for a host
-        return f"{POSTGRES}://***@{place}"
+    if _holds_bare_at(url):  # who knows how much of its password is taken for a host
+        return f"{POSTGRES}://***@{url.partition('?')[0].rpartition('@')[2]}"
     return parsed.set(query={}).render_as_string(hide_password=True) + ("?***" if parsed.query else "")
+
+
+def _holds_bare_at(url: str) -> bool:
+    """Whether a password that was not quoted holds an `@`: a part of it would be asked for as a host, and shown."""
+    return url.partition("?")[0].count("@") > 1
 
 
 def _sqlite(path: Path) -> Engine:
@@ -97,6 +101,8 @@ def _postgres(url: str) -> Engine:
         "keepalives_idle": CONNECT_TIMEOUT_S,
         "tcp_user_timeout": UNSENT_TIMEOUT_MS,
     }
+    if _holds_bare_at(url):
+        raise BadInput(f"a password in {URL_VARIABLE} holds an @", field=URL_VARIABLE, expected="%40 in its place")
     try:
         engine = create_engine(_parsed(url), pool_pre_ping=True, connect_args=limits)
     except ModuleNotFoundError:

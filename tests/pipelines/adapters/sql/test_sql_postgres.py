@@ -28,7 +28,11 @@ def shipway(home: Path, url: str, *arguments: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://u:s3cret-word@h/d", "s3cret-word", "postgresql+psycopg://h:s3cret-word/d", ""]
+    "url",
+    [
+        *("mysql://u:s3cret-word@h/d", "s3cret-word", "postgresql+psycopg://h:s3cret-word/d", ""),
+        *("postgresql+psycopg://u:a@s3cret-word@h/d", "postgresql+psycopg://u:a@s3cret-word/b@h:5/d?x=y"),
+    ],
 )
 def test_an_address_that_is_none_is_refused_without_showing_it(url):
     """The choices are listed; what stands there may be a password."""
