@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,16 @@ def test_no_expression_stands_in_a_script(workflow):
 def test_the_starter_is_the_workflow_that_is_tested():
     """`shipway init` writes what runs here."""
     assert (ROOT / "flows" / "starter" / "release-model.yml").read_text() == RELEASE.read_text()
+
+
+def test_every_secret_of_the_workflow_is_declared_and_told():
+    """Who calls it passes on what is declared; who starts it by hand reads the head of the file."""
+    text = RELEASE.read_text()
+    used = set(re.findall(r"secrets[.](\w+)", text))
+    called = yaml.safe_load(text)[True]["workflow_call"]  # YAML 1.1 reads `on` as true
+    head = text.partition("\non:")[0]
+    assert used == called["secrets"].keys()
+    assert {name for name in used | set(re.findall(r"vars[.](\w+)", text)) if name not in head} == set()
 
 
 def test_ci_runs_what_people_run():
