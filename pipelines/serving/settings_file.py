@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pipelines.errors import BadInput
-from pipelines.private_file import replace_whole
+from pipelines.records.private_file import replace_whole
 from pipelines.records.settings import FORM, GatewaySettings, ServerSettings
 
 Settings = TypeVar("Settings", GatewaySettings, ServerSettings)

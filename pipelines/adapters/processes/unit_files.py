@@ -17,7 +17,7 @@ import psutil
 
 from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.home import Home
-from pipelines.private_file import replace_whole
+from pipelines.records.private_file import replace_whole
 from pipelines.records.unit import Unit
 from pipelines.serving.settings_file import settings_text, write_settings
 

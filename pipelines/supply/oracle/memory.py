@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipelines.private_file import replace_whole
+from pipelines.records.private_file import replace_whole
 from pipelines.supply.oracle import child
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from pipelines import private_file
+from pipelines.records import private_file
 from pipelines.adapters.proxies import agent
 from pipelines.errors import BadInput
 from pipelines.records import settings as forms
