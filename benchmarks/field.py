@@ -24,11 +24,11 @@ from unittest import mock
 
 from benchmarks import idle_clients, largest_request
 from flows.demo.data import load_corpus
-from pipelines.stages.agreement import check_tokens
-from pipelines.supply.dataset import Rows
+from pipelines.tasks.classification.rows import Rows
+from pipelines.tasks.classification.tokens import check_tokens
 from tests.pipelines.architectures.exported import walk_exported
 from tests.pipelines.architectures.walk import walk
-from tests.pipelines.asking import ask_here
+from tests.pipelines.supply.asking import ask_here
 
 COMPARED_ROWS, COMPARED_TOKENS = 2000, 128
 

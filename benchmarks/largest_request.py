@@ -21,9 +21,9 @@ from benchmarks import proxies
 from benchmarks.gateway import free_port
 from benchmarks.real_model import NAME, bundle
 from benchmarks.spread import tell
-from pipelines.serving.server.bodies import MAX_ROWS
 from pipelines.stages.evaluate import source_subject
 from pipelines.supply.bundle import seal
+from pipelines.tasks.classification.wire import MAX_ROWS
 
 TEXT = "this film was great " * 32 + "in parts"
 LONGEST_S = 600.0

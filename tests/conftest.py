@@ -122,7 +122,7 @@ def _refuse_outside(address: Any) -> None:
 def _asked_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain tests ask transformers by the same programs in this process: a child's imports cost seconds."""
     if not any(request.node.get_closest_marker(name) for name in ("integration", "e2e", "docker")):
-        from tests.pipelines.asking import ask_here
+        from tests.pipelines.supply.asking import ask_here
 
         monkeypatch.setattr("pipelines.supply.oracle.child.ask", ask_here)
 

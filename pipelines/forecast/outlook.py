@@ -13,7 +13,6 @@ from pipelines.records.service import Deployment
 from pipelines.rollout.decision import share_of
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.intake import Intake
-from pipelines.supply.dataset import doubts_about
 
 NOTHING_NEEDED: dict[str, Any] = {
     "traffic": None,
@@ -54,7 +53,7 @@ def outlook(
         "needs": _needs(told),
         "left_behind": list(intake.left_behind),
         "converted": list(intake.converted),
-        "doubts": list(doubts_about(intake.rows)),
+        "doubts": list(intake.rows.doubts),
         "on_undecidable": rollout.on_undecidable,
         **(told.as_dict() if told else NOTHING_NEEDED),
     }

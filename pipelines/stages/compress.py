@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evals.gate import Outcome, Reason, Verdict
-from evals.offline.gain import Gain, judge_gain, measure_gain
+from evals.offline.gain import Gain, judge_gain
 from evals.offline.suite import SuiteFailed
 from pipelines.compress.search import techniques_for
 from pipelines.compress.technique import Technique
 from pipelines.records.release import Phase, Release
 from pipelines.records.settings import ServerSettings
-from pipelines.serving.engines import load_engine
-from pipelines.stages.evaluate import Subject, judge_subject, source_of
+from pipelines.stages.evaluate import judge_subject, source_of
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
+from pipelines.tasks.known import task_of
+from pipelines.tasks.task import Subject
 
 
 def compress(shop: Workshop, release: Release) -> Findings:
@@ -58,10 +59,7 @@ def _tried(shop: Workshop, release: Release, technique: Technique) -> tuple[Find
 def _gain(shop: Workshop, release: Release, source: Subject, variant: Subject) -> Gain:
     """Both on this machine, on the evaluation's rows, with the threads that a server has."""
     threads = ServerSettings(cpus=shop.spec.serve.cpus).threads
-    engines = [load_engine(subject.folder, subject.facts, threads) for subject in (source, variant)]
-    ask_source, ask_variant = (engine.predict for engine in engines)
-    sizes_mb = source.size_mb, variant.size_mb
-    return measure_gain(ask_source, ask_variant, shop.rows(release).texts, sizes_mb, seconds(shop))
+    return task_of(source.facts).gain(shop.rows(release), source, variant, threads, seconds(shop))
 
 
 def _why_not(rejected: list[dict[str, str]]) -> Findings:

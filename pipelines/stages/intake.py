@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from pipelines.records.release import Candidate
 from pipelines.records.service import Service, Services
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
-from pipelines.serving.server.bodies import MAX_CHARACTERS
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
-from pipelines.supply.dataset import Rows, by_length, read_rows
 from pipelines.supply.layout import SETTINGS, ModelLayout, gather, read_layout, says_null
 from pipelines.supply.scan import scan
+from pipelines.tasks.known import task_for
+from pipelines.tasks.task import TaskRows
 
 
 class AlreadyLive(Exception):
@@ -41,8 +41,7 @@ class Intake:
     version: RegisteredVersion
     folder: Path
     candidate: Candidate
-    layout: ModelLayout
-    rows: Rows
+    rows: TaskRows
     service: Service | None
     alias_champion: int | None
     left_behind: tuple[str, ...]
@@ -87,16 +86,18 @@ def take_in(
     _refuse_others_alias(services, spec, version.name)
     copy = _private_copy(registry, version, work, kept)
     folder, layout = copy.folder, copy.layout
-    rows = read_evaluation_rows(spec, data_dir, layout.labels)
+    task = task_for(layout.config_json)
+    promises = task.promises(layout)
+    rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
     _check_champion(service)
     candidate = Candidate(
-        version.name, version.version, digest, config_digest=_config_digest(layout), made=version.made
+        version.name, version.version, digest, config_digest=_config_digest(promises), made=version.made
     )
     alias = _alias_version(registry, version.name, spec.registry.alias)
-    compared = _compared_rows(copy, rows)
-    return Intake(version, folder, candidate, layout, rows, service, alias, copy.left_behind, copy.converted, compared)
+    compared = task.compare_tokens(folder, promises, rows)
+    return Intake(version, folder, candidate, rows, service, alias, copy.left_behind, copy.converted, compared)
 
 
 def find_service(services: Services, name: str) -> Service | None:
@@ -125,27 +126,6 @@ def refuse_strange_rows(data: str, data_dir: Path, trusted: Path | None = None) 
             expected="a file beside the spec, or below it",
             hint="move it there, or set SHIPWAY_DATA to a folder that every spec may read",
         )
-
-
-def _compared_rows(copy: _Copy, rows: Rows) -> int:
-    """Would transformers read these rows alike? BadInput E_TOKENIZER or E_DATASET names the first row that differs."""
-    from pipelines.stages.agreement import can_compare, check_tokens
-
-    return check_tokens(copy.folder, copy.layout.max_length, rows) if can_compare() else 0
-
-
-def read_evaluation_rows(spec: ReleaseSpec, data_dir: Path, labels: Sequence[str]) -> Rows:
-    """The labelled rows that the spec names, relative to the spec's folder; every label is one of the model's."""
-    plan = spec.evaluate
-    rows = read_rows(
-        data_dir / plan.data,
-        text=plan.text,
-        label=plan.label,
-        slices=plan.slices,
-        known_labels=labels,
-        longest=MAX_CHARACTERS,
-    )
-    return by_length(rows)
 
 
 @dataclass(frozen=True)
@@ -250,7 +230,6 @@ def _alias_version(registry: Registry, name: str, alias: str) -> int | None:
         return None
 
 
-def _config_digest(layout: ModelLayout) -> str:
+def _config_digest(promises: Mapping[str, Any]) -> str:
     """What identifies the configuration that serves beside the weights."""
-    config: Mapping[str, Any] = {"labels": list(layout.labels), "max_length": layout.max_length}
-    return "sha256:" + hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(json.dumps(promises, sort_keys=True).encode()).hexdigest()

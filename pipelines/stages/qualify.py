@@ -7,7 +7,6 @@ and then many rows at once while it must stay ready.
 from __future__ import annotations
 
 import concurrent.futures
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,36 +17,15 @@ from evals.gate import Outcome, Reason, Verdict
 from pipelines.records.release import Phase, Release
 from pipelines.services.traffic import try_way_back
 from pipelines.services.units import servers_of
-from pipelines.serving.engines.tokens import MAX_PIECE_ROWS
-from pipelines.serving.server.bodies import MAX_ROWS
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
-
-PROBABILITY_TOLERANCE = 0.02
-"""Evaluated and served probabilities may differ by this much: other threads and batches round int8 differently."""
+from pipelines.tasks.known import task_of
+from pipelines.tasks.task import Golden, Question, Task, TaskRows
 
 LOAD_REQUESTS, LOAD_CLIENTS = 120, 4
 ANSWER_TIMEOUT_S = 30.0
 
-LONG_ROWS, LONG_CHARACTERS, SHORT_CHARACTERS = MAX_PIECE_ROWS, 7000, 200
-"""So many rows of the largest request fill the context: a whole piece of what the server computes at once.
-
-More of them would take longer, and no more memory. It may take LARGEST_TIMEOUT_S.
-"""
 LARGEST_TIMEOUT_S = 300.0
-
-ODD_INPUTS: Mapping[str, str] = {
-    "empty": "",
-    "spaces": "   ",
-    "one letter": "a",
-    "digits": "1234567890",
-    "long": "the quick brown fox jumps over the lazy dog " * 400,
-    "one long word": "a" * 20_000,
-    "emoji": "👍🏽👩‍👩‍👧‍👦🔥",
-    "right to left": "مرحبا بالعالم",
-    "other script": "今日はとても良い天気です",
-    "control characters": "tab\tnewline\nbell\a",
-    "markup": "<script>alert(1)</script> & <b>bold</b>",
-}
+"""For the largest request that users may send."""
 
 
 @dataclass(frozen=True)
@@ -63,104 +41,106 @@ class Qualification:
         return {"verdict": self.verdict.as_dict(), "golden_rows": self.golden_rows, "load": dict(self.load)}
 
 
+@dataclass(frozen=True)
+class _Staged:
+    """One replica, as it is asked: what its task asks, in which words."""
+
+    client: httpx.Client
+    task: Task[Any]
+    model: str
+    rows: TaskRows
+
+    def answer(self, question: Question, timeout_s: float | None = None) -> httpx.Response:
+        """Whatever comes back."""
+        timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
+        return self.client.post(question.path, json=question.body, timeout=timeout_s)
+
+    def answer_to(self, row: int) -> httpx.Response:
+        """To one row, as a user would ask it."""
+        return self.answer(self.task.question(self.model, self.rows, row))
+
+
 def qualify_server(
-    urls: Sequence[str], model: str, texts: Sequence[str], golden: Mapping[str, Any], clock: Callable[[], float]
+    urls: Sequence[str], task: Task[Any], model: str, rows: TaskRows, golden: Golden, clock: Callable[[], float]
 ) -> Qualification:
     """Ask every replica; the worst answer counts."""
     reasons: list[Reason] = []
     load: dict[str, float] = {}
     for url in urls:
         with httpx.Client(base_url=url, timeout=ANSWER_TIMEOUT_S, trust_env=False) as client:
-            answered = _golden(client, model, texts, golden)
+            staged = _Staged(client, task, model, rows)
+            answered = _golden(staged, golden)
             reasons.append(answered)
             if answered.outcome is not Outcome.PASS:
                 continue  # a server that hangs would take its time for each of the other questions
-            reasons.extend(_odd(client, model))
-            load = _load(client, model, texts, clock)
+            reasons.extend(_odd(staged))
+            load = _load(staged, clock)
             reasons.append(_loaded(load))
-            reasons.append(_largest(client, model, texts))
+            reasons.append(_largest(staged))
     return Qualification(Verdict.of(reasons), len(golden["rows"]), load)
 
 
-def _infer(client: httpx.Client, model: str, *texts: str, timeout_s: float | None = None) -> httpx.Response:
-    body = {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
-    timeout_s = ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
-    return client.post(f"/v2/models/{model}/infer", json=body, timeout=timeout_s)
-
-
-def _golden(client: httpx.Client, model: str, texts: Sequence[str], golden: Mapping[str, Any]) -> Reason:
-    """Every golden row must come back with the evaluated label and probabilities."""
-    worst, wrong = 0.0, 0
-    for row, label, expected in zip(golden["rows"], golden["labels"], golden["probabilities"], strict=True):
+def _golden(staged: _Staged, golden: Golden) -> Reason:
+    """Every golden row must come back as it was evaluated."""
+    answers = []
+    for row in golden["rows"]:
         try:
-            outputs = {
-                o["name"]: o["data"] for o in _infer(client, model, texts[row]).raise_for_status().json()["outputs"]
-            }
+            answers.append(staged.task.read_answer(staged.answer_to(row).raise_for_status().json()))
         except (httpx.HTTPError, KeyError, ValueError) as error:
             return Reason(Outcome.FAIL, "golden rows", f"golden row {row} was not answered: {error}")
-        differences = [abs(a - b) for a, b in zip(outputs["probabilities"], expected, strict=True)]
-        worst = max(worst, *differences)
-        wrong += outputs["label"][0] != label
-    sentence = (
-        f"{wrong} of {len(golden['rows'])} golden rows changed their label; probabilities differ by at most {worst:.4f}"
-    )
-    passed = wrong == 0 and worst <= PROBABILITY_TOLERANCE
-    return Reason(Outcome.PASS if passed else Outcome.FAIL, "golden rows", sentence)
+    return staged.task.judge_golden(golden, answers)
 
 
-def _odd(client: httpx.Client, model: str) -> list[Reason]:
+def _odd(staged: _Staged) -> list[Reason]:
     """Long and odd inputs are answered or refused, never an error of the server or an answer that is no number."""
-    reasons = []
-    for name, text in ODD_INPUTS.items():
+    reasons, questions = [], staged.task.odd_questions(staged.model)
+    for question in questions:
         try:
-            answer = _infer(client, model, text)
-            sane = answer.status_code < 500 and _is_finite(answer)
+            answer = staged.answer(question)
+            sane = answer.status_code < 500 and _is_sane(staged.task, answer)
             said = f"status {answer.status_code}"
         except (httpx.HTTPError, KeyError, ValueError) as error:
             sane, said = False, type(error).__name__
         if not sane:
-            reasons.append(Reason(Outcome.FAIL, "odd inputs", f"the input {name!r} was not handled: {said}"))
-    return reasons or [Reason(Outcome.PASS, "odd inputs", f"{len(ODD_INPUTS)} long and odd inputs were handled")]
+            sentence = f"the input {question.name!r} was not handled: {said}"
+            reasons.append(Reason(Outcome.FAIL, "odd inputs", sentence))
+    return reasons or [Reason(Outcome.PASS, "odd inputs", f"{len(questions)} long and odd inputs were handled")]
 
 
-def _is_finite(answer: httpx.Response) -> bool:
-    if answer.status_code != httpx.codes.OK:
-        return True
-    outputs = {o["name"]: o["data"] for o in answer.json()["outputs"]}
-    return all(math.isfinite(p) for p in outputs["probabilities"])
+def _is_sane(task: Task[Any], answer: httpx.Response) -> bool:
+    """A refusal is; an answer is, where its task finds nothing wrong with it."""
+    return answer.status_code != httpx.codes.OK or task.is_sane(task.read_answer(answer.json()))
 
 
-def _load(client: httpx.Client, model: str, texts: Sequence[str], clock: Callable[[], float]) -> dict[str, float]:
+def _load(staged: _Staged, clock: Callable[[], float]) -> dict[str, float]:
     """Many rows at once: how many failed, how long did they take, was it still ready?"""
 
     def timed(i: int) -> tuple[float, bool]:
         began = clock()
         try:
-            fine = _infer(client, model, texts[i % len(texts)]).status_code == httpx.codes.OK
+            fine = staged.answer_to(i).status_code == httpx.codes.OK
         except httpx.HTTPError:
             fine = False
         return (clock() - began) * 1000, fine
 
     with concurrent.futures.ThreadPoolExecutor(LOAD_CLIENTS) as pool:
         answers = list(pool.map(timed, range(LOAD_REQUESTS)))
-        ready = _is_ready(client)
+        ready = _is_ready(staged.client)
     times = sorted(ms for ms, _ in answers)
     failed = sum(not fine for _, fine in answers)
     p95 = times[int(0.95 * len(times))]
     return {"requests": len(answers), "failed": failed, "p95_ms": round(p95, 3), "ready": float(ready)}
 
 
-def _largest(client: httpx.Client, model: str, texts: Sequence[str]) -> Reason:
-    """As many rows as any user may send, of the evaluation's own words: its memory is enough, or no user finds out."""
-    longest, shortest = max(texts, key=len), min(texts, key=len)
-    long = " ".join([longest] * (LONG_CHARACTERS // (len(longest) + 1) + 1))[:LONG_CHARACTERS]
-    rows = [long] * LONG_ROWS + [shortest[:SHORT_CHARACTERS]] * (MAX_ROWS - LONG_ROWS)
+def _largest(staged: _Staged) -> Reason:
+    """The most that any user may send: the server's memory is enough, or no user finds out."""
+    question = staged.task.largest_question(staged.model, staged.rows)
     try:
-        status = _infer(client, model, *rows, timeout_s=LARGEST_TIMEOUT_S).status_code
+        status = staged.answer(question, LARGEST_TIMEOUT_S).status_code
         fine, said = status < httpx.codes.INTERNAL_SERVER_ERROR, f"was answered with status {status}"
     except httpx.HTTPError as error:
         fine, said = False, f"was not answered ({type(error).__name__}): is package.memory_mb large enough?"
-    sentence = f"the largest allowed request, {MAX_ROWS} rows, {said}"
+    sentence = f"the largest allowed request, {question.name}, {said}"
     return Reason(Outcome.PASS if fine else Outcome.FAIL, "largest request", sentence)
 
 
@@ -182,7 +162,8 @@ def _loaded(load: Mapping[str, float]) -> Reason:
 def qualify(shop: Workshop, release: Release) -> Findings:
     """Does the staged server answer as it was evaluated, and is the way back open?"""
     arm = servers_of(shop.ports, release.service, release.sealed.bundle_digest).arm()
-    golden = entered(release, Phase.COMPRESSED)["golden"]
-    qualified = qualify_server(arm.urls, release.service, shop.rows(release).texts, golden, seconds(shop))
+    chosen, rows = entered(release, Phase.COMPRESSED), shop.rows(release)
+    task, golden = task_of(chosen["facts"]), chosen["golden"]
+    qualified = qualify_server(arm.urls, task, release.service, rows, golden, seconds(shop))
     way_back_ms = try_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, seconds(shop))
     return {**qualified.as_dict(), "way_back_ms": way_back_ms}

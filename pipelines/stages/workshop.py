@@ -11,9 +11,9 @@ from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, Stale
 from pipelines.ports import Builder, Now, Ports, Token
 from pipelines.records.release import Phase, Release
 from pipelines.spec.release_spec import ReleaseSpec
-from pipelines.stages.intake import read_evaluation_rows
-from pipelines.supply.dataset import Rows
 from pipelines.supply.layout import read_layout
+from pipelines.tasks.known import task_for
+from pipelines.tasks.task import TaskRows
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,13 +48,15 @@ class Workshop:
         """The candidate's private, verified files."""
         return self.work / "source"
 
-    def rows(self, release: Release) -> Rows:
+    def rows(self, release: Release) -> TaskRows:
         """The evaluation rows. BadInput E_DATASET where they are not those that the release was opened with."""
-        rows = read_evaluation_rows(self.spec, self.data_dir, read_layout(self.source).labels)
+        layout, plan = read_layout(self.source), self.spec.evaluate
+        task = task_for(layout.config_json)
+        rows: TaskRows = task.read_rows(plan, self.data_dir / plan.data, task.promises(layout))
         resolved = release.last("resolved")
         if resolved and resolved.data.get("data_digest", rows.digest) != rows.digest:
             raise BadInput(
-                f"{self.spec.evaluate.data} was changed after the release was opened",
+                f"{plan.data} was changed after the release was opened",
                 code="E_DATASET",
                 field="evaluate.data",
                 hint="release again, so that everything is judged on the same rows",

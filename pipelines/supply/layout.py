@@ -1,4 +1,4 @@
-"""Where in a model folder are the weights, the configuration and the tokenizer, and what do they promise to callers?
+"""Where in a model folder are the weights, the configuration and the tokenizer?
 
 Two layouts are known: a Hugging Face folder, and what `mlflow.transformers` writes (`model/` + `components/`).
 """
@@ -10,16 +10,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.errors import UnsafeArtifact
-from pipelines.supply.checks.configuration import check_configuration, check_tokenizer_settings, labels_of, refuse
+from pipelines.supply.checks.configuration import check_configuration, check_tokenizer_settings, refuse
 from pipelines.supply.checks.paths import check_relative
 from pipelines.supply.checks.strict_json import parse_strict
 from pipelines.supply.tensors import tensors_of
-
-if TYPE_CHECKING:
-    from evals.offline.contract import ModelContract
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -47,19 +44,13 @@ _PADDING = {"mpnet": 1}
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """A text classifier's files and promises. `weights` is the file, or the index of a sharded model.
-
-    `inputs` is what callers send; `max_length` counts tokens; `output_dim` is the number of logits.
-    """
+    """A model's files, and how many tokens it reads. `weights` is the file, or the index of a sharded model."""
 
     weights: Path
     config: Path
     tokenizer_dir: Path
     config_json: Mapping[str, Any]
-    labels: tuple[str, ...]
     max_length: int
-    output_dim: int
-    inputs: tuple[str, ...] = ("text",)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -76,7 +67,6 @@ def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:
     tokenizer_dir = tokenizer or _find_tokenizer(folder, model_dir)
     config = _read_object(model_dir / CONFIG)
     check_configuration(config)
-    labels = labels_of(config)
     settings = _read_object(tokenizer_dir / SETTINGS)
     check_tokenizer_settings(settings)
     return ModelLayout(
@@ -84,9 +74,7 @@ def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:
         config=model_dir / CONFIG,
         tokenizer_dir=tokenizer_dir,
         config_json=config,
-        labels=labels,
         max_length=_max_length(config, settings),
-        output_dim=len(labels),
     )
 
 
@@ -113,13 +101,6 @@ def copy_readable(file: Path, copy: Path) -> None:
 def says_null(file: Path) -> bool:
     """Whether settings say by a null that no code comes with the model."""
     return file.name in {CONFIG, SETTINGS} and _read_object(file).get(_CODE, "") is None
-
-
-def contract_of(layout: ModelLayout) -> ModelContract:
-    """What do callers of this model rely on?"""
-    from evals.offline.contract import ModelContract
-
-    return ModelContract(layout.labels, layout.inputs, layout.output_dim, layout.max_length)
 
 
 def find_model(folder: Path) -> Path:

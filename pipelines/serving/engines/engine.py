@@ -14,11 +14,6 @@ Logits = npt.NDArray[np.float32]
 class Engine(Protocol):
     """A loaded model."""
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the logits."""
-        ...
-
     def predict(self, texts: Sequence[str], *, whole: bool = False) -> Logits:
         """Logits of shape [texts, labels], in pieces of bounded memory, or all texts as one batch.
 

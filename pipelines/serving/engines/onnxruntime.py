@@ -31,7 +31,6 @@ class OnnxRuntimeEngine:
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._tokenizer = TextTokenizer(folder, int(facts["max_length"]))
-        self.labels = tuple(str(label) for label in facts["labels"])
 
     def predict(self, texts: Sequence[str], *, whole: bool = False) -> Logits:
         """Logits of shape [texts, labels]."""

@@ -44,7 +44,6 @@ class TorchEngine:
         config = json.loads((folder / "config.json").read_bytes())
         self._inputs = [name for name in tensors_of(config) if name in accepted]
         self._tokenizer = TextTokenizer(folder, int(facts["max_length"]))
-        self.labels = tuple(str(label) for label in facts["labels"])
 
     def predict(self, texts: Sequence[str], *, whole: bool = False) -> Logits:
         """Logits of shape [texts, labels]."""

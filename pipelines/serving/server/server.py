@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -23,19 +22,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from pipelines.errors import BadInput, ShipwayError
 from pipelines.records.settings import ServerSettings
 from pipelines.serving.engines import load_engine
-from pipelines.serving.engines.engine import Engine, Logits
+from pipelines.serving.engines.engine import Engine
 from pipelines.serving.http1.encodings import decoded
-from pipelines.serving.server.bodies import (
-    NotFinite,
-    error_answer,
-    infer_answer,
-    infer_texts,
-    invocation_answer,
-    invocation_texts,
-    parse_json,
-)
+from pipelines.serving.server.bodies import error_answer, parse_json
 from pipelines.serving.settings_file import read_settings
 from pipelines.supply.bundle import verify_bundle
+from pipelines.tasks.known import wire_of
+from pipelines.tasks.wire import Door, NotFinite, Wire
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_QUEUE, MAX_WAIT_S = 1024, 5.0
@@ -48,9 +41,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class LoadedModel:
-    """A loaded model with the names it answers to, its one worker thread, and what is counted."""
+    """A loaded model with its callers' wire and names, its one worker thread, and what is counted."""
 
     engine: Engine
+    wire: Wire
     model: str
     version: str
     ready: bool = False
@@ -64,7 +58,7 @@ class LoadedModel:
         self.seconds = Histogram("shipway_server_inference_seconds", "Time in the engine", registry=self.registry)
         self.queue = Gauge("shipway_server_queue_requests", "Requests that wait or run", registry=self.registry)
 
-    async def predict(self, texts: Sequence[str]) -> Logits:
+    async def predict(self, rows: Sequence[Any]) -> Any:
         """Ask the engine in its own thread, so that health checks are answered meanwhile."""
         if self.waiting >= MAX_QUEUE or self.waiting * self.typical_s > MAX_WAIT_S:
             raise web.HTTPServiceUnavailable(
@@ -75,15 +69,15 @@ class LoadedModel:
         self.waiting += 1
         self.queue.set(self.waiting)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, self._timed, texts)
+            return await asyncio.get_running_loop().run_in_executor(self.pool, self._timed, rows)
         finally:
             self.waiting -= 1
             self.queue.set(self.waiting)
 
-    def _timed(self, texts: Sequence[str]) -> Logits:
+    def _timed(self, rows: Sequence[Any]) -> Any:
         began = perf_counter()
         try:
-            return self.engine.predict(texts)
+            return self.engine.predict(rows)
         finally:
             took_s = perf_counter() - began
             self.typical_s += TYPICAL_OF_LAST * (took_s - self.typical_s)
@@ -94,7 +88,7 @@ SERVED = web.AppKey("served", LoadedModel)
 
 
 def make_app(served: LoadedModel) -> web.Application:
-    """The application: Open Inference Protocol v2, MLflow's scoring, and metrics."""
+    """The application: where the task's callers ask, health, and metrics."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_for_everything])
     app[SERVED] = served
     model = f"/v2/models/{served.model}"
@@ -106,8 +100,8 @@ def make_app(served: LoadedModel) -> web.Application:
     app.router.add_get("/metrics", _metrics)
     app.router.add_get(model, _model)
     app.router.add_get(f"{model}/ready", _ready)
-    app.router.add_post(f"{model}/infer", _infer)
-    app.router.add_post("/invocations", _invocations)
+    for door in served.wire.doors(served.model, served.version):
+        app.router.add_post(door.path, _asked_at(door))
     return app
 
 
@@ -152,27 +146,17 @@ async def _body(request: web.Request) -> bytes:
     return decoded(await request.read(), request.headers.get("content-encoding", ""), MAX_BODY_BYTES)
 
 
-async def _infer(request: web.Request) -> web.Response:
-    served = request.app[SERVED]
-    logits = await served.predict(infer_texts(parse_json(await _body(request))))
-    answer = infer_answer(served.model, served.version, served.engine.labels, logits)
-    return _with_class(_json(answer), served.engine.labels, logits)
+def _asked_at(door: Door) -> Handler:
+    """Who answers at a door."""
 
+    async def answer(request: web.Request) -> web.Response:
+        served = request.app[SERVED]
+        outputs = await served.predict(door.read(parse_json(await _body(request))))
+        response = _json(door.write(outputs))
+        response.headers.update(served.wire.headers(outputs))
+        return response
 
-async def _invocations(request: web.Request) -> web.Response:
-    served = request.app[SERVED]
-    logits = await served.predict(invocation_texts(parse_json(await _body(request))))
-    return _with_class(_json(invocation_answer(served.engine.labels, logits)), served.engine.labels, logits)
-
-
-def _with_class(response: web.Response, labels: Sequence[str], logits: Logits) -> web.Response:
-    """The predicted class of a single row as a header, so that a gateway sees a drift without reading any body.
-
-    How sure the model is stays inside: that changes with every training, and is no drift of what users get.
-    """
-    if len(logits) == 1:
-        response.headers["x-shipway-class"] = quote(labels[int(logits[0].argmax())][:64])
-    return response
+    return answer
 
 
 async def _metadata(_: web.Request) -> web.Response:
@@ -181,11 +165,8 @@ async def _metadata(_: web.Request) -> web.Response:
 
 async def _model(request: web.Request) -> web.Response:
     served = request.app[SERVED]
-    outputs = [{"name": "label", "datatype": "BYTES", "shape": [-1]}]
-    outputs.append({"name": "probabilities", "datatype": "FP32", "shape": [-1, len(served.engine.labels)]})
-    inputs = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
     facts: dict[str, Any] = {"name": served.model, "versions": [served.version], "platform": "shipway"}
-    return web.json_response({**facts, "inputs": inputs, "outputs": outputs})
+    return web.json_response({**facts, **served.wire.tensors()})
 
 
 async def _live(_: web.Request) -> web.Response:
@@ -207,10 +188,8 @@ async def _metrics(request: web.Request) -> web.Response:
 
 def load(bundle: Path, facts: Mapping[str, Any], model: str, version: str, threads: int) -> LoadedModel:
     """Load a verified bundle, and try it out."""
-    served = LoadedModel(load_engine(bundle, facts, threads), model, version)
-    logits = served.engine.predict(["ready?"])
-    if logits.shape != (1, len(served.engine.labels)):
-        raise BadInput(f"the model answers in shape {logits.shape}", code="E_CONFIG_MISMATCH")
+    served = LoadedModel(load_engine(bundle, facts, threads), wire_of(facts), model, version)
+    served.wire.check(served.engine.predict(served.wire.tried))
     served.ready = True
     return served
 

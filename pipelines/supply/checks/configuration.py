@@ -18,6 +18,9 @@ LONGEST_LABEL = 1_000
 MOST_LAYERS = 1_000
 _LARGEST = 2**31 - 1
 
+CLASSIFIER = "ForSequenceClassification"
+"""How the names of transformers' text classifiers end."""
+
 _FLAVOURS = {
     "multi_label_classification": "gives an input several labels (multi-label classification)",
     "regression": "gives an input a number (regression)",
@@ -130,7 +133,7 @@ def _check_layers(config: Mapping[str, Any]) -> None:
 def _check_task(config: Mapping[str, Any]) -> None:
     """Is it a text classifier that gives each input one label?"""
     kinds, flavour = config.get("architectures") or [], config.get("problem_type")
-    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+    if kinds and not any(kind.endswith(CLASSIFIER) for kind in kinds):
         task = next((task for ending, task in _TASKS.items() if kinds[0].endswith(ending)), "")
         is_for = f", which is for {task}" if task else ""
         raise refuse(

@@ -7,8 +7,8 @@ import pytest
 from flows.demo.data import EVALUATION, LABELS, PRODUCTION, TRAIN, Tweet, load_corpus, write_files
 from flows.demo.models import BROKEN_TOPIC, LINK_TOKEN
 from flows.demo.traffic import read_texts
-from pipelines.stages.qualify import ODD_INPUTS
-from pipelines.supply.dataset import read_rows
+from pipelines.tasks.classification.questions import ODD_INPUTS
+from pipelines.tasks.classification.rows import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from tests.pipelines.architectures.exported import (
     walk_exported,
 )
 from tests.pipelines.architectures.walk import FIVE, difference, make, names, refusal, walk
-from tests.pipelines.asking import ask_here
 from tests.pipelines.model_folders import read_tensors, write_tensors
+from tests.pipelines.supply.asking import ask_here
 from tests.pipelines.supply.refusals import refusal as refused
 
 pytestmark = pytest.mark.integration

@@ -15,10 +15,11 @@ import numpy as np
 
 from pipelines.errors import ShipwayError
 from pipelines.serving.engines import load_engine
-from pipelines.stages.agreement import check_tokens
-from pipelines.supply.dataset import Rows
+from pipelines.supply.checks.configuration import labels_of
 from pipelines.supply.layout import ModelLayout, read_layout
 from pipelines.supply.scan import scan
+from pipelines.tasks.classification.rows import Rows
+from pipelines.tasks.classification.tokens import check_tokens
 from tests.pipelines.architectures.shrunken import shrunken
 from tests.pipelines.model_folders import LABELS, make_tokenizer, vocabulary
 
@@ -170,8 +171,8 @@ def refusal(folder: Path) -> str:
         layout = read_layout(folder)
     except ShipwayError as error:
         return str(error)
-    if layout.labels != LABELS:
-        return f"its labels are {layout.labels}"
+    if labels_of(layout.config_json) != LABELS:
+        return f"its labels are {labels_of(layout.config_json)}"
     model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
     try:
         is_finite = bool(torch.isfinite(_logits(model, layout.max_length)).all())

@@ -16,8 +16,7 @@ from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service
 from pipelines.spec.spec_file import parse_spec
 from pipelines.stages.intake import Intake
-from pipelines.supply.dataset import read_rows
-from pipelines.supply.layout import read_layout
+from pipelines.tasks.classification.rows import read_rows
 from tests.pipelines.model_folders import LABELS
 
 SPEC = """\
@@ -35,7 +34,7 @@ def intake(tiny_copy: Path, tmp_path: Path) -> Intake:
     rows = read_rows(tmp_path / "rows.csv", text="text", label="label", slices=(), known_labels=LABELS)
     service = Service("s", stable=Deployment("sha256:b", "/b", "m", 1, "r0"))
     candidate = Candidate("m", 2, "sha256:a")
-    return Intake(RegisteredVersion("m", 2), tiny_copy, candidate, read_layout(tiny_copy), rows, service, 1, ())
+    return Intake(RegisteredVersion("m", 2), tiny_copy, candidate, rows, service, 1, ())
 
 
 def said(facts) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from pipelines.records import private_file
 from pipelines.adapters.proxies import agent
 from pipelines.errors import BadInput
+from pipelines.records import private_file
 from pipelines.records import settings as forms
 from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, Shadowing
 from pipelines.serving import settings_file

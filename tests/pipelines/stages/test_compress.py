@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from evals.gate import Outcome, Reason, Verdict
-from evals.offline.suite import Suite
 from flows.show.screen import _said
 from pipelines.compress.search import depends_on_batch
 from pipelines.compress.technique import Compressed, CompressionFailed
 from pipelines.ports import Now
 from pipelines.records.release import Release
 from pipelines.stages import compress as stage
-from pipelines.stages.evaluate import Judged, Subject, asked_as
+from pipelines.stages.evaluate import Judged
 from pipelines.stages.steps import STEPS
-from pipelines.supply.dataset import Rows
+from pipelines.tasks.classification import classification
+from pipelines.tasks.classification.rows import Rows
+from pipelines.tasks.task import Subject
 
 GOLDEN = {"rows": [0]}
 ROWS = Rows(tuple(f"text {n}" for n in range(90)), ("x",) * 90, {}, "sha256:0", tuple(range(1, 91)))
@@ -39,7 +39,7 @@ class Shop:
         monkeypatch.setattr(stage, "source_of", lambda _: Subject("candidate", self.source, facts))
         monkeypatch.setattr(stage, "techniques_for", lambda name: () if name == "none" else (self,))
         monkeypatch.setattr(stage, "judge_subject", lambda *_: self.verdict())
-        monkeypatch.setattr(stage, "load_engine", self.engine)
+        monkeypatch.setattr(classification, "load_engine", self.engine)
         self.threads: list[int] = []
 
     name = "dynamic-int8"
@@ -129,13 +129,6 @@ def test_without_a_technique_there_is_nothing_to_say(shop):
     """As in older records: no verdict."""
     shop.spec.compress = "none"
     assert sorted(shop.found()) == ["facts", "folder", "golden", "rejected", "variant"]
-
-
-@pytest.mark.parametrize(("variant", "batch_size"), [("source", 32), ("dynamic-int8", 1)])
-def test_who_depends_on_the_batch_is_asked_alone(variant, batch_size):
-    """As users ask; the source is asked as the spec says."""
-    suite = Suite(ROWS.texts, ROWS.labels, {}, ("accuracy",), (), 32)
-    assert asked_as(Subject(variant, Path(), {"variant": variant}), suite) == replace(suite, batch_size=batch_size)
 
 
 def test_a_bundle_without_a_variant_does_not_depend_on_the_batch():

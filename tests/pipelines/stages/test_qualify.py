@@ -13,9 +13,13 @@ import pytest
 
 from evals.gate import Outcome
 from pipelines.stages import qualify
-from pipelines.stages.qualify import ODD_INPUTS, qualify_server
+from pipelines.stages.qualify import qualify_server
+from pipelines.tasks.classification.questions import ODD_INPUTS
+from pipelines.tasks.classification.rows import Rows
+from pipelines.tasks.known import task_of
 
-TEXTS = ["good", "bad"]
+TEXTS = ("good", "bad")
+ROWS = Rows(TEXTS, ("yes", "no"), {}, "sha256:0", (1, 2))
 GOLDEN = {"rows": [0, 1], "labels": ["yes", "no"], "probabilities": [[0.1, 0.9], [0.8, 0.2]]}
 
 
@@ -84,7 +88,7 @@ def server(model) -> Iterator[ThreadingHTTPServer]:
 def asked(server: ThreadingHTTPServer):
     """What qualification says of it."""
     url = f"http://127.0.0.1:{server.server_address[1]}"
-    return qualify_server([url], "m", TEXTS, GOLDEN, time.monotonic)
+    return qualify_server([url], task_of({}), "m", ROWS, GOLDEN, time.monotonic)
 
 
 def spoil(model: Model, when: Callable[[str], bool], status: int, body: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.errors import UnsafeArtifact
 from pipelines.supply.layout import gather, read_layout
-from tests.pipelines.model_folders import LABELS, copy_folder, edit_json
+from tests.pipelines.model_folders import copy_folder, edit_json
 
 
 def _as_mlflow(plain: Path, into: Path) -> Path:
@@ -24,11 +24,10 @@ def _as_mlflow(plain: Path, into: Path) -> Path:
 
 
 def test_a_hugging_face_folder_is_read(tiny_model):
-    """Files, labels in id order, lengths, tensors."""
+    """Files, lengths, tensors."""
     layout = read_layout(tiny_model)
     assert layout.weights == tiny_model / "model.safetensors"
-    assert layout.labels == LABELS
-    assert (layout.max_length, layout.output_dim, layout.inputs) == (64, 3, ("text",))
+    assert layout.max_length == 64
     assert layout.tensors == ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -88,19 +87,6 @@ def test_positions_have_other_names_too(tiny_copy, key):
     """GPT-2 and MPT call them otherwise."""
     edit_json(tiny_copy / "config.json", max_position_embeddings=None, **{key: 48})
     assert read_layout(tiny_copy).max_length == 48
-
-
-def test_labels_follow_the_ids_not_the_file(tiny_copy):
-    """Ten labels and more sort by number."""
-    edit_json(tiny_copy / "config.json", id2label={str(i): f"label {i}" for i in reversed(range(11))})
-    assert read_layout(tiny_copy).labels == tuple(f"label {i}" for i in range(11))
-
-
-def test_two_labels_need_no_names(tiny_copy):
-    """Two is what transformers leaves out."""
-    config = json.loads((tiny_copy / "config.json").read_text())
-    (tiny_copy / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "id2label"}))
-    assert read_layout(tiny_copy).labels == ("LABEL_0", "LABEL_1")
 
 
 @pytest.mark.parametrize("id2label", [{"0": "a", "2": "b"}, {"1": "a", "2": "b"}, {"0": "a", "1": "a"}, {"x": "a"}])

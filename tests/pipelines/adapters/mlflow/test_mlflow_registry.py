@@ -18,6 +18,7 @@ from pipelines.adapters.mlflow.errors import mapped
 from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.errors import BadInput, DependencyDown, Forbidden, NotFound, ShipwayError
 from pipelines.supply.bundle import artifact_digest
+from pipelines.supply.checks.configuration import labels_of
 from pipelines.supply.layout import gather, read_layout
 from pipelines.supply.scan import scan
 from tests.pipelines.model_folders import LABELS, copy_folder
@@ -77,7 +78,7 @@ def test_what_log_model_writes_is_accepted(registry, logged, tmp_path):
 def test_what_log_model_writes_is_the_model(registry, logged, tmp_path, tiny_model):
     """Labels, length and weights survive the way through MLflow."""
     layout = read_layout(registry.fetch(registry.resolve(f"models:/tiny/{logged}"), tmp_path))
-    assert (layout.labels, layout.max_length) == (LABELS, 64)
+    assert (labels_of(layout.config_json), layout.max_length) == (LABELS, 64)
     assert layout.weights.read_bytes() == (tiny_model / "model.safetensors").read_bytes()
 
 

@@ -13,12 +13,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from pipelines.errors import NoTokens
 from pipelines.serving.server.server import LoadedModel, make_app
+from pipelines.tasks.classification.wire import ClassificationWire
+
+WIRE = ClassificationWire(("short", "long"))
 
 
 class Engine:
     """Label by length; one word is answered with NaN, another raises."""
-
-    labels = ("short", "long")
 
     def predict(self, texts):
         """Logits."""
@@ -34,7 +35,7 @@ def ask(*requests):
     """Send requests to a fresh server, and give (status, headers, body) of each."""
 
     async def run():
-        served = LoadedModel(Engine(), "m", "7", ready=True)
+        served = LoadedModel(Engine(), WIRE, "m", "7", ready=True)
         async with TestClient(TestServer(make_app(served))) as client:
             answers = []
             for method, path, body in requests:
@@ -147,7 +148,7 @@ def test_an_unknown_path_is_a_404_in_json():
 @pytest.mark.parametrize(("waiting", "typical_s", "is_refused"), [(4, 1.0, False), (6, 1.0, True), (1024, 0.0, True)])
 def test_whoever_would_wait_too_long_is_refused_at_once(waiting, typical_s, is_refused):
     """By the time that the engine typically takes, and by number in any case; 503 with Retry-After."""
-    served = LoadedModel(Engine(), "m", "1", waiting=waiting, typical_s=typical_s)
+    served = LoadedModel(Engine(), WIRE, "m", "1", waiting=waiting, typical_s=typical_s)
     if is_refused:
         with pytest.raises(web.HTTPServiceUnavailable) as refused:
             asyncio.run(served.predict(["x"]))

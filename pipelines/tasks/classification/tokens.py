@@ -10,8 +10,8 @@ from typing import Any
 
 from pipelines.errors import BadInput, NoTokens
 from pipelines.serving.engines.tokens import SETTINGS, TextTokenizer
-from pipelines.supply.dataset import Rows
 from pipelines.supply.tensors import tensors_of
+from pipelines.tasks.classification.rows import Rows
 
 MAX_COMPARED_ROWS, MAX_COMPARED_CHARACTERS = 2000, 1_000_000
 """Both tokenizers read that much in less than two seconds of a core."""
@@ -19,16 +19,13 @@ MAX_COMPARED_ROWS, MAX_COMPARED_CHARACTERS = 2000, 1_000_000
 _ASKED_AT_ONCE = 1000
 
 
-def can_compare() -> bool:
-    """Whether transformers is installed; it is not imported for that."""
-    return find_spec("transformers") is not None
-
-
 def check_tokens(folder: Path, max_length: int, rows: Rows) -> int:
-    """BadInput E_TOKENIZER names the first row whose tokens are not transformers', E_DATASET one that has none.
+    """Of how many rows was it seen that the tokens are those of transformers? None where that is not installed.
 
-    Returns how many rows were compared.
+    BadInput E_TOKENIZER names the first row whose tokens are others, E_DATASET one that has none.
     """
+    if find_spec("transformers") is None:
+        return 0
     tokenizer = TextTokenizer(folder, max_length)
     _refuse_rows_without_tokens(tokenizer, rows)
     chosen = compared_rows([len(text) for text in rows.texts])

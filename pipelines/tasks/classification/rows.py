@@ -29,6 +29,27 @@ class Rows:
     by_number: Mapping[str, str] = field(default_factory=dict)
     """Which labels the file names by their number, and what the model calls them."""
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What should a person know of these rows that refuses none of them? A sentence each."""
+        first: dict[str, int] = {}
+        repeated: list[str] = []
+        other: list[str] = []
+        for row in sorted(range(len(self.texts)), key=self.numbers.__getitem__):
+            earlier = first.setdefault(self.texts[row], row)
+            if earlier != row:
+                same = self.labels[earlier] == self.labels[row]
+                (repeated if same else other).append(f"{self.numbers[earlier]} and {self.numbers[row]}")
+        said = []
+        if repeated:
+            said.append(f"{_repeating(repeated)} the text and the label of an earlier one: rows {_some(repeated)}")
+        if other:
+            said.append(f"{_repeating(other)} the text of an earlier one, with another label: rows {_some(other)}")
+        if self.by_number:
+            numbers = sorted(self.by_number, key=int)
+            said.append(f"labels are given by number: {_some([f'{n} is {self.by_number[n]}' for n in numbers])}")
+        return tuple(said)
+
 
 def by_length(rows: Rows) -> Rows:
     """The same rows, the shortest text first: texts of alike length share a batch, so that little is padding."""
@@ -40,27 +61,6 @@ def by_length(rows: Rows) -> Rows:
     columns = {name: sorted_by(values) for name, values in rows.columns.items()}
     texts, labels, numbers = sorted_by(rows.texts), sorted_by(rows.labels), sorted_by(rows.numbers)
     return replace(rows, texts=texts, labels=labels, columns=columns, numbers=numbers)
-
-
-def doubts_about(rows: Rows) -> tuple[str, ...]:
-    """What should a person know of these rows that refuses none of them? A sentence each."""
-    first: dict[str, int] = {}
-    repeated: list[str] = []
-    other: list[str] = []
-    for row in sorted(range(len(rows.texts)), key=rows.numbers.__getitem__):
-        earlier = first.setdefault(rows.texts[row], row)
-        if earlier != row:
-            same = rows.labels[earlier] == rows.labels[row]
-            (repeated if same else other).append(f"{rows.numbers[earlier]} and {rows.numbers[row]}")
-    said = []
-    if repeated:
-        said.append(f"{_repeating(repeated)} the text and the label of an earlier one: rows {_some(repeated)}")
-    if other:
-        said.append(f"{_repeating(other)} the text of an earlier one, with another label: rows {_some(other)}")
-    if rows.by_number:
-        numbers = sorted(rows.by_number, key=int)
-        said.append(f"labels are given by number: {_some([f'{n} is {rows.by_number[n]}' for n in numbers])}")
-    return tuple(said)
 
 
 def _repeating(rows: Sequence[str]) -> str:

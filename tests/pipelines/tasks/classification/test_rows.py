@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import BadInput
-from pipelines.supply.dataset import by_length, doubts_about, read_rows
+from pipelines.tasks.classification.rows import by_length, read_rows
 
 CSV = 'text,label,topic\ngood flight,pos,air\n"bad, late",neg,air\nfine,pos,rail\n'
 
@@ -225,7 +225,7 @@ def test_texts_that_stand_twice_are_told_and_not_refused(tmp_path):
     """Repeated rows, rows that contradict each other, and labels by number: a sentence each."""
     content = "text,label\nx,0\ny,0\nx,0\n\nx,1\nz,pos\n"
     rows = read_rows(write(tmp_path, content), text="text", label="label", known_labels=["neg", "pos"])
-    assert doubts_about(by_length(rows)) == (
+    assert by_length(rows).doubts == (
         "1 row repeats the text and the label of an earlier one: rows 1 and 3",
         "1 row repeats the text of an earlier one, with another label: rows 1 and 5",
         "labels are given by number: 0 is neg, 1 is pos",
@@ -234,7 +234,7 @@ def test_texts_that_stand_twice_are_told_and_not_refused(tmp_path):
 
 def test_rows_that_are_all_different_leave_no_doubt(tmp_path):
     """Nothing is said of them."""
-    assert doubts_about(read_rows(write(tmp_path, CSV), text="text", label="label")) == ()
+    assert read_rows(write(tmp_path, CSV), text="text", label="label").doubts == ()
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "."])

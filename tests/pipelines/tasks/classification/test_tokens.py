@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.errors import BadInput
 from pipelines.records.release import Release
-from pipelines.stages.agreement import MAX_COMPARED_ROWS, check_tokens, compared_rows
 from pipelines.stages.evaluate import evaluate
-from pipelines.supply.dataset import Rows, by_length
+from pipelines.tasks.classification.rows import Rows, by_length
+from pipelines.tasks.classification.tokens import MAX_COMPARED_ROWS, check_tokens, compared_rows
 from tests.pipelines.model_folders import edit_json
 
 TEXTS = ("a very good film", "bad", "Good", "the film is made in here " * 20)

@@ -1,0 +1,1 @@
+"""What does a model do: what do callers send and get, and how is it judged? One folder a task."""

@@ -1,0 +1,1 @@
+"""Texts in; for each a label, and how sure the model is of every label."""

@@ -1,0 +1,127 @@
+"""What must be known of a text classifier to release it? One label a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evals.evidence import Evidence
+from evals.gate import Reason, Verdict
+from evals.offline.contract import ModelContract, judge_contract
+from evals.offline.gain import Gain, measure_gain
+from evals.offline.suite import Answers, Suite, ask, measure
+from pipelines.compress.search import depends_on_batch
+from pipelines.serving.engines import load_engine
+from pipelines.spec.evaluate import EvaluateSpec
+from pipelines.supply.checks.configuration import CLASSIFIER, labels_of
+from pipelines.supply.layout import ModelLayout
+from pipelines.tasks.classification import golden, questions
+from pipelines.tasks.classification.rows import Rows, by_length, read_rows
+from pipelines.tasks.classification.tokens import check_tokens
+from pipelines.tasks.classification.wire import MAX_CHARACTERS
+from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Implements `Task` for models that give each text one label."""
+
+    name: ClassVar[str] = "classification"
+    engine: ClassVar[str] = "torch"
+
+    def takes(self, config: Mapping[str, Any]) -> bool:
+        """Whether its architecture ends in a classifier of whole texts."""
+        return any(kind.endswith(CLASSIFIER) for kind in config.get("architectures") or ())
+
+    def promises(self, layout: ModelLayout) -> dict[str, Any]:
+        """The labels in the order of the outputs, and how many tokens of a text are read."""
+        return {"labels": list(labels_of(layout.config_json)), "max_length": layout.max_length}
+
+    def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:
+        """The same labels in the same order, the same input, and no shorter a context."""
+        return judge_contract(_contract(candidate), _contract(champion) if champion is not None else None)
+
+    def read_rows(self, plan: EvaluateSpec, file: Path, facts: Facts) -> Rows:
+        """Labelled texts, the shortest first; every label is one of the model's."""
+        known = facts["labels"]
+        rows = read_rows(
+            file, text=plan.text, label=plan.label, slices=plan.slices, known_labels=known, longest=MAX_CHARACTERS
+        )
+        return by_length(rows)
+
+    def compare_tokens(self, folder: Path, facts: Facts, rows: Rows) -> int:
+        """Some rows' tokens beside those of transformers; and that of every row there is something left."""
+        return check_tokens(folder, int(facts["max_length"]), rows)
+
+    def measure(
+        self, plan: EvaluateSpec, rows: Rows, subject: Subject, champion: Subject | None, clock: Clock, told: Told
+    ) -> tuple[Evidence, Golden]:
+        """Both answer the suite one after the other."""
+        suite = suite_of(plan, rows)
+        answers, kept = _answers(suite, subject, clock, told)
+        base = _answers(suite, champion, clock, told)[0] if champion else None
+        size_mb = champion.size_mb if champion else None
+        return measure(suite, answers, subject.name, subject.size_mb, base, size_mb), kept
+
+    def gain(self, rows: Rows, source: Subject, variant: Subject, threads: int, clock: Clock) -> Gain:
+        """One text at a time, as users ask."""
+        engines = [load_engine(subject.folder, subject.facts, threads) for subject in (source, variant)]
+        ask_source, ask_variant = (engine.predict for engine in engines)
+        return measure_gain(ask_source, ask_variant, rows.texts, (source.size_mb, variant.size_mb), clock)
+
+    def question(self, model: str, rows: Rows, row: int) -> Question:
+        """A text by the Open Inference Protocol."""
+        return questions.of_texts(model, [rows.texts[row % len(rows.texts)]])
+
+    def read_answer(self, body: Any) -> dict[str, Any]:
+        """The outputs by their names."""
+        return {output["name"]: output["data"] for output in body["outputs"]}
+
+    def judge_golden(self, golden_answers: Golden, answers: Sequence[Any]) -> Reason:
+        """The same labels, and nearly the same probabilities."""
+        return golden.judge(golden_answers, answers)
+
+    def odd_questions(self, model: str) -> tuple[Question, ...]:
+        """Texts that somebody will send."""
+        return questions.odd(model)
+
+    def is_sane(self, answer: Any) -> bool:
+        """Whether its probabilities are numbers."""
+        return golden.is_finite(answer)
+
+    def largest_question(self, model: str, rows: Rows) -> Question:
+        """As many texts as a request may have, a piece of them as long as the context."""
+        return questions.largest(model, rows.texts)
+
+
+def _labels(facts: Facts) -> tuple[str, ...]:
+    return tuple(str(label) for label in facts["labels"])
+
+
+def _contract(facts: Facts) -> ModelContract:
+    labels = tuple(facts["labels"])
+    return ModelContract(labels, ("text",), len(labels), int(facts["max_length"]))
+
+
+def suite_of(plan: EvaluateSpec, rows: Rows) -> Suite:
+    """The suite of a spec's data, metrics and slices."""
+    columns = {name: rows.columns[name] for name in plan.slices}
+    return Suite(rows.texts, rows.labels, columns, plan.metrics, plan.slices, plan.batch_size, plan.confidence)
+
+
+def asked_as(subject: Subject, suite: Suite) -> Suite:
+    """How is this one asked? In the suite's batches, or one row at a time where its answers depend on the batch.
+
+    Users ask alone: what they get is what is judged.
+    """
+    return replace(suite, batch_size=1) if depends_on_batch(subject.facts) else suite
+
+
+def _answers(suite: Suite, subject: Subject, clock: Clock, told: Told) -> tuple[Answers, Golden]:
+    engine, labels = load_engine(subject.folder, subject.facts), _labels(subject.facts)
+    batch = partial(engine.predict, whole=True)
+    answers = ask(asked_as(subject, suite), batch, labels, partial(told, subject.name), clock)
+    return answers, golden.answers(engine, labels, suite.texts)
