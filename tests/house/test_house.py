@@ -89,6 +89,18 @@ def test_only_flows_and_adapters_know_an_adapter():
     assert strangers == {}, read_map().described()
 
 
+def test_only_a_task_knows_what_its_answers_look_like():
+    """Everybody else asks by the protocols; the room of a task is entered by its own files, and by who finds it."""
+    own = "pipelines.tasks."
+    rooms = tuple(f"{own}{room.name}." for room in (ROOT / "pipelines" / "tasks").iterdir() if room.is_dir())
+    strangers = {
+        name: entered
+        for name, known in read_map().imports.items()
+        if not name.startswith(own) and (entered := {other for other in known if other.startswith(rooms)})
+    }
+    assert strangers == {}, read_map().described()
+
+
 def test_a_circle_is_seen():
     """The check itself: two that know each other are found, and one that only knows them is not."""
     assert circles({"a": frozenset("b"), "b": frozenset("a"), "c": frozenset("a"), "d": frozenset()}) == [{"a", "b"}]
@@ -135,7 +147,7 @@ def test_heavy_imports_happen_where_they_are_used(path):
 BANNED = {"time.time", "datetime.now", "datetime.utcnow", "random.random", "os.environ", "os.getenv"}
 PURE_ROOMS = [
     ROOT / "evals",
-    *(ROOT / "pipelines" / name for name in ("records", "spec", "rollout", "services", "stages")),
+    *(ROOT / "pipelines" / name for name in ("records", "spec", "rollout", "services", "stages", "tasks")),
 ]
 PURE = [path for room in PURE_ROOMS for path in sorted(room.rglob("*.py"))]
 

@@ -2,7 +2,7 @@
 
 `tokenizer_config.json` says more than `tokenizer.json` holds, and transformers obeys it: so does this, for
 `truncation_side`, `padding_side`, `do_lower_case`, `strip_accents`, `tokenize_chinese_chars` and `add_prefix_space`.
-Whatever else it says is found by `agreement`, which compares tokens before a model is judged.
+Whatever else it says is found by `tasks/classification/tokens.py`, which compares tokens before a model is judged.
 """
 
 from __future__ import annotations
