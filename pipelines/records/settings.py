@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-FORM = 2
+FORM = 3
 """The form of a settings file. A key that is added counts it up, and names it: `field(metadata={"since": 2}, …)`."""
 
 TOLERANCE = 0.05
@@ -91,9 +91,9 @@ class GatewaySettings:
     """Which requests of stable's the canary is asked, too."""
     metrics: Literal["private", "public"] = field(default="private", metadata={"since": 2})
     arm_header: bool = field(default=True, metadata={"since": 2})
-    api: Literal["inference", "openai"] = field(default="inference", metadata={"since": 2})
+    api: Literal["inference", "openai"] = field(default="inference", metadata={"since": 3})
     """What its arms speak: whether answers are followed as those of a language model."""
-    objective: Objective | None = field(default=None, metadata={"since": 2})
+    objective: Objective | None = field(default=None, metadata={"since": 3})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""

@@ -162,14 +162,14 @@ def test_a_file_that_is_not_there_for_us_alone_is_refused_by_name(path, make):
 class Grown(GatewaySettings):
     """The settings of the next Shipway."""
 
-    first_token_s: float = field(default=0.8, metadata={"since": 3})
+    first_token_s: float = field(default=0.8, metadata={"since": 4})
 
 
 def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
     """A gateway that runs on hires workers of the Shipway that was installed meanwhile."""
-    monkeypatch.setattr(settings_file, "FORM", 3)
-    assert settings_in(said(form=2), Grown, "f") == Grown(**vars(TOLD))
-    assert settings_in(said(form=3, first_token_s=0.5), Grown, "f").first_token_s == 0.5
+    monkeypatch.setattr(settings_file, "FORM", 4)
+    assert settings_in(said(form=3), Grown, "f") == Grown(**vars(TOLD))
+    assert settings_in(said(form=4, first_token_s=0.5), Grown, "f").first_token_s == 0.5
 
 
 def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
@@ -178,10 +178,17 @@ def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
     assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
-@pytest.mark.parametrize(("form", "more"), [(3, {}), (2, {"first_token_s": 0.5})])
+def test_a_file_of_the_second_form_is_of_a_gateway_before_classifiers():
+    """It says who sees figures and arms, and nothing of language models."""
+    usual = {"api": "inference", "objective": None}
+    lacking = dict.fromkeys(usual, "gone")
+    assert settings_in(said(form=2, **lacking), GatewaySettings, "f") == replace(TOLD, **usual)
+
+
+@pytest.mark.parametrize(("form", "more"), [(4, {}), (3, {"first_token_s": 0.5})])
 def test_a_form_has_its_own_keys_and_no_other(monkeypatch, form, more):
     """Also when the reader knows a later one."""
-    monkeypatch.setattr(settings_file, "FORM", 3)
+    monkeypatch.setattr(settings_file, "FORM", 4)
     with pytest.raises(BadInput) as caught:
         settings_in(said(form=form, **more), Grown, "f")
     assert caught.value.code == "E_SETTINGS_KEYS"
