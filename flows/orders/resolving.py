@@ -138,7 +138,8 @@ def remove_service(home: Home, ports: Ports, name: str, force: str) -> Removed:
             ports.runtime.remove(unit)
         ports.services.remove(taken)
         # A later service of this name begins without what this one's gateway remembered.
-        (home.folder("run") / f"{name}.split").unlink(missing_ok=True)
+        for left in (*(home.folder("run") / f"{name}.{kind}" for kind in ("split", "token")), home.admin_socket(name)):
+            left.unlink(missing_ok=True)
         del held
     alias = f"{stable.model}@{stable.alias} → {stable.version}" if stable and stable.model else ""
     return Removed(units, alias)

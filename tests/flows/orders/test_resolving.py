@@ -124,12 +124,13 @@ def test_a_service_that_serves_is_removed_only_with_a_reason(world, home):
 
 
 def test_a_service_that_never_served_is_removed(world, home):
-    """As one whose port was taken; its gateway's snapshot goes with it."""
+    """As one whose port was taken; its gateway's snapshot, token and socket go with it."""
     world.raw.runtime.fail(world.unit(OLD), "exit 9")
-    snapshot = home.folder("run") / f"{SERVICE}.split"
-    snapshot.write_text("{}")
+    left = [home.folder("run") / f"{SERVICE}.{kind}" for kind in ("split", "token", "sock")]
+    for file in left:
+        file.write_text("{}")
     remove_service(home, world.raw, SERVICE, "")
-    assert (world.raw.services.names(), snapshot.exists()) == ((), False)
+    assert (world.raw.services.names(), [file.exists() for file in left]) == ((), [False] * 3)
     with pytest.raises(NotFound):
         remove_service(home, world.raw, SERVICE, "")
 

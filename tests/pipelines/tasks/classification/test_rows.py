@@ -118,6 +118,7 @@ JSONL_FAULTS = {
     ),
     "a fault after blank lines": ('\n{"text": "a", "label": "x"}\n  \nnope\n', "row 4 is not JSON"),
     "other keys": ('{"sentence": "a", "label": "x"}\n', "no column 'text': it has columns 'sentence', 'label'"),
+    "a key twice": ('{"text": "a", "label": "x", "text": "b"}\n', "row 1: 'text' stands twice"),
     "deep": ("[" * 100_000 + "\n", "row 1 is not JSON"),
     "a raw NUL": ('{"text": "a", "label": "x"}\n{"text": "\0", "label": "y"}\n', "row 2: a NUL"),
 }
