@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from flows.control.holders import holder
 from flows.control.lock import hold
@@ -33,7 +34,10 @@ def record_adoption(ports: Ports, name: str, endpoint: Endpoint, port: int) -> S
     with hold(ports, name, holder("adopt")):
         service = _unserved(ports, name)
         stable = endpoint.deployment(clock().wall_s)
-        return ports.services.save(service.changed(stable=stable, port=port or service.port, wanted=True))
+        settings = replace(service.settings, api=endpoint.api)
+        return ports.services.save(
+            service.changed(stable=stable, port=port or service.port, wanted=True, settings=settings)
+        )
 
 
 def _unserved(ports: Ports, name: str) -> Service:

@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from pipelines.errors import BadInput, DependencyDown
@@ -38,6 +38,11 @@ class Endpoint:
     url: str
     protocol: str
     ca_file: str = ""
+
+    @property
+    def api(self) -> Literal["inference", "openai"]:
+        """Whether its answers are followed as those of a language model."""
+        return "openai" if self.protocol == "openai" else "inference"
 
     def deployment(self, now_s: float) -> Deployment:
         """The same as what may serve: without a bundle, named by its address."""

@@ -57,6 +57,13 @@ def test_a_gateway_of_this_home_is_no_endpoint(ports):
     assert refused(ports, Endpoint(url, "oip"), 0).code == "E_URL"
 
 
+@pytest.mark.parametrize(("protocol", "api"), [("oip", "inference"), ("openai", "openai"), ("mlflow", "inference")])
+def test_answers_of_a_language_model_are_followed(ports, protocol, api):
+    """Its gateway counts first tokens and tokens from the first request on."""
+    record_adoption(ports, "new", Endpoint("http://127.0.0.1:9", protocol), 0)
+    assert ports.services.load("new").settings.api == api
+
+
 def test_a_free_port_is_recorded(ports):
     """And the endpoint is stable."""
     with socket.socket() as free:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import signal
@@ -18,12 +19,15 @@ import openai
 import pytest
 
 from pipelines.errors import BadInput
-from pipelines.records.settings import ServerSettings
+from pipelines.records.settings import GatewaySettings, Objective, ServerSettings
 from pipelines.serving.probes import is_server_ready
+from pipelines.serving.requests.data_plane import Serving
 from pipelines.serving.server.generation import try_out
 from pipelines.serving.settings_file import write_settings
 from pipelines.supply.bundle import seal
 from tests.pipelines.model_folders import MARKERS
+from tests.pipelines.serving.meter.test_metered import post
+from tests.pipelines.serving.plane import Plane, body_of
 from tests.ports import free_port
 from tests.waiting import HANG_S, until
 
@@ -163,6 +167,27 @@ def test_logprobs_come_with_a_chat(server):
     tokens = chat.choices[0].logprobs.content
     assert 0 < len(tokens) <= 12
     assert {len(token.top_logprobs) for token in tokens} == {2}
+
+
+def test_a_gateway_counts_the_engines_tokens(server, tmp_path):
+    """Of every stream as of every whole answer; that of an odd request is no evidence, and costs tokens, too."""
+    chat = {"model": "tiny", "messages": HELLO, "max_tokens": 9, **ENDLESS}
+    asked = [chat, {**chat, "stream": True, "stream_options": {"include_usage": True}}, {**chat, "max_tokens": 0}]
+
+    async def run():
+        serving = Serving(60.0, GatewaySettings(timeout_s=HANG_S, api="openai", objective=Objective(e2e_s=HANG_S)))
+        async with Plane(tmp_path, serving=serving) as plane:
+            plane.split([server.url])
+            heard = [await plane.say(post(body), within_s=HANG_S) for body in asked]
+            return plane.gateway.intervals.current.arms["stable"].counts(), plane.gateway.counters, heard
+
+    arm, counters, heard = asyncio.run(run())
+    whole, odd = (json.loads(body_of(answer))["usage"] for answer in (heard[0], heard[2]))
+    said = {kind: 2 * whole[f"{kind}_tokens"] + odd[f"{kind}_tokens"] for kind in ("prompt", "completion")}
+    tokens = {kind: n for _, kind, n in counters.told.plain()["tokens"]}
+    assert (arm.routed, arm.errors, arm.rates["cut"]) == (2, 0, {"": (2, 2)})
+    assert {"prompt": tokens["in"], "completion": tokens["out"]} == said
+    assert arm.timings["first_token"].routed == arm.timings["between_tokens"].routed == 1
 
 
 def test_a_response_is_answered_and_streamed(server):
