@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from flows.control.holders import holder, living_holder
 from flows.control.lock import busy, hold
+from flows.control.opening import check_turn
 from flows.wiring import clock
 from pipelines.errors import Busy
 from pipelines.ports import Command, Ports
@@ -29,8 +30,14 @@ def refuse_met(ports: Ports, releases: Sequence[Release]) -> None:
 
 
 def supersede(ports: Ports, ticket: Ticket) -> None:
-    """Order whatever holds the ticket's service to end. Safe to call again; Busy where users have met it."""
-    for release in unfinished(ports.ledger, ticket.service):
+    """Order whatever holds the ticket's service to end. Safe to call again; Busy where users have met it.
+
+    A newer one, which replaced this ticket before it began, is never ordered to end: what runs is read first, and then
+    whether the ticket still waits. Busy E_REPLACED or Withdrawn where it does not.
+    """
+    running = unfinished(ports.ledger, ticket.service)
+    check_turn(ports, ticket.service, ticket)
+    for release in running:
         refuse_met(ports, (release,))
         ports.inbox.send(_word(ticket, release))
         if living_holder(ports, ticket.service, clock()) is None:

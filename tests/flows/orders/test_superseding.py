@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from flows.orders import queueing
+from flows.orders.superseding import supersede
 from flows.wiring import clock
 from pipelines.errors import Busy, Withdrawn
 from pipelines.ports import Command
@@ -117,6 +118,17 @@ def test_what_waits_is_superseded_too(room):
     with room.open(turn, Script()) as (release, _):
         assert release.id == turn.ticket.id
     assert (older.id in room.waiting, room.waiting) == (False, [])
+
+
+def test_who_was_replaced_orders_nobody_to_end(room):
+    """The newer one has begun by the time that the older one looks at what runs."""
+    older, newer = (room.line_up(f"models:/m/{version}", "supersede").ticket for version in (3, 4))
+    room.ports.queue.put(older)
+    room.ports.queue.put(newer)
+    room.running(newer.id)
+    with pytest.raises(Busy) as caught:
+        supersede(room.ports, older)
+    assert (caught.value.code, room.ports.inbox.pending(newer.id)) == ("E_REPLACED", ())
 
 
 def test_of_two_at_once_one_is_left(room, monkeypatch):
