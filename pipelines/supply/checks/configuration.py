@@ -79,6 +79,9 @@ _CONFIG: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 _COUNTS_PARTS = re.compile(r"layers|layer$|^num_\w*(groups|blocks|experts)$|^n_\w*experts$|^inner_group_num$|^depth$")
 """How architectures call the number of parts that are built one by one; `vocab_size_per_layer_input` is none."""
 
+_IS_A_SIZE = re.compile(r"heads$|^n_head$|^hidden_size$|^d_model$|^n_embd$|^intermediate_size$|^vocab_size$")
+"""What is at least one in every architecture that transformers has."""
+
 _TOKENIZER = {"model_max_length": (_is_length, "a number of tokens, at least 1")}
 
 
@@ -128,6 +131,8 @@ def _check_layers(config: Mapping[str, Any]) -> None:
             _check_layers(value)
         elif _COUNTS_PARTS.search(key) and type(value) is int and value > MOST_LAYERS:
             raise refuse(key, f"{key} is {value:,}"[:100], f"at most {MOST_LAYERS:,} of them", _SAVED)
+        elif _IS_A_SIZE.search(key) and type(value) is int and value < 1:
+            raise refuse(key, f"{key} is {value:,}"[:100], "at least 1", _SAVED)
 
 
 def _check_task(config: Mapping[str, Any]) -> None:

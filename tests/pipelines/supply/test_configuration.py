@@ -55,6 +55,9 @@ WRONG = [
     ("n_layer", {"n_layer": 10**9}),
     ("num_hidden_groups", {"num_hidden_groups": 10**9}),
     ("num_experts", {"num_experts": 10**9}),
+    ("num_attention_heads", {"num_attention_heads": -2}),
+    ("n_head", {"n_head": 0}),
+    ("hidden_size", {"text_config": {"hidden_size": 0}}),
     ("num_hidden_layers", {"text_config": {"num_hidden_layers": 10**9}}),
 ]
 

@@ -87,7 +87,7 @@ def test_a_buffer_that_is_computed_is_no_extra(tiny_copy):
         ("model_type", {"model_type": "vit"}),
         ("model_type", {"model_type": None}),
         ("config.json", {"hidden_size": "wide"}),
-        ("config.json", {"num_attention_heads": 0}),
+        ("num_attention_heads", {"num_attention_heads": 0}),
         ("config.json", {"hidden_act": "no such function"}),
     ],
 )
