@@ -94,8 +94,11 @@ def _count_model_work() -> Spent:
     from pipelines.compress.dynamic_int8 import DynamicInt8
     from pipelines.serving.engines.onnxruntime import OnnxRuntimeEngine
     from pipelines.serving.engines.torch import TorchEngine
-    from pipelines.stages import evaluate as evaluation
 
+    try:
+        from pipelines.tasks.classification import classification as evaluation
+    except ImportError:  # a build before there were tasks
+        from pipelines.stages import evaluate as evaluation
     spent = Spent()
     for engine in (OnnxRuntimeEngine, TorchEngine):
         engine.predict = spent.on(engine.predict)
