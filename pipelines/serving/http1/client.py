@@ -26,6 +26,9 @@ DISPLACED_AFTER_S, DISPLACED_AT_ONCE = 0.5, 64
 """Where a gateway has as many connections as it may, so many make room that were not used for so long."""
 
 LOOK_AGAIN_S = 0.05
+HALF_CLOSED_S = 0.25
+"""A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
+
 INTERNAL = Refusal(500, "E_INTERNAL", "the gateway could not serve this request; its log says why")
 
 log = logging.getLogger("shipway.gateway")
@@ -229,6 +232,11 @@ class ClientConnection(asyncio.Protocol):
     def is_waited_for(self) -> bool:
         """Whether the client has begun to ask, and not ended, or does not read what it was sent."""
         return self._reader.is_midway or self._is_paused
+
+    def has_gone_silent(self, now_s: float, asked_s: float) -> bool:
+        """Whether who asked then says nothing more, and has been given a moment for this answer: he may have left."""
+        closed_s = self.closed_its_side_s
+        return closed_s is not None and now_s - max(closed_s, asked_s) >= HALF_CLOSED_S
 
     def may_make_room(self, now_s: float) -> bool:
         """Whether this connection may be closed for others: no answer is under way, and it has had its time."""

@@ -30,9 +30,6 @@ from pipelines.serving.requests.replicas import Call, Replica, Replicas
 from pipelines.serving.requests.shadow import Mirrored, Shadow
 from pipelines.serving.split.store import SplitStore
 
-HALF_CLOSED_S = 0.25
-"""A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
-
 CROWDED = 0.75
 """The part of the requests that may be in flight from which on clients that do not read are waited for less."""
 
@@ -302,14 +299,13 @@ class Exchange:
         return limits.stalled_s if is_stream else min(limits.stalled_s, proxy.timeout_s)
 
     def _check_silence(self, now_s: float) -> None:
-        closed_s = self._client.closed_its_side_s
         if now_s >= self._due_s:
             self._attempt.timed_out()
             self._call.cancel(is_hung=True)
             self._over()
             reason = f"no answer within {self._proxy.timeout_s:g} s"
             self._client.refuse(Refusal(504, "E_TIMEOUT", reason), self._id)
-        elif closed_s is not None and now_s - max(closed_s, self._due_s - self._proxy.timeout_s) >= HALF_CLOSED_S:
+        elif self._client.has_gone_silent(now_s, self._due_s - self._proxy.timeout_s):
             self._client.abort()  # which says that the client left
 
     def _cut(self) -> None:

@@ -33,9 +33,6 @@ ROUTES: Mapping[bytes, bytes] = {
 }
 """What is passed on, and how it is asked: nothing that changes an engine."""
 
-HALF_CLOSED_S = 0.25
-"""A client that says nothing more may have left, or may have said all it had to say: so long its answer is awaited."""
-
 NOT_ASKED = HOP_BY_HOP | {b"host", b"content-encoding", b"content-length", b"expect"}
 NOT_ANSWERED = HOP_BY_HOP | {b"x-request-id", b"server", b"access-control-allow-origin"}
 TEXT = b"text/plain; charset=utf-8"
@@ -150,11 +147,12 @@ class Reply:
 class Passing:
     """One request at the engine, and its answer on the way back."""
 
-    __slots__ = ("_answer", "_call", "_front", "_has_begun", "_waits_since_s")
+    __slots__ = ("_answer", "_asked_s", "_call", "_front", "_has_begun", "_waits_since_s")
 
     def __init__(self, front: Front, request: Request, body: bytes, answer: Reply) -> None:
         self._front, self._answer, self._has_begun = front, answer, False
         self._waits_since_s: float | None = None
+        self._asked_s = monotonic()
         lines = end_to_end(request.headers, request.named.get(b"connection"), NOT_ASKED)
         asked = (b"%b %b HTTP/1.1" % (request.method, request.target), b"host: " + front.replica.authority, *lines)
         head = b"\r\n".join((*asked, b"content-length: %d\r\n\r\n" % len(body)))
@@ -219,10 +217,8 @@ class Passing:
     def check(self, now_s: float) -> None:
         """Whether the client has left, or has read nothing for too long."""
         client, waits_s = self._answer.client, self._waits_since_s
-        is_gone = client.closed_its_side_s is not None and now_s - client.closed_its_side_s >= HALF_CLOSED_S
-        if (is_gone and not self._has_begun) or (
-            waits_s is not None and now_s - waits_s >= self._front.limits.stalled_s
-        ):
+        is_gone = not self._has_begun and client.has_gone_silent(now_s, self._asked_s)
+        if is_gone or (waits_s is not None and now_s - waits_s >= self._front.limits.stalled_s):
             client.abort()
 
     def cut(self) -> None:
