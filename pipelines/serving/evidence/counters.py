@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
 
+from pipelines.serving.evidence.times import Times, histogram
 from pipelines.serving.evidence.told import ToldCounters
 from pipelines.serving.http1.limits import Load
 
@@ -25,18 +24,16 @@ class _Attempts:
     """At one arm: how many by outcome, by the bucket of their time, and how long all of them took."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    seconds: float = 0.0
+    times: Times = field(default_factory=partial(Times, BUCKETS_S))
 
     def plain(self) -> dict[str, Any]:
         """As plain data."""
-        return {"outcomes": self.outcomes, "buckets": self.buckets, "seconds": self.seconds}
+        return {"outcomes": self.outcomes, "buckets": self.times.buckets, "seconds": self.times.seconds}
 
     def add(self, plain: Mapping[str, Any]) -> None:
         """Count what another process has counted."""
         self.outcomes.update(plain["outcomes"])
-        self.buckets = [a + b for a, b in zip(self.buckets, plain["buckets"], strict=True)]
-        self.seconds += plain["seconds"]
+        self.times.add(plain["buckets"], plain["seconds"])
 
 
 class GatewayCounters:
@@ -62,8 +59,7 @@ class GatewayCounters:
         """One attempt at one arm."""
         attempts = self._arms[arm]
         attempts.outcomes[outcome] += 1
-        attempts.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        attempts.seconds += seconds
+        attempts.times.count(seconds)
 
     def count_lost(self, undecided: Mapping[str, int]) -> None:
         """What a worker took along that is gone, by arm: nobody knows how long it took."""
@@ -132,7 +128,8 @@ class GatewayCounters:
             for outcome, count in sorted(attempts.outcomes.items()):
                 requests.add_metric([arm, outcome], count)
         yield requests
-        yield self._latencies()
+        by_arm = {arm: attempts.times for arm, attempts in self._arms.items()}
+        yield histogram("shipway_gateway_latency_seconds", "Time to the last byte", by_arm)
         yield _counted("shipway_gateway_late_failures", "Streams broken off past the time", "arm", self._late)
         yield _counted("shipway_gateway_record_requests", "Sampled requests by outcome", "outcome", self._kept)
         yield _counted("shipway_gateway_shadow_requests", "Copies to the canary", "outcome", self._shadowed)
@@ -148,13 +145,6 @@ class GatewayCounters:
         yield GaugeMetricFamily("shipway_gateway_canary_share_ratio", "The canary's share", value=self.share)
         left_s = self.lease_left_s
         yield GaugeMetricFamily("shipway_gateway_lease_left_seconds", "Until the share is lost; 0: none", value=left_s)
-
-    def _latencies(self) -> Metric:
-        family = HistogramMetricFamily("shipway_gateway_latency_seconds", "Time to the last byte", labels=["arm"])
-        bounds = [*map(floatToGoString, BUCKETS_S), "+Inf"]
-        for arm, attempts in sorted(self._arms.items()):
-            family.add_metric([arm], list(zip(bounds, accumulate(attempts.buckets), strict=True)), attempts.seconds)
-        return family
 
 
 def _counted(name: str, what: str, label: str, counts: Mapping[str, int]) -> Metric:

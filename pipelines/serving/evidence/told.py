@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import accumulate
+from functools import partial
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.utils import floatToGoString
 
 from pipelines.serving.evidence.intervals import Story
+from pipelines.serving.evidence.times import Times, histogram
 
 TIMED = {
     "first_token": "Time to the first token, or to the first event of another stream",
@@ -25,24 +23,11 @@ FINISHES = frozenset({"stop", "length", "tool_calls", "content_filter"})
 """Reasons by their name; an engine may have others."""
 
 
-@dataclass(slots=True)
-class _Times:
-    """How many by bucket, and all of them together."""
-
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    seconds: float = 0.0
-
-    def plus(self, buckets: list[int], seconds: float) -> None:
-        """With what another process has counted."""
-        self.buckets = [a + b for a, b in zip(self.buckets, buckets, strict=True)]
-        self.seconds += seconds
-
-
 class ToldCounters:
     """Counters of one gateway process, by arm."""
 
     def __init__(self) -> None:
-        self._times: defaultdict[tuple[str, str], _Times] = defaultdict(_Times)
+        self._times: defaultdict[tuple[str, str], Times] = defaultdict(partial(Times, BUCKETS_S))
         self._tokens: Counter[tuple[str, str]] = Counter()
         self._finishes: Counter[tuple[str, str]] = Counter()
         self._asked: Counter[tuple[str, str]] = Counter()
@@ -51,9 +36,7 @@ class ToldCounters:
     def count(self, arm: str, story: Story) -> None:
         """One answer."""
         for name, ms in story.timings_ms.items():
-            times = self._times[name, arm]
-            times.buckets[bisect_left(BUCKETS_S, ms / 1000)] += 1
-            times.seconds += ms / 1000
+            self._times[name, arm].count(ms / 1000)
         for kind, n in story.tokens.items():
             self._tokens[arm, kind] += n
         for reason in story.finish:
@@ -70,7 +53,7 @@ class ToldCounters:
     def add(self, plain: Mapping[str, Any]) -> None:
         """Count what another process has counted."""
         for name, arm, buckets, seconds in plain["times"]:
-            self._times[name, arm].plus(buckets, seconds)
+            self._times[name, arm].add(buckets, seconds)
         for name, counts in self._counters():
             for arm, what, n in plain[name]:
                 counts[arm, what] += n
@@ -81,15 +64,10 @@ class ToldCounters:
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus' client asks for; nothing of what no answer has had."""
-        bounds = [*map(floatToGoString, BUCKETS_S), "+Inf"]
         for name, about in TIMED.items():
-            family = HistogramMetricFamily(f"shipway_gateway_{name}_seconds", about, labels=["arm"])
-            arms = sorted(arm for timed, arm in self._times if timed == name)
-            for arm in arms:
-                times = self._times[name, arm]
-                family.add_metric([arm], list(zip(bounds, accumulate(times.buckets), strict=True)), times.seconds)
-            if arms:
-                yield family
+            by_arm = {arm: times for (timed, arm), times in self._times.items() if timed == name}
+            if by_arm:
+                yield histogram(f"shipway_gateway_{name}_seconds", about, by_arm)
         yield from _counted("tokens", "Tokens by arm, as engines count them", "kind", self._tokens)
         yield from _counted("finishes", "Choices by why they ended", "reason", self._finishes)
         yield from _counted("answers_asked", "Answers that could be bad so", "what", self._asked)
