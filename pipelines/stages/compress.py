@@ -14,7 +14,7 @@ from pipelines.records.settings import ServerSettings
 from pipelines.stages.evaluate import judge_subject, source_of
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 from pipelines.tasks.known import task_of
-from pipelines.tasks.task import Subject
+from pipelines.tasks.task import Subject, TaskRows
 
 
 def compress(shop: Workshop, release: Release) -> Findings:
@@ -45,21 +45,22 @@ def _tried(shop: Workshop, release: Release, technique: Technique) -> tuple[Find
     made = technique.compress(shop.source, shop.work / technique.name, dict(source.facts))
     recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
     variant = Subject(f"{technique.name} variant", made.folder, {**source.facts, **recipe})
-    judged = judge_subject(shop, release, variant)
+    rows = shop.rows(release)
+    judged = judge_subject(shop, release, variant, rows)
     found = {**judged.as_dict(), "variant": technique.name, "facts": variant.facts, "folder": technique.name}
     if judged.verdict.outcome is not Outcome.PASS:
         return found, judged.verdict
-    gain = _gain(shop, release, source, variant)
+    gain = _gain(shop, rows, source, variant)
     won = judge_gain(gain)
     if won.outcome is Outcome.PASS:
         won = replace(won, sentence=f"{technique.name} ships: {won.sentence}")
     return {**found, "gain": gain.as_dict()}, Verdict.of([*judged.verdict.reasons, won])
 
 
-def _gain(shop: Workshop, release: Release, source: Subject, variant: Subject) -> Gain:
+def _gain(shop: Workshop, rows: TaskRows, source: Subject, variant: Subject) -> Gain:
     """Both on this machine, on the evaluation's rows, with the threads that a server has."""
     threads = ServerSettings(cpus=shop.spec.serve.cpus).threads
-    return task_of(source.facts).gain(shop.rows(release), source, variant, threads, seconds(shop))
+    return task_of(source.facts).gain(rows, source, variant, threads, seconds(shop))
 
 
 def _why_not(rejected: list[dict[str, str]]) -> Findings:

@@ -75,13 +75,12 @@ def evaluate(shop: Workshop, release: Release) -> Findings:
     resolved = release.last("resolved")
     if not (resolved and resolved.data.get("compared_rows")):  # of a Shipway that did not compare at intake
         task_of(subject.facts).compare_tokens(subject.folder, subject.facts, rows)
-    judged = judge_subject(shop, release, subject).as_dict()
+    judged = judge_subject(shop, release, subject, rows).as_dict()
     return {**judged, "doubts": list(rows.doubts)} if rows.doubts else judged
 
 
-def judge_subject(shop: Workshop, release: Release, subject: Subject) -> Judged:
+def judge_subject(shop: Workshop, release: Release, subject: Subject, rows: TaskRows) -> Judged:
     """The verdict on one model, beside what serves."""
-    rows = shop.rows(release)
     return judge_model(shop.spec, rows, subject, champion_of(release), seconds(shop), shop.progress)
 
 
