@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput
+from pipelines.supply.checks.strict_json import DuplicateKey, without_duplicates
 
 MAX_BYTES = 512 * 1024 * 1024
 
@@ -24,18 +25,6 @@ _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _ONE_A_LINE = "one JSON object on each line, and no list of them"
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 10, 40
-
-
-class _Twice(ValueError):
-    """A key of an object stands in it twice: which of them counts is anybody's guess."""
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twice(repr(next(name for name in names if names.count(name) > 1))[:60])
-    return found
 
 
 class Table:
@@ -124,9 +113,9 @@ class Table:
 
     def _object(self, number: int, line: str) -> dict[str, Any]:
         try:
-            record = json.loads(line, object_pairs_hook=_once_each)
-        except _Twice as twice:
-            raise wrong(f"row {number}: {twice} stands twice", self.path, "each key once") from None
+            record = json.loads(line, object_pairs_hook=without_duplicates)
+        except DuplicateKey as twice:
+            raise wrong(f"row {number}: {twice.key[:60]!r} stands twice", self.path, "each key once") from None
         except (ValueError, RecursionError):
             raise wrong(f"row {number} is not JSON", self.path, _ONE_A_LINE) from None
         if not isinstance(record, dict):

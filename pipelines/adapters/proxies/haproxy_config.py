@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pipelines.adapters.proxies.lanes import ARMS, LANES, PLACES
 from pipelines.records.split import Generation, TrafficSplit
 from pipelines.serving.requests.figures import METRICS, NOT_YOURS
+from pipelines.serving.requests.refusals import NOBODY
 from pipelines.serving.requests.repeats import INFERENCE, METHODS
 
 MILLION = 1_000_000
@@ -120,7 +121,7 @@ def config_text(split: TrafficSplit, map_name: str, binds: Binds, timeout_s: flo
         map=map_name,
         hidden=_quoted(NOT_YOURS.code, NOT_YOURS.reason),
         metrics=METRICS,
-        nobody=_quoted("E_NO_STABLE", "nothing serves yet"),
+        nobody=_quoted(NOBODY.code, NOBODY.reason),
         million=MILLION,
         backends="\n".join(backends),
     )

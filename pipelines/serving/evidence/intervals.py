@@ -25,6 +25,10 @@ MOST_CLASSES, OTHER = 100, "other classes"
 MIN_MS, LOG_RATIO = 0.01, log(GRID_RATIO)
 
 
+BINNED = frozenset({"goodput"})
+"""What depends on the kind of a request as its timings do."""
+
+
 @dataclass
 class _Arm:
     routed: int = 0
@@ -72,7 +76,7 @@ class Story:
 
     What was timed in it, what it was asked about, how many tokens went in, were cached and came out, and why each of
     its choices finished; its length in tokens is what it predicted, as a number. `bin` says which requests it may be
-    compared with: what is named in `binned` is, all else is asked of all together.
+    compared with, in its timings and in what BINNED names; all else is asked of all together.
     """
 
     timings_ms: Mapping[str, float]
@@ -80,7 +84,6 @@ class Story:
     tokens: Mapping[str, int] = field(default_factory=dict)
     finish: tuple[str, ...] = ()
     bin: str = ""
-    binned: frozenset[str] = frozenset({"goodput"})
 
 
 @dataclass
@@ -222,7 +225,7 @@ class Intervals:
                 place.steps[step_of(ms)] += 1
         for what, is_bad in found.is_bad.items():
             bins = arm.rates.setdefault(what, {})
-            counts = bins.setdefault(found.bin if what in found.binned else "", [0, 0])
+            counts = bins.setdefault(found.bin if what in BINNED else "", [0, 0])
             counts[0] += 1
             counts[1] += is_bad
         if length := found.tokens.get("out"):

@@ -150,12 +150,10 @@ def _summed(counts: Sequence[Mapping[T, int]]) -> dict[T, int]:
 
 def _rates(parts: Sequence[Mapping[str, Mapping[str, tuple[int, int]]]]) -> dict[str, dict[str, tuple[int, int]]]:
     total: dict[str, dict[str, tuple[int, int]]] = {}
-    for what, name, (of, bad) in (
-        (w, n, counts) for part in parts for w, bins in part.items() for n, counts in bins.items()
-    ):
-        bins = total.setdefault(what, {})
-        before = bins.get(name, (0, 0))
-        bins[name] = (before[0] + of, before[1] + bad)
+    for what in {what for part in parts for what in part}:
+        bins = [part[what] for part in parts if what in part]
+        asked, bad = (_summed([{name: counts[i] for name, counts in one.items()} for one in bins]) for i in (0, 1))
+        total[what] = {name: (asked[name], bad[name]) for name in asked}
     return total
 
 

@@ -25,8 +25,6 @@ MOST_KEPT_CHARACTERS = 256 * 1024
 MOST_WHOLE_BYTES = 8 * 1024 * 1024
 """An answer that comes in one piece is read up to this length."""
 
-DONE = b"[DONE]"
-
 
 @dataclass(slots=True)
 class _Choice:
@@ -53,13 +51,11 @@ class Generation:
         "_is_kept",
         "_last_s",
         "_longest_s",
-        "_odd",
         "_refused",
         "_said_out",
         "_usage",
         "_whole",
         "error",
-        "is_done",
         "is_stream",
     )
 
@@ -67,7 +63,7 @@ class Generation:
         self._asked, self.is_stream = asked, is_stream
         self._events, self._whole = EventReader(), bytearray()
         self._choices: dict[int, _Choice] = {}
-        self._chunks = self._odd = 0
+        self._chunks = 0
         self._first_s = self._first_content_s = -1.0
         self._last_s = self._longest_s = 0.0
         self._is_kept = asked.schema is not None
@@ -76,7 +72,6 @@ class Generation:
         self._said_out: deque[int] = deque(maxlen=MOST_CHOICES)
         self.error = ""
         """What the engine said went wrong in the middle of its answer."""
-        self.is_done = False
 
     def heard(self, data: bytes, at_s: float) -> None:
         """Some of the answer came."""
@@ -85,13 +80,9 @@ class Generation:
                 self._whole += data
             return
         for event in self._events.feed(data):
-            if event == DONE:
-                self.is_done = True
-                continue
             try:
                 said = orjson.loads(event)
-            except orjson.JSONDecodeError:
-                self._odd += 1
+            except orjson.JSONDecodeError:  # `[DONE]` is none, and no engine needs to say it
                 continue
             if isinstance(said, dict):
                 self._event(said, at_s)
@@ -211,7 +202,6 @@ class Generation:
 
     def _finished(self, said: Mapping[str, Any], reason: Any) -> None:
         choice = self._choice(said)
-        self._odd += bool(choice.finish) and choice.finish != reason
         choice.finish = choice.finish or str(reason)[:40]
 
     def _called(self, choice: _Choice, calls: Any) -> None:

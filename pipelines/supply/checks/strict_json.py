@@ -12,6 +12,14 @@ MOST_VALUES = 3_000_000
 known, of a million words, hold nine tenths of that."""
 
 
+class DuplicateKey(ValueError):
+    """A key stands twice in one object: which of them counts is anybody's guess."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"duplicate key {key[:60]!r}")
+        self.key = key
+
+
 def parse_strict(raw: bytes) -> Any:
     """The value of UTF-8 JSON without duplicate keys, NaN, endless nesting or very many values. Raises ValueError."""
     if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > MOST_VALUES:
@@ -19,7 +27,7 @@ def parse_strict(raw: bytes) -> Any:
     try:
         return json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
+            object_pairs_hook=without_duplicates,
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
@@ -27,11 +35,12 @@ def parse_strict(raw: bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `json.loads`. Raises DuplicateKey."""
     value = dict(pairs)
     if len(value) != len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"duplicate key {twice[:60]!r}")
+        raise DuplicateKey(twice)
     return value
 
 

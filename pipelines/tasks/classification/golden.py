@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evals.gate import Outcome, Reason
+from evals.offline.metrics import probabilities
 from pipelines.serving.engines.engine import Engine
 from pipelines.tasks.task import Golden
 
@@ -24,11 +25,9 @@ def answers(engine: Engine, labels: Sequence[str], texts: Sequence[str]) -> dict
     """Some rows asked one by one, as a user would: their labels and probabilities, by row."""
     step = max(1, len(texts) // GOLDEN_ROWS)
     chosen = list(range(0, len(texts), step))[:GOLDEN_ROWS]
-    logits = np.concatenate([engine.predict([texts[i]]) for i in chosen]).astype(np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    logits = np.concatenate([engine.predict([texts[i]]) for i in chosen])
     digest = hashlib.sha256("\0".join(texts[i] for i in chosen).encode()).hexdigest()
-    finite = np.nan_to_num(probabilities, nan=-1.0)
+    finite = np.nan_to_num(probabilities(logits), nan=-1.0)
     return {
         "rows": chosen,
         "texts_sha256": digest,

@@ -107,6 +107,14 @@ class Plane:
         writer.close()
         return bytes(heard)
 
+    async def leak(self) -> tuple[asyncio.StreamReader, list[int]]:
+        """Somebody takes two connections and uses none: what he hears on the first; what two others are answered."""
+        leaked = [await asyncio.open_connection("127.0.0.1", self.port) for _ in range(2)]
+        for _, writer in leaked:
+            self._stack.callback(writer.close)
+        await asyncio.sleep(0.2)
+        return leaked[0][0], [status_of(await self.say(GET)) for _ in range(2)]
+
     def counts(self, arm: str) -> tuple[int, int, int]:
         """Routed, errors and time-outs of an arm in the open interval."""
         counted = self.gateway.intervals.current.arms[arm]

@@ -111,12 +111,17 @@ def test_a_step_that_raises_is_held(bench):
     assert (ended.phase, ended.reason) == (Phase.HELD, "evaluate failed: rows 33 to 48: index out of range")
 
 
+def with_rows(bench, rows, folder, model):
+    """A shop whose candidate is this model, and whose evaluation has these rows."""
+    (folder / "d.csv").write_text(rows)
+    shutil.copytree(model, folder / "work" / "source")
+    return replace(bench.shop(), data_dir=folder, work=folder / "work")
+
+
 def test_doubts_about_the_rows_are_recorded_with_what_was_judged(bench, tmp_path, tiny_model):
     """Rows that contradict each other are judged all the same."""
     rows = "text,label\n" + "".join(f"a text {n},{label}\na text {n},0\n" for n, label in enumerate(LABELS * 4))
-    (tmp_path / "d.csv").write_text(rows)
-    shutil.copytree(tiny_model, tmp_path / "work" / "source")
-    shop = replace(bench.shop(), data_dir=tmp_path, work=tmp_path / "work")
+    shop = with_rows(bench, rows, tmp_path, tiny_model)
     opened = bench.before(Phase.OPEN)
     data = {**opened.last("resolved").data, "data_digest": shop.rows(opened).digest, "champion": None}
     release = opened.record(2.0, "resolved", **data)
@@ -129,9 +134,7 @@ def test_doubts_about_the_rows_are_recorded_with_what_was_judged(bench, tmp_path
 def test_rows_that_were_changed_meanwhile_are_refused(bench, tmp_path, tiny_model):
     """Everything is judged on the rows that the release was opened with."""
     rows = "text,label\n" + "".join(f"a text {n},{label}\n" for n, label in enumerate(LABELS * 4))
-    (tmp_path / "d.csv").write_text(rows)
-    shutil.copytree(tiny_model, tmp_path / "work" / "source")
-    shop = replace(bench.shop(), data_dir=tmp_path, work=tmp_path / "work")
+    shop = with_rows(bench, rows, tmp_path, tiny_model)
     release = bench.before(Phase.OPEN)
     digest = shop.rows(release).digest
     opened = release.record(2.0, "resolved", **{**release.last("resolved").data, "data_digest": digest})

@@ -107,10 +107,8 @@ def test_connections_that_nobody_uses_make_room(tmp_path, monkeypatch):
     async def run():
         async with Plane(tmp_path, limits=Limits(connections=2)) as plane:
             await plane.stable(saying(OK))
-            leaked = [await asyncio.open_connection("127.0.0.1", plane.port) for _ in range(2)]
-            await asyncio.sleep(0.2)
-            said = [status_of(await plane.say(GET)) for _ in range(2)]
-            return said, await leaked[0][0].read(), plane.gateway.clients.load.displaced
+            reader, said = await plane.leak()
+            return said, await reader.read(), plane.gateway.clients.load.displaced
 
     assert asyncio.run(run()) == ([503, 200], b"", 2)
 
