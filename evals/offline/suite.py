@@ -133,11 +133,12 @@ def measure(
     if SIZE in suite.metrics:
         measurements.append(Measurement(SIZE, size_mb, "MB", 1))
         if champion_size_mb:
-            comparisons.append(_size_rise(size_mb, champion_size_mb))
+            comparisons.append(size_rise(size_mb, champion_size_mb))
     return Evidence(subject, suite.digest, tuple(measurements), tuple(comparisons))
 
 
-def _size_rise(size_mb: float, champion_mb: float) -> Comparison:
+def size_rise(size_mb: float, champion_mb: float) -> Comparison:
+    """How much larger than the champion, as a fraction."""
     rise = size_mb / champion_mb - 1
     return Comparison(SIZE, rise, 1, interval=(rise, rise), method="exact, as a fraction")
 

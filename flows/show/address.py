@@ -25,12 +25,13 @@ def address_lines(ports: Ports, service: str) -> list[str]:
     if not url:
         return []
     try:
-        stable = ports.services.load(service).stable
+        known = ports.services.load(service)
     except ShipwayError:
-        stable = None
-    if stable is None or stable.url:
+        known = None
+    if known is None or known.stable is None or known.stable.url:
         return [f"{service} serves at {url}"]
-    return [f"{service} serves at {infer_url(url, service)}", curl_line(url, service)]
+    where = f"{url}/v1" if known.settings.api == "openai" else infer_url(url, service)
+    return [f"{service} serves at {where}", curl_line(url, service, known.settings.api)]
 
 
 def infer_url(url: str, service: str) -> str:
@@ -38,6 +39,9 @@ def infer_url(url: str, service: str) -> str:
     return f"{url}/v2/models/{service}/infer"
 
 
-def curl_line(url: str, service: str) -> str:
+def curl_line(url: str, service: str, api: str) -> str:
     """A request that works as it stands."""
+    if api == "openai":
+        body = f'{{"model": "{service}", "messages": [{{"role": "user", "content": "hello"}}]}}'
+        return f"curl -H 'content-type: application/json' -d '{body}' {url}/v1/chat/completions"
     return f"curl -H 'content-type: application/json' -d '{BODY}' {infer_url(url, service)}"

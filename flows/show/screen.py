@@ -118,8 +118,9 @@ class Screen:
             return
         self._told_silence = True
         self._close_live()
+        api = look.release.spec.get("serve", {}).get("api", "inference")
         self.console.print("[yellow]   no traffic seen:[/] this release is judged on requests to the gateway")
-        self.console.print(Text(f"   {curl_line(look.scene.url, look.release.service)}"), soft_wrap=True)
+        self.console.print(Text(f"   {curl_line(look.scene.url, look.release.service, api)}"), soft_wrap=True)
 
     def _hold_is_due(self) -> bool:
         due = self._now_s() - self._last_hold >= QUIET_LOOKS_S

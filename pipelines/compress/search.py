@@ -13,7 +13,7 @@ from pipelines.compress.technique import Technique
 from pipelines.errors import BadInput
 
 KNOWN = ("none", "dynamic-int8")
-
+"""Of classifiers."""
 
 BATCH_DEPENDENT = frozenset({DynamicInt8.name})
 """Variants whose answer to a text depends on what is asked with it: activations share their scales."""
@@ -25,7 +25,7 @@ def depends_on_batch(facts: Mapping[str, Any]) -> bool:
 
 
 def techniques_for(name: str) -> tuple[Technique, ...]:
-    """The techniques behind a name of the spec; `none` has none, so that the source ships."""
+    """The techniques for classifiers behind a name of the spec; `none` has none, so that the source ships."""
     match name:
         case "none":
             return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ class Compressed:
     engine: str
     recipe: Mapping[str, Any]
     size_bytes: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What its engine has to be told besides."""
 
 
 class Technique(Protocol):

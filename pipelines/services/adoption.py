@@ -13,7 +13,7 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 from urllib.parse import SplitResult, urlsplit
@@ -93,20 +93,46 @@ def find_endpoint(service: str, url: str, allowed_hosts: Sequence[str] = (), ca_
     return Endpoint(checked, protocol, ca_file)
 
 
-def check_answers(stable: Deployment) -> None:
-    """An adopted endpoint is there to go home to. DependencyDown where it is not; BadInput where no release can serve.
+def check_answers(stable: Deployment, api: str, names: Collection[str]) -> None:
+    """An adopted endpoint is there to go home to, and its users may be sent to a release that speaks `api`.
 
-    Released models answer Open Inference Protocol and MLflow's scoring: users of anything else would get 404.
+    DependencyDown where it is not there. BadInput E_PROTOCOL where the release speaks another one, and E_MODEL where
+    users ask for a name that is none of `names`: they would get 404.
     """
-    if stable.probe == PROBES["openai"]:
+    is_openai = stable.probe == PROBES["openai"]
+    if is_openai != (api == "openai"):
+        spoken, other = ("OpenAI's protocol", "openai") if is_openai else ("no OpenAI's protocol", "inference")
         raise BadInput(
-            f"the adopted endpoint {stable.url} speaks OpenAI's protocol, which released models do not answer",
+            f"the adopted endpoint {stable.url} speaks {spoken}, and the release would answer otherwise",
             code="E_PROTOCOL",
-            field="service",
-            hint="release into a service whose endpoint speaks Open Inference Protocol or MLflow's",
+            field="serve.api",
+            expected=other,
+            hint="release into a service whose endpoint speaks what the model does",
         )
     if not is_endpoint_ready(stable.url, stable.probe, stable.ca_file):
         raise _silent(stable.url)
+    if is_openai:
+        _check_names(stable, names)
+
+
+def _check_names(stable: Deployment, names: Collection[str]) -> None:
+    """Users go on asking for what the endpoint calls its models."""
+    _, body = answer_of(stable.url, stable.probe, stable.ca_file)
+    try:
+        listed = [str(model["id"]) for model in json.loads(body)["data"]]
+    except (ValueError, KeyError, TypeError):
+        listed = []
+    other = [name for name in listed if name not in names]
+    if other or not listed:
+        what = f"calls its model {other[0][:100]!r}" if other else "lists no models"
+        hint = f"serve: {{model_names: [{other[0][:100]}]}}" if other else None
+        raise BadInput(
+            f"the adopted endpoint {stable.url} {what}, which the release would not answer to",
+            code="E_MODEL",
+            field="serve.model_names",
+            expected="every name that users ask for",
+            hint=hint,
+        )
 
 
 def checked_url(url: str, allowed_hosts: Sequence[str] = ()) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from evals.gate import Gate
-from pipelines.spec.values import MetricName, Number, Part, SpecProblem
+from pipelines.spec.values import LanguageMetric, MetricName, Number, Part, SpecProblem
+
+MAX_TOKENS = 128
+OF_CHAMPION = ("kl", "top1_agreement")
+"""What only a comparison with the champion says."""
 
 
 class GateSpec(Part):
@@ -28,6 +32,8 @@ class GateSpec(Part):
     def _says_something(self) -> GateSpec:
         if self.min is None and self.max is None and self.margin is None:
             raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} needs min, max or margin")
+        if self.metric in OF_CHAMPION and (self.min, self.max) != (None, None):
+            raise SpecProblem("E_THRESHOLD", f"{self.metric} compares with the champion: its gate has a margin")
         if self.margin is not None and self.margin < self.tolerance:
             raise SpecProblem(
                 "E_THRESHOLD", f"the gate on {self.metric} has tolerance {self.tolerance} above margin {self.margin}"
@@ -55,6 +61,14 @@ class EvaluateSpec(Part):
     gates: tuple[GateSpec, ...] = Field(min_length=1)
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
+    max_tokens: Annotated[
+        int, Field(ge=1, le=8192, description="of an answer, and of a reference that is scored: of language models")
+    ] = MAX_TOKENS
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A key that came later is written where it is unusual: a release that an older Shipway began is found."""
+        return {key: value for key, value in dumped(self).items() if (key, value) != ("max_tokens", MAX_TOKENS)}
 
     @model_validator(mode="after")
     def _slices_are_known(self) -> EvaluateSpec:
@@ -63,6 +77,6 @@ class EvaluateSpec(Part):
                 raise SpecProblem(
                     "E_CONFIG", f"the gate on {gate.metric} names slices: {gate.slices}, not in evaluate.slices"
                 )
-            if gate.metric not in self.metrics:
+            if gate.metric not in self.metrics and gate.metric not in get_args(LanguageMetric):
                 raise SpecProblem("E_CONFIG", f"the gate on {gate.metric} needs it in evaluate.metrics")
         return self

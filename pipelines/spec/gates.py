@@ -36,7 +36,7 @@ class QualityGate(Part):
     margin: Annotated[Number, Field(gt=0, lt=1, description="promote only when a loss of this much is disproven")] = (
         0.02
     )
-    metric: Literal["accuracy", "macro_f1"] | None = "accuracy"
+    metric: Literal["accuracy", "macro_f1", "exact_match", "regex_match"] | None = "accuracy"
 
     def gate(self) -> Gate:
         """The same for `evals`, on live labels."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from pipelines.spec.package import PackageSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.spec.values import (
+    LanguageMetric,
     ModelUri,
     Name,
     OwnAlias,
@@ -44,10 +45,10 @@ class ReleaseSpec(Part):
     service: Name
     bootstrap: bool = Field(False, description="true allows a first release, which has no champion to compare with")
     evaluate: EvaluateSpec
-    compress: Literal["none", "dynamic-int8"] = Field(
+    compress: Literal["none", "dynamic-int8", "gguf-f16", "gguf-f32", "gguf-q8_0"] = Field(
         "none",
         description="a variant ships where the same gates accept it, asked one row at a time, and where it is at least "
-        "10 % smaller, or 5 % faster for one text; the source ships otherwise",
+        "10 % smaller, or 5 % faster for one text; the source ships otherwise. gguf-… are of language models",
     )
     package: PackageSpec = PackageSpec()
     serve: ServeSpec = ServeSpec()
@@ -95,7 +96,8 @@ class ReleaseSpec(Part):
     @model_validator(mode="after")
     def _quality_is_measured(self) -> ReleaseSpec:
         quality = self.rollout.gates.quality
-        if quality and quality.metric and quality.metric not in self.evaluate.metrics:
+        is_asked = quality is None or quality.metric in {None, *self.evaluate.metrics, *get_args(LanguageMetric)}
+        if quality and not is_asked:
             raise SpecProblem("E_CONFIG", f"rollout.gates.quality needs {quality.metric} in evaluate.metrics")
         return self
 

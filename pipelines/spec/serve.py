@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, keys_of, readable_by_older
+from pipelines.spec.engine import EngineSpec
 from pipelines.spec.package import PackageSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds
@@ -69,7 +70,7 @@ class ObjectiveSpec(Part):
         return Objective(self.ttft_s, self.tpot_s, self.e2e_s)
 
 
-class ServeSpec(Part):
+class ServeSpec(EngineSpec):
     """How the service runs."""
 
     router: Annotated[
@@ -123,7 +124,8 @@ class ServeSpec(Part):
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A key that came later is written where it is said: a release that an older Shipway began is found again."""
-        return readable_by_older(dumped(self))
+        usual = EngineSpec.usual()
+        return {k: v for k, v in readable_by_older(dumped(self)).items() if k not in usual or v != usual[k]}
 
 
 def gateway_settings(serve: ServeSpec, rollout: RolloutSpec) -> GatewaySettings:

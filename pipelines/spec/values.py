@@ -116,7 +116,12 @@ Quantiles = Annotated[tuple[Quantile, ...], AfterValidator(_rising_quantiles)]
 Attribute = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^(body(\.[A-Za-z0-9_-]+)+|[A-Za-z0-9-]+)$")]
 Attributes = Annotated[tuple[Attribute, ...], AfterValidator(_attributes)]
 RequestPath = Annotated[str, Field(pattern=r"^/[!-+\--~]*$", max_length=200, description="no comma, no space")]
-MetricName = Literal["accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb"]
+ClassifierMetric = Literal["accuracy", "macro_f1", "ece"]
+LanguageMetric = Literal[
+    "exact_match", "regex_match", "finished", "perplexity", "bits_per_byte", "kl", "top1_agreement"
+]
+CostMetric = Literal["latency_p50_ms", "latency_p95_ms", "size_mb"]
+MetricName = Literal[ClassifierMetric, LanguageMetric, CostMetric]
 
 
 def spec_key(attribute: str) -> str:

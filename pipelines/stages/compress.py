@@ -7,7 +7,6 @@ from dataclasses import replace
 from evals.gate import Outcome, Reason, Verdict
 from evals.offline.gain import Gain, judge_gain
 from evals.offline.suite import SuiteFailed
-from pipelines.compress.search import techniques_for
 from pipelines.compress.technique import Technique
 from pipelines.records.release import Phase, Release
 from pipelines.records.settings import ServerSettings
@@ -18,15 +17,22 @@ from pipelines.tasks.task import Subject, TaskRows
 
 
 def compress(shop: Workshop, release: Release) -> Findings:
-    """Is there a smaller or faster variant that the same gates accept? Where not, the source ships, and why."""
+    """Is there a smaller or faster variant that the same gates accept? Where not, the source ships, and why.
+
+    What no engine serves as it was registered ships in the form that its task names, if the gates accept that.
+    """
     rejected: list[dict[str, str]] = []
-    for technique in techniques_for(shop.spec.compress):
+    task, rows = task_of(source_of(shop).facts), shop.rows(release)
+    carrier = task.carrier(shop.spec, rows)
+    for technique in (*task.variants(shop.spec, rows), *((carrier,) if carrier else ())):
         try:
-            tried, verdict = _tried(shop, release, technique)
+            tried, verdict = _tried(shop, release, technique, must_win=technique is not carrier)
         except (RuntimeError, ValueError, OSError, SuiteFailed) as error:
+            if technique is carrier:
+                raise
             rejected.append({"technique": technique.name, "why": f"it failed: {error}"})
             continue
-        if verdict.outcome is Outcome.PASS:
+        if verdict.outcome is Outcome.PASS or technique is carrier:
             return {**tried, "verdict": verdict.as_dict(), "rejected": rejected}
         rejected.append({"technique": technique.name, "why": verdict.because()})
     return {
@@ -39,16 +45,16 @@ def compress(shop: Workshop, release: Release) -> Findings:
     }
 
 
-def _tried(shop: Workshop, release: Release, technique: Technique) -> tuple[Findings, Verdict]:
-    """What was found of a variant: the gates first, and then whether there is a reason to serve it."""
+def _tried(shop: Workshop, release: Release, technique: Technique, *, must_win: bool) -> tuple[Findings, Verdict]:
+    """What was found of a variant: the gates first, and then, where it must win, whether it does."""
     source = source_of(shop)
     made = technique.compress(shop.source, shop.work / technique.name, dict(source.facts))
-    recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe)}
+    recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe), **made.facts}
     variant = Subject(f"{technique.name} variant", made.folder, {**source.facts, **recipe})
     rows = shop.rows(release)
     judged = judge_subject(shop, release, variant, rows)
     found = {**judged.as_dict(), "variant": technique.name, "facts": variant.facts, "folder": technique.name}
-    if judged.verdict.outcome is not Outcome.PASS:
+    if judged.verdict.outcome is not Outcome.PASS or not must_win:
         return found, judged.verdict
     gain = _gain(shop, rows, source, variant)
     won = judge_gain(gain)

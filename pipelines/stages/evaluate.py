@@ -16,6 +16,7 @@ from evals.gate import Outcome, Verdict, judge
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.serve import ServeSpec
 from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.layout import read_layout
@@ -37,11 +38,11 @@ class Judged:
         return {"verdict": self.verdict.as_dict(), "evidence": evidence, "golden": self.golden}
 
 
-def source_subject(folder: Path, model: str) -> Subject:
+def source_subject(folder: Path, model: str, serve: ServeSpec) -> Subject:
     """The candidate as it was registered, on the reference engine."""
     layout = read_layout(folder)
     task = task_for(layout.config_json)
-    facts = {"engine": task.engine, **task.promises(layout), "model": model, "variant": "source"}
+    facts = {"engine": task.engine, **task.promises(layout, serve), "model": model, "variant": "source"}
     return Subject("candidate", folder, facts)
 
 
@@ -86,7 +87,7 @@ def judge_subject(shop: Workshop, release: Release, subject: Subject, rows: Task
 
 def source_of(shop: Workshop) -> Subject:
     """The candidate as it was registered."""
-    return source_subject(shop.source, shop.spec.model_name)
+    return source_subject(shop.source, shop.spec.model_name, shop.spec.serve)
 
 
 def champion_of(release: Release) -> Subject | None:

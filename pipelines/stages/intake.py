@@ -87,11 +87,12 @@ def take_in(
     copy = _private_copy(registry, version, work, kept)
     folder, layout = copy.folder, copy.layout
     task = task_for(layout.config_json)
-    promises = task.promises(layout)
+    task.check_spec(spec)
+    promises = task.promises(layout, spec.serve)
     rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
-    _check_champion(service)
+    _check_champion(service, spec)
     candidate = Candidate(
         version.name, version.version, digest, config_digest=_config_digest(promises), made=version.made
     )
@@ -214,11 +215,11 @@ def _refuse_known_bytes(service: Service | None, version: RegisteredVersion, dig
         )
 
 
-def _check_champion(service: Service | None) -> None:
+def _check_champion(service: Service | None, spec: ReleaseSpec) -> None:
     """Before anything begins: what everything would go home to is there, and its bytes are what was promoted."""
     stable = service.stable if service is not None else None
     if stable is not None and stable.url:
-        check_answers(stable)
+        check_answers(stable, spec.serve.api, {spec.service, *spec.serve.model_names})
     elif stable is not None:
         verify_bundle(Path(stable.bundle), stable.digest)
 

@@ -52,7 +52,7 @@ class Workshop:
         """The evaluation rows. BadInput E_DATASET where they are not those that the release was opened with."""
         layout, plan = read_layout(self.source), self.spec.evaluate
         task = task_for(layout.config_json)
-        rows: TaskRows = task.read_rows(plan, self.data_dir / plan.data, task.promises(layout))
+        rows: TaskRows = task.read_rows(plan, self.data_dir / plan.data, task.promises(layout, self.spec.serve))
         resolved = release.last("resolved")
         if resolved and resolved.data.get("data_digest", rows.digest) != rows.digest:
             raise BadInput(

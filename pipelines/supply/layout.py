@@ -16,6 +16,7 @@ from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks.configuration import check_configuration, check_tokenizer_settings, refuse
 from pipelines.supply.checks.paths import check_relative
 from pipelines.supply.checks.strict_json import parse_strict
+from pipelines.supply.kinds import generates
 from pipelines.supply.tensors import tensors_of
 
 WEIGHTS = "model.safetensors"
@@ -24,8 +25,14 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
 TOKENIZER_FILES = (TOKENIZER, SETTINGS, "special_tokens_map.json", "vocab.txt")
+TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
+"""What causal language models have besides: how a conversation becomes a prompt, and how an answer ends."""
+
 MAX_LENGTH = 512
-"""Longer inputs are cut here, whatever the model says: a later issue asks about long contexts."""
+"""Longer inputs of classifiers are cut here, whatever the model says: a later issue asks about long contexts."""
+
+LONGEST_CONTEXT = 2**24
+"""Of a model that generates and names no limit."""
 
 _CODE = "auto_map"
 _SAVED = "save the model again with save_pretrained"
@@ -44,13 +51,22 @@ _PADDING = {"mpnet": 1}
 
 @dataclass(frozen=True)
 class ModelLayout:
-    """A model's files, and how many tokens it reads. `weights` is the file, or the index of a sharded model."""
+    """A model's files, and how many tokens it reads. `weights` is the file, or the index of a sharded model.
+
+    `chats` says whether there is a template that makes a prompt of a conversation.
+    """
 
     weights: Path
     config: Path
     tokenizer_dir: Path
     config_json: Mapping[str, Any]
     max_length: int
+    chats: bool = False
+
+    @property
+    def generates(self) -> bool:
+        """Whether this is a causal language model."""
+        return generates(self.config_json)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -75,6 +91,7 @@ def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:
         tokenizer_dir=tokenizer_dir,
         config_json=config,
         max_length=_max_length(config, settings),
+        chats=bool(settings.get("chat_template")) or (tokenizer_dir / TEMPLATE).is_file(),
     )
 
 
@@ -83,9 +100,12 @@ def gather(layout: ModelLayout, into: Path) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     for file in (*_weight_files(layout.weights), layout.config):
         copy_readable(file, into / file.name)
-    for name in TOKENIZER_FILES:
-        if (layout.tokenizer_dir / name).is_file():
-            copy_readable(layout.tokenizer_dir / name, into / name)
+    beside = [layout.tokenizer_dir / name for name in TOKENIZER_FILES]
+    if layout.generates:
+        beside += [layout.tokenizer_dir / TEMPLATE, layout.config.parent / GENERATION]
+    for file in beside:
+        if file.is_file():
+            copy_readable(file, into / file.name)
     return into
 
 
@@ -145,7 +165,7 @@ def _weight_files(weights: Path) -> tuple[Path, ...]:
 
 def _max_length(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
     """How many tokens fit: the tokenizer's word and the positions that exist."""
-    bounds = [MAX_LENGTH]
+    bounds = [LONGEST_CONTEXT if generates(config) else MAX_LENGTH]
     if isinstance(tokenizer.get("model_max_length"), int | float):
         bounds.append(int(tokenizer["model_max_length"]))  # transformers writes 1e30 for "no limit"
     kind = config.get("model_type")

@@ -14,7 +14,7 @@ from pipelines.tasks.wire import Wire
 if TYPE_CHECKING:
     from pipelines.tasks.task import Task
 
-TASKS = ("classification",)
+TASKS = ("classification", "generation")
 """By name. The first one is meant where none is named: bundles named none before there were others."""
 
 
@@ -26,6 +26,10 @@ def task_of(facts: Mapping[str, Any]) -> Task[Any]:
             from pipelines.tasks.classification.classification import Classification
 
             return Classification()
+        case "generation":
+            from pipelines.tasks.generation.generation import TextGeneration
+
+            return TextGeneration()
     raise _unknown(name)
 
 

@@ -15,7 +15,10 @@ from typing import Any, Protocol, TypeVar
 from evals.evidence import Evidence
 from evals.gate import Reason, Verdict
 from evals.offline.gain import Gain
+from pipelines.compress.technique import Technique
 from pipelines.spec.evaluate import EvaluateSpec
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
 
 Facts = Mapping[str, Any]
@@ -88,8 +91,12 @@ class Task(Protocol[R]):
         """Whether a model of this configuration does that."""
         ...
 
-    def promises(self, layout: ModelLayout) -> dict[str, Any]:
-        """What do callers of this model rely on? It becomes part of its bundle's facts.
+    def check_spec(self, spec: ReleaseSpec) -> None:
+        """BadInput names what the spec asks for, and such a model does not do."""
+        ...
+
+    def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
+        """What do callers of this model rely on, served so? It becomes part of its bundle's facts.
 
         `task` is among it, except for classification: bundles said nothing before there were other tasks.
         """
@@ -114,6 +121,14 @@ class Task(Protocol[R]):
         self, plan: EvaluateSpec, rows: R, subject: Subject, champion: Subject | None, clock: Clock, told: Told
     ) -> tuple[Evidence, Golden]:
         """How good is it, beside the champion on the same rows; and which answers must a server repeat?"""
+        ...
+
+    def variants(self, spec: ReleaseSpec, rows: R) -> tuple[Technique, ...]:
+        """What is tried to make the model smaller or faster, best guess first; none where the spec asks for none."""
+        ...
+
+    def carrier(self, spec: ReleaseSpec, rows: R) -> Technique | None:
+        """What the model must become before anything serves it; None where its source can be served."""
         ...
 
     def gain(self, rows: R, source: Subject, variant: Subject, threads: int, clock: Clock) -> Gain:

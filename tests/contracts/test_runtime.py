@@ -275,11 +275,12 @@ def tiny_image(docker_engine, tiny_model: Path, tmp_path_factory: pytest.TempPat
     """The tiny model on ONNX Runtime, in an image."""
     from pipelines.adapters.docker.builder import DockerBuilder
     from pipelines.compress.search import techniques_for
+    from pipelines.spec.serve import ServeSpec
     from pipelines.stages.evaluate import source_subject
 
     folder = tmp_path_factory.mktemp("image")
     (technique,) = techniques_for("dynamic-int8")
-    facts = dict(source_subject(tiny_model, "tiny").facts)
+    facts = dict(source_subject(tiny_model, "tiny", ServeSpec()).facts)
     made = technique.compress(tiny_model, folder / "small", facts)
     facts.update(engine=made.engine, variant=technique.name, recipe=dict(made.recipe))
     return DockerBuilder(folder / "bundles", "home", BASE_IMAGE).build(made.folder, facts)

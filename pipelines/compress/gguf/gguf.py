@@ -21,14 +21,14 @@ from pipelines.compress.technique import Compressed, CompressionFailed, size_byt
 from pipelines.errors import UnsafeArtifact
 from pipelines.serving.engines.llamacpp import MODEL_FILE
 from pipelines.supply.bundle import artifact_digest
-from pipelines.supply.layout import CONFIG, TOKENIZER, TOKENIZER_FILES
+from pipelines.supply.layout import CONFIG, GENERATION, TEMPLATE, TOKENIZER, TOKENIZER_FILES
 from pipelines.supply.oracle.child import Bounds, NoAnswer, ask
 
 PRECISIONS = ("f16", "f32", "q8_0")
 LEAST_CONVERTED = 0.9
 """Of the numbers in matrices. The rest may be what llama.cpp keeps exact on purpose; more means it could not."""
 
-BESIDE = (CONFIG, *TOKENIZER_FILES, "chat_template.jinja", "generation_config.json")
+BESIDE = (CONFIG, *TOKENIZER_FILES, TEMPLATE, GENERATION)
 """What a bundle keeps beside the file, for who compares with the source."""
 
 MOST_UNUSED_SHARE, MOST_UNUSED = 0.05, 1024
@@ -72,7 +72,8 @@ class Gguf:
         for file in (folder / beside for beside in BESIDE):
             if file.is_file():
                 shutil.copyfile(file, into / file.name)
-        return Compressed(into, "llamacpp", self._recipe(folder, into, said, len(compared)), size_bytes(into))
+        recipe = self._recipe(folder, into, said, len(compared))
+        return Compressed(into, "llamacpp", recipe, size_bytes(into), {"precision": self.precision})
 
     def _check(self, said: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Whether what was made may be used."""

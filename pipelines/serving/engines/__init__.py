@@ -8,8 +8,10 @@ from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.serving.engines.engine import Engine
+from pipelines.serving.engines.streaming import StreamingEngine
 
 ENGINES = ("onnxruntime", "torch")
+STREAMING = ("llamacpp",)
 
 
 def load_engine(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Engine:
@@ -24,3 +26,13 @@ def load_engine(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Eng
 
         return TorchEngine(folder, facts, threads)
     raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(ENGINES))
+
+
+def streaming_engine(folder: Path, facts: Mapping[str, Any], threads: int, name: str) -> StreamingEngine:
+    """The engine that `facts["engine"]` names, for the folder's model; it does not run yet, and calls itself `name`."""
+    engine = facts["engine"]
+    if engine == "llamacpp":
+        from pipelines.serving.engines.llamacpp import LlamaCppEngine
+
+        return LlamaCppEngine(folder, facts, threads, name)
+    raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(STREAMING))

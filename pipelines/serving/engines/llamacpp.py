@@ -6,7 +6,7 @@ What it does not do stands in `server/front.py`: it answers to any model's name,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Thread
@@ -43,6 +43,9 @@ CLIENTS_FAULTS = (
 USUAL_SAMPLING: Mapping[str, Any] = {"temp": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """OpenAI's, where neither the request nor the file says it; llama.cpp's own are 0.8, 0.95, 40 and 0.05."""
 
+FORCED = 1e4
+"""A bias that outweighs any logit."""
+
 DRAIN_LOOK_S = 0.02
 STOP_S = 5.0
 ERRORS_ONLY = 1
@@ -52,12 +55,14 @@ _OPEN = re.compile(rb"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULT
 class LlamaCppEngine:
     """Implements `StreamingEngine` for a bundle with `model.gguf`.
 
-    Facts: `context` tokens for each of `slots` answers at once; `seed` makes those alike that name none.
+    Facts: `context` tokens for each of `slots` answers at once; `seed` makes those alike that name none; so many tokens
+    of prompts as `batch` says are computed at once.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], threads: int = 0, name: str = "model") -> None:
         self._file, self._facts, self._threads, self._name = folder / MODEL_FILE, facts, threads, name
         self._server: Any = None
+        self._letter: int | None = None
         self.url = ""
 
     @property
@@ -86,6 +91,8 @@ class LlamaCppEngine:
         params.model.path, params.model_alias, params.port = str(self._file), {self._name}, port
         params.n_parallel = int(facts["slots"])
         params.n_ctx = self.habits.context * params.n_parallel
+        if facts.get("batch"):
+            params.n_ubatch = int(facts["batch"])
         params.n_threads_http = self.habits.most_open + 1  # and one for probes
         params.fit_params = False  # or it would shorten the context where memory is scarce
         params.ui = params.endpoint_slots = params.endpoint_props = False
@@ -138,6 +145,16 @@ class LlamaCppEngine:
         """One greedy answer with its logprobs, straight from the engine. BadInput E_INFERENCE where none comes."""
         asked = {"prompt": prompt, "max_tokens": most_tokens, "temperature": 0, "cache_prompt": False, "logprobs": 1}
         return self.ask("/v1/completions", asked)
+
+    def following(self, tokens: Sequence[int], most: int) -> list[tuple[int, float]]:
+        """So many tokens that may come next, the likeliest first, with their log-probabilities in nats."""
+        # What it generates is a whole letter, whatever is likely: of half a character it tells no probabilities, and
+        # they are those before any bias.
+        if self._letter is None:
+            self._letter = int(self.ask("/tokenize", {"content": "a", "add_special": False})["tokens"][-1])
+        asked = {"prompt": list(tokens), "n_predict": 1, "n_probs": most, "logit_bias": [[self._letter, FORCED]]}
+        said = self.ask("/completion", {**asked, "temperature": 0})["completion_probabilities"][0]["top_logprobs"]
+        return [(int(token["id"]), float(token["logprob"])) for token in said]
 
     def ask(self, path: str, asked: Mapping[str, Any], timeout_s: float = 60 * PROBE_TIMEOUT_S) -> Mapping[str, Any]:
         """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""

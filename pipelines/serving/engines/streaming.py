@@ -5,9 +5,9 @@ The other kind of engine is asked in this process (`engine.py`): rows in, output
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class StreamingEngine(Protocol):
 
     def probe(self) -> bool:
         """Whether it answers now."""
+        ...
+
+    def complete(self, prompt: str, most_tokens: int) -> Mapping[str, Any]:
+        """One greedy answer to a prompt with its log-probabilities, as OpenAI's API writes it. BadInput E_INFERENCE."""
+        ...
+
+    def following(self, tokens: Sequence[int], most: int) -> list[tuple[int, float]]:
+        """So many tokens that may come next, the likeliest first, with their log-probabilities in nats."""
+        ...
+
+    def ask(self, path: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""
         ...
 
     def drain(self, deadline_s: float) -> int:

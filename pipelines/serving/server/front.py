@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
@@ -40,26 +40,29 @@ RETRY = b"retry-after: 1\r\n"
 
 
 class Front:
-    """Everybody who asks the engine at `url`."""
+    """Everybody who asks the engine at `url`, by the first of the `names` or another one."""
 
-    def __init__(self, url: str, model: str, version: str, habits: Habits, now_unix: int = 0) -> None:
+    def __init__(self, url: str, names: Sequence[str], version: str, habits: Habits, now_unix: int = 0) -> None:
         limits, context = Limits(), habits.context
         self.limits, self.habits = replace(limits, in_flight=min(limits.in_flight, habits.most_open)), habits
-        self.replica, self.model, self.version = Replica(url), model, version
+        self.replica, self.names, self.version = Replica(url), frozenset(names), version
         self.clients = Clients(self.limits, Load(), self.serve)
         self.open: set[Passing] = set()
         self.our_line = b"x-shipway-model-version: %b" % version.encode()
         self._names, self._stem = itertools.count(), uuid.uuid4().hex[:20].encode()
-        facts = {"id": model, "object": "model", "created": now_unix, "owned_by": "shipway", "max_model_len": context}
-        name = model.encode()
+        facts = {"object": "model", "created": now_unix, "owned_by": "shipway", "max_model_len": context}
+        models, name = [{"id": model, **facts} for model in names], names[0].encode()
         self._own: Mapping[bytes, tuple[bytes, bytes]] = {
             b"/ping": (b'{"ready":true}', JSON),
-            b"/v1/models": (orjson.dumps({"object": "list", "data": [facts]}), JSON),
-            b"/v1/models/" + name: (orjson.dumps(facts), JSON),
+            b"/v1/models": (orjson.dumps({"object": "list", "data": models}), JSON),
+            **{b"/v1/models/" + model.encode(): (orjson.dumps({"id": model, **facts}), JSON) for model in names},
             b"/v2": (b'{"name":"shipway","version":"2","extensions":[]}', JSON),
             b"/v2/health/live": (b'{"live":true}', JSON),
             b"/v2/health/ready": (b'{"ready":true}', JSON),
-            b"/v2/models/" + name: (orjson.dumps({"name": model, "versions": [version], "platform": "shipway"}), JSON),
+            b"/v2/models/" + name: (
+                orjson.dumps({"name": names[0], "versions": [version], "platform": "shipway"}),
+                JSON,
+            ),
             b"/v2/models/%b/ready" % name: (b'{"ready":true}', JSON),
             b"/version": (version.encode(), TEXT),
         }
@@ -94,7 +97,7 @@ class Front:
             return None
         asked = said if isinstance(said, dict) else {}
         name, long = asked.get("model"), self._too_long(asked)
-        if name is not None and name != self.model:
+        if name is not None and not (isinstance(name, str) and name in self.names):
             answer.error(404, f"The model `{str(name)[:200]}` does not exist.", "model_not_found", "model")
         elif long:
             answer.error(400, f"{long} is longer than {self.habits.most_bytes[long]} bytes", "too_long", long)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic, time
 
 from pipelines.errors import BadInput
 from pipelines.records.settings import ServerSettings
-from pipelines.serving.engines.llamacpp import LlamaCppEngine
+from pipelines.serving.engines.streaming import StreamingEngine
 from pipelines.serving.server.front import Front
 
 SWEEP_S = 0.1
@@ -25,7 +26,7 @@ TRIED, TRIED_TOKENS = "Hello", 8
 """More than one token: one that ends within a character has no probability of its own."""
 
 
-def try_out(engine: LlamaCppEngine) -> None:
+def try_out(engine: StreamingEngine) -> None:
     """One real answer. BadInput E_INFERENCE where none comes, E_OUTPUT where no number is behind it.
 
     Broken weights are no error to llama.cpp: it answers with some token, and only its probability is null.
@@ -38,13 +39,15 @@ def try_out(engine: LlamaCppEngine) -> None:
         raise BadInput("the model answers with NaN or infinity", code="E_OUTPUT", hint="the model is at fault")
 
 
-def serve(engine: LlamaCppEngine, model: str, version: str, host: str, port: int, settings: ServerSettings) -> None:
+def serve(
+    engine: StreamingEngine, names: Sequence[str], version: str, host: str, port: int, settings: ServerSettings
+) -> None:
     """Serve until SIGTERM; then finish what is open. BadInput where the engine does not start."""
     import uvloop
 
     url = engine.start(0)
     try_out(engine)
-    front = Front(url, model, version, engine.habits, int(time()))
+    front = Front(url, names, version, engine.habits, int(time()))
     try:
         uvloop.run(_serve(front, host, port, settings.drain_s))
     finally:

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from pipelines.errors import BadInput, ShipwayError
 from pipelines.records.settings import ServerSettings
-from pipelines.serving.engines import load_engine
+from pipelines.serving.engines import STREAMING, load_engine, streaming_engine
 from pipelines.serving.engines.engine import Engine
 from pipelines.serving.http1.encodings import decoded
 from pipelines.serving.server.bodies import error_answer, parse_json
@@ -220,12 +220,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _serve(options: argparse.Namespace, facts: Mapping[str, Any], settings: ServerSettings) -> None:
     """With the engine that the bundle names, until SIGTERM."""
-    if facts["engine"] == "llamacpp":
-        from pipelines.serving.engines.llamacpp import LlamaCppEngine
+    if facts["engine"] in STREAMING:
         from pipelines.serving.server.generation import serve
 
-        engine = LlamaCppEngine(options.bundle, facts, settings.threads, options.model_name)
-        serve(engine, options.model_name, options.model_version, options.host, options.port, settings)
+        engine = streaming_engine(options.bundle, facts, settings.threads, options.model_name)
+        names = [options.model_name, *facts.get("names", ())]
+        serve(engine, names, options.model_version, options.host, options.port, settings)
         return
     served = load(options.bundle, facts, options.model_name, options.model_version, settings.threads)
     import uvloop

@@ -1,4 +1,4 @@
-"""Does a config.json say in the right types what Shipway reads of it, and is it that of a single-label classifier?
+"""Does a config.json say in the right types what Shipway reads of it, and is it of a model that Shipway releases?
 
 Asked before anything is built from it: no names are made up before their count is known to be sane.
 """
@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipelines.errors import UnsafeArtifact
+from pipelines.supply.kinds import CLASSIFIER, generates
 
 FEWEST_LABELS = 2
 MOST_LABELS = 10_000
 LONGEST_LABEL = 1_000
 MOST_LAYERS = 1_000
 _LARGEST = 2**31 - 1
-
-CLASSIFIER = "ForSequenceClassification"
-"""How the names of transformers' text classifiers end."""
 
 _FLAVOURS = {
     "multi_label_classification": "gives an input several labels (multi-label classification)",
@@ -30,8 +28,6 @@ _TASKS = {
     "ForQuestionAnswering": "question answering",
     "ForMultipleChoice": "multiple choice",
     "ForMaskedLM": "masked language modelling",
-    "ForCausalLM": "causal language modelling",
-    "LMHeadModel": "causal language modelling",
     "ForConditionalGeneration": "generation of text from text",
     "ForNextSentencePrediction": "next sentence prediction",
     "ForPreTraining": "pre-training",
@@ -89,6 +85,8 @@ def check_configuration(config: Mapping[str, Any]) -> None:
     """E_CONFIG_MISMATCH by the first key that is of a wrong type, no label's name, or of another task or flavour."""
     _check_types(config, _CONFIG)
     _check_layers(config)
+    if generates(config):
+        return
     _check_task(config)
     _check_labels(config)
 
@@ -136,7 +134,7 @@ def _check_layers(config: Mapping[str, Any]) -> None:
 
 
 def _check_task(config: Mapping[str, Any]) -> None:
-    """Is it a text classifier that gives each input one label?"""
+    """Where it does not generate: is it a text classifier that gives each input one label?"""
     kinds, flavour = config.get("architectures") or [], config.get("problem_type")
     if kinds and not any(kind.endswith(CLASSIFIER) for kind in kinds):
         task = next((task for ending, task in _TASKS.items() if kinds[0].endswith(ending)), "")
@@ -144,8 +142,8 @@ def _check_task(config: Mapping[str, Any]) -> None:
         raise refuse(
             "architectures",
             f"the model is a {kinds[0][:80]}{is_for}",
-            "a …ForSequenceClassification",
-            "Shipway releases text classifiers for now",
+            "a …ForSequenceClassification, or a …ForCausalLM",
+            "Shipway releases text classifiers and causal language models for now",
         )
     if flavour not in {None, "single_label_classification"}:
         does = _FLAVOURS.get(flavour, f"is of the kind {flavour[:80]!r}")

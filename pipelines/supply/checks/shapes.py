@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.errors import UnsafeArtifact
 from pipelines.supply.checks.configuration import label_count, refuse
 from pipelines.supply.checks.safetensors import FLOATS, Tensor
+from pipelines.supply.kinds import generates
 from pipelines.supply.oracle import child, memory
 
 _WIDTHS = ("hidden_size", "dim")
@@ -51,17 +52,26 @@ def _ask_transformers(name: str, tensors: tuple[Tensor, ...], config: Mapping[st
         asked = {key: value for key, value in config.items() if value is not None or key != "auto_map"}
         said = memory.asked("architecture", {"config": asked, "tensors": held}, kept)
     except child.NoAnswer as error:
-        raise _unbuildable(name, str(error)) from error
+        raise _unbuildable(name, str(error), config) from error
     if "unknown_type" in said:
-        reason = f"transformers knows no text classifier of the model_type {config['model_type'][:80]!r}"
-        raise _unknown(name, reason, "a model_type with a …ForSequenceClassification")
+        what, kind = _what(config)
+        reason = f"transformers knows no {what} of the model_type {config['model_type'][:80]!r}"
+        raise _unknown(name, reason, f"a model_type with a …{kind}")
     if "error" in said:
-        raise _unbuildable(name, said["error"])
+        raise _unbuildable(name, said["error"], config)
     for field, reason in _faults(name, said):
         raise _mismatch(name, said["key"] or field, reason)
-    if said["labels"] != label_count(config):
+    if not generates(config) and said["labels"] != label_count(config):
         reason = f"{name} numbers {label_count(config)} labels, and transformers reads {said['labels']} from it"
         raise _mismatch(name, "num_labels", reason)
+
+
+def _what(config: Mapping[str, Any]) -> tuple[str, str]:
+    """In words, and how the names of transformers' architectures end."""
+    is_generator = generates(config)
+    return (
+        ("causal language model", "ForCausalLM") if is_generator else ("text classifier", "ForSequenceClassification")
+    )
 
 
 def _kind(dtype: str) -> str:
@@ -115,10 +125,9 @@ def _mismatch(name: str, field: str, reason: str) -> UnsafeArtifact:
     return refuse(field[:120], reason[:300], f"weights and {name} of one model", hint)
 
 
-def _unbuildable(name: str, reason: str) -> UnsafeArtifact:
-    hint = (
-        f"AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder)) says more; look at {name}"
-    )
+def _unbuildable(name: str, reason: str, config: Mapping[str, Any]) -> UnsafeArtifact:
+    kind = _what(config)[1]
+    hint = f"AutoModel{kind}.from_config(AutoConfig.from_pretrained(folder)) says more; look at {name}"
     return refuse(
         name, f"transformers cannot build the model of {name}: {reason}"[:300], "a model of a known size", hint
     )

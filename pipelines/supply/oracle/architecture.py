@@ -1,4 +1,4 @@
-"""Do these tensors fill the classifier that transformers builds from this configuration?
+"""Do these tensors fill the model that transformers builds from this configuration?
 
 Transformers' own loader is asked, on the meta device: nothing is read and nothing is allocated, and what it renames,
 converts, ties, computes itself or leaves out on purpose is treated as when the model serves. Run in a child.
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.supply.kinds import generates
 from pipelines.supply.oracle.child import answer
 
 SHOWN = 5
@@ -24,9 +25,11 @@ _NUMBERED = re.compile(r"\.(\d+)\.")
 def compare(question: dict[str, Any]) -> dict[str, Any]:
     """`config` and `tensors` (name → kind of number, shape): what would not be loaded, and which key is at fault."""
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as NAMES
+    from transformers.models.auto import modeling_auto
 
-    if question["config"].get("model_type") not in NAMES:
+    classifiers = modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    generators = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if question["config"].get("model_type") not in (generators if generates(question["config"]) else classifiers):
         return {"unknown_type": True}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(question["config"]))
@@ -69,10 +72,15 @@ def _loaded(config: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 def _built(config: Any) -> Any:
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    kind = (
+        AutoModelForCausalLM
+        if generates({"architectures": config.architectures})
+        else AutoModelForSequenceClassification
+    )
     with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        return kind.from_config(config, trust_remote_code=False)
 
 
 def _dtype(name: str) -> Any:

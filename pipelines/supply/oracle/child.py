@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 _ROOT = Path(__file__).parents[3]
@@ -44,6 +45,7 @@ class Bounds:
 
 
 BOUNDS = Bounds()
+LOOK_S = 0.2
 
 _own: set[tuple[str, int]] = set()
 
@@ -59,8 +61,13 @@ def can_ask() -> bool:
     return all(find_spec(name) is not None for name in ("torch", "transformers"))
 
 
-def ask(program: str, question: Mapping[str, Any], bounds: Bounds = BOUNDS) -> dict[str, Any]:
-    """What does a program answer? NoAnswer where it needs more than its bounds, or breaks."""
+def ask(
+    program: str, question: Mapping[str, Any], bounds: Bounds = BOUNDS, look: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """What does a program answer? NoAnswer where it needs more than its bounds, or breaks.
+
+    `look` is called now and then meanwhile; what it raises ends the child.
+    """
     with tempfile.TemporaryDirectory(prefix="shipway-asked-") as name:
         folder = Path(name)
         (folder / "question.json").write_text(json.dumps(question))
@@ -75,16 +82,21 @@ def ask(program: str, question: Mapping[str, Any], bounds: Bounds = BOUNDS) -> d
                 env=_environment(name),
                 start_new_session=True,
             )
-            code = _ended(child, bounds.wall_s)
+            code = _ended(child, bounds.wall_s, look)
         return _read(folder / "answer.json", code)
 
 
-def _ended(child: subprocess.Popen[bytes], wall_s: float) -> int:
+def _ended(child: subprocess.Popen[bytes], wall_s: float, look: Callable[[], None] | None) -> int:
     """The child's exit code; whatever happens here, nothing of its session is left."""
+    until_s = monotonic() + wall_s
     try:
-        return child.wait(wall_s)
-    except subprocess.TimeoutExpired:
-        raise NoAnswer(f"there was no answer within {wall_s:g} s") from None
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return child.wait(LOOK_S if look else wall_s)
+            if monotonic() >= until_s:
+                raise NoAnswer(f"there was no answer within {wall_s:g} s")
+            if look:
+                look()
     finally:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)

@@ -12,12 +12,19 @@ from evals.evidence import Evidence
 from evals.gate import Reason, Verdict
 from evals.offline.contract import ModelContract, judge_contract
 from evals.offline.gain import Gain, measure_gain
+from evals.offline.metrics import LATENCY, QUALITY, SIZE
 from evals.offline.suite import Answers, Suite, ask, measure
-from pipelines.compress.search import depends_on_batch
+from pipelines.compress.search import KNOWN, depends_on_batch, techniques_for
+from pipelines.compress.technique import Technique
+from pipelines.errors import BadInput
 from pipelines.serving.engines import load_engine
 from pipelines.spec.evaluate import EvaluateSpec
-from pipelines.supply.checks.configuration import CLASSIFIER, labels_of
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.serve import ServeSpec
+from pipelines.supply.checks.configuration import labels_of
+from pipelines.supply.kinds import CLASSIFIER
 from pipelines.supply.layout import ModelLayout
+from pipelines.tasks.asked import refuse_other_metrics
 from pipelines.tasks.classification import golden, questions
 from pipelines.tasks.classification.rows import Rows, by_length, read_rows
 from pipelines.tasks.classification.tokens import check_tokens
@@ -36,7 +43,16 @@ class Classification:
         """Whether its architecture ends in a classifier of whole texts."""
         return any(kind.endswith(CLASSIFIER) for kind in config.get("architectures") or ())
 
-    def promises(self, layout: ModelLayout) -> dict[str, Any]:
+    def check_spec(self, spec: ReleaseSpec) -> None:
+        """Its own metrics, techniques and engines."""
+        refuse_other_metrics(spec, (*QUALITY, *LATENCY, SIZE), "a classifier")
+        if spec.compress not in KNOWN:
+            reason = f"{spec.compress} is of language models, and the model is a classifier"
+            raise BadInput(reason, code="E_COMPRESS", field="compress", expected=" or ".join(KNOWN))
+        if spec.serve.engine != "auto" or spec.serve.args:
+            raise BadInput("serve.engine and serve.args are of language models", code="E_ENGINE", field="serve.engine")
+
+    def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:  # noqa: ARG002  it has nothing to say
         """The labels in the order of the outputs, and how many tokens of a text are read."""
         return {"labels": list(labels_of(layout.config_json)), "max_length": layout.max_length}
 
@@ -65,6 +81,13 @@ class Classification:
         base = _answers(suite, champion, clock, told)[0] if champion else None
         size_mb = champion.size_mb if champion else None
         return measure(suite, answers, subject.name, subject.size_mb, base, size_mb), kept
+
+    def variants(self, spec: ReleaseSpec, rows: Rows) -> tuple[Technique, ...]:  # noqa: ARG002  they need none
+        """As the spec says."""
+        return techniques_for(spec.compress)
+
+    def carrier(self, spec: ReleaseSpec, rows: Rows) -> None:
+        """Torch serves it as it was registered."""
 
     def gain(self, rows: Rows, source: Subject, variant: Subject, threads: int, clock: Clock) -> Gain:
         """One text at a time, as users ask."""

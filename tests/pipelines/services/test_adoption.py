@@ -158,7 +158,7 @@ def test_an_adopted_endpoint_is_probed_and_left_alone(tmp_path):
         supervisor.step(Now(0.0, 0.0))
         status = runtime.status(unit.name)
         assert (status.state, status.url, status.restarts) == ("ready", url, 0)
-        check_answers(stable)
+        check_answers(stable, "inference", {"tiny"})
         runtime.remove(unit.name)
         supervisor.step(Now(1.0, 1.0))
         supervisor.stop_all()
@@ -166,7 +166,7 @@ def test_an_adopted_endpoint_is_probed_and_left_alone(tmp_path):
         runtime.ensure(unit)
     assert runtime.status(unit.name).state == "failed"
     with pytest.raises(DependencyDown):
-        check_answers(stable)
+        check_answers(stable, "inference", {"tiny"})
 
 
 def test_no_release_into_what_released_models_do_not_speak():
@@ -174,7 +174,7 @@ def test_no_release_into_what_released_models_do_not_speak():
     with endpoint("openai") as (url, _):
         stable = find_endpoint("tiny", url).deployment(0.0)
         with pytest.raises(BadInput) as caught:
-            check_answers(stable)
+            check_answers(stable, "inference", {"tiny"})
     assert caught.value.code == "E_PROTOCOL"
 
 

@@ -64,7 +64,7 @@ def test_an_endpoint_with_a_good_certificate_is_adopted(url, ca_file, tmp_path):
     """It is asked over TLS by whoever looks whether it is there, and the arm says by whom it is checked."""
     stable = find_endpoint("tiny", url, (), ca_file).deployment(0.0)
     assert (stable.url, stable.ca_file) == (url, ca_file)
-    check_answers(stable)
+    check_answers(stable, "inference", {"tiny"})
     runtime = ProcessRuntime(Home.open(tmp_path))
     (unit,) = server_units(Service("tiny", stable=stable), stable)
     runtime.ensure(unit)

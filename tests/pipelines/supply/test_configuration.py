@@ -113,8 +113,6 @@ TASKS = [
     ("BertForTokenClassification", "token classification"),
     ("DistilBertForQuestionAnswering", "question answering"),
     ("RobertaForMaskedLM", "masked language modelling"),
-    ("LlamaForCausalLM", "causal language modelling"),
-    ("GPT2LMHeadModel", "causal language modelling"),
     ("T5ForConditionalGeneration", "generation of text from text"),
     ("BertModel", "embeddings"),
     ("BertForMultipleChoice", "multiple choice"),

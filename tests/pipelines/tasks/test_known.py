@@ -23,7 +23,7 @@ def test_an_unknown_task_is_refused(find):
     with pytest.raises(BadInput) as caught:
         find({**OLD, "task": "juggling"})
     assert str(caught.value) == "E_TASK (task): the task 'juggling' is not known"
-    assert caught.value.expected == "classification"
+    assert caught.value.expected == "classification, generation"
 
 
 @pytest.mark.parametrize("config", [{}, {"architectures": []}, {"architectures": ["BertForSequenceClassification"]}])

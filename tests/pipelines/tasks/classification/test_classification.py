@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from evals.offline.suite import Suite
+from pipelines.spec.serve import ServeSpec
 from pipelines.stages.evaluate import source_subject
 from pipelines.supply.layout import read_layout
 from pipelines.tasks.classification.classification import Classification, asked_as
@@ -18,13 +19,13 @@ from tests.pipelines.model_folders import LABELS, edit_json
 
 def promised(folder: Path) -> dict[str, object]:
     """By a folder."""
-    return Classification().promises(read_layout(folder))
+    return Classification().promises(read_layout(folder), ServeSpec())
 
 
 def test_a_classifier_promises_its_labels_and_its_length(tiny_model):
     """And names no task: its bundles and their digests are those of before there were others."""
     assert json.dumps(promised(tiny_model)) == json.dumps({"labels": list(LABELS), "max_length": 64})
-    assert json.dumps(source_subject(tiny_model, "m").facts) == json.dumps(
+    assert json.dumps(source_subject(tiny_model, "m", ServeSpec()).facts) == json.dumps(
         {"engine": "torch", "labels": list(LABELS), "max_length": 64, "model": "m", "variant": "source"}
     )
 

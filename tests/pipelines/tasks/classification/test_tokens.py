@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.errors import BadInput
 from pipelines.records.release import Release
+from pipelines.spec.serve import ServeSpec
 from pipelines.stages.evaluate import evaluate
 from pipelines.tasks.classification.rows import Rows, by_length
 from pipelines.tasks.classification.tokens import MAX_COMPARED_ROWS, check_tokens, compared_rows
@@ -97,7 +98,7 @@ def test_a_tokenizer_that_transformers_cannot_load_is_refused(tiny_copy):
 def test_nothing_is_judged_before_its_rows_are_read_alike(tiny_copy):
     """The evaluation begins with it, where the release was opened by a Shipway that did not compare at intake."""
     edit_json(tiny_copy / "tokenizer.json", post_processor=None)
-    spec = SimpleNamespace(model_name="tiny")
+    spec = SimpleNamespace(model_name="tiny", serve=ServeSpec())
     shop = SimpleNamespace(source=tiny_copy, spec=spec, rows=lambda _: rows("good", ""))
     with pytest.raises(BadInput, match="row 2"):
         evaluate(shop, Release())

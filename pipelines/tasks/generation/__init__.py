@@ -1,0 +1,1 @@
+"""What do causal language models do: continue a prompt, or answer a conversation?"""

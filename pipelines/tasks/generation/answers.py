@@ -1,0 +1,59 @@
+"""What does an engine's answer say: which text, how did it end, and how sure was the model of each token?
+
+Chats and completions have likelihoods in two shapes, and one engine writes the chat's for both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ENDED = frozenset({"stop", "tool_calls", "function_call"})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The first choice of an answer. Of each token: its text, its log-probability, and how far ahead it was, in nats.
+
+    `ahead` is None where the engine does not say what came second.
+    """
+
+    text: str
+    finish: str
+    tokens: tuple[tuple[str, float, float | None], ...] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended by itself, and not at its length."""
+        return self.finish in ENDED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+
+def read_answer(body: Any) -> Choice:
+    """The answer in a body's JSON. KeyError, TypeError or ValueError where it is none."""
+    choice = body["choices"][0]
+    said = choice["message"].get("content") if "message" in choice else choice["text"]
+    return Choice(str(said or ""), str(choice["finish_reason"] or ""), _tokens(choice.get("logprobs") or {}))
+
+
+def _tokens(said: Mapping[str, Any]) -> tuple[tuple[str, float, float | None], ...]:
+    content = said.get("content")
+    if content is not None:
+        return tuple(
+            _token(t["token"], t["logprob"], [o["logprob"] for o in t.get("top_logprobs") or ()]) for t in content
+        )
+    tops: Sequence[Any] = said.get("top_logprobs") or [None] * len(said.get("tokens") or ())
+    pairs = zip(said.get("tokens") or (), said.get("token_logprobs") or (), tops, strict=False)
+    return tuple(_token(token, log, list((top or {}).values())) for token, log, top in pairs)
+
+
+def _token(token: str, log: float, others: Sequence[float]) -> tuple[str, float, float | None]:
+    """Some engines name the chosen token among the others, and some do not."""
+    second = sorted(others, reverse=True)[1:2]
+    number = float(log) if log is not None else math.nan
+    return str(token), number, number - float(second[0]) if second else None

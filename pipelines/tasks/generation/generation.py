@@ -1,0 +1,171 @@
+"""What must be known of a causal language model to release it? It continues prompts, and answers conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evals.evidence import Evidence
+from evals.gate import Outcome, Reason, Verdict
+from evals.offline.gain import Gain
+from evals.offline.language import LIKELIHOODS, PROPORTIONS, LanguageSuite, measure_language
+from evals.offline.metrics import LATENCY, SIZE
+from pipelines.compress.gguf.gguf import Gguf, check_tokenizer
+from pipelines.compress.technique import Technique
+from pipelines.errors import BadInput
+from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
+from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.serve import ServeSpec
+from pipelines.supply.kinds import generates
+from pipelines.supply.layout import ModelLayout
+from pipelines.supply.oracle.child import can_ask
+from pipelines.tasks.asked import refuse_other_metrics
+from pipelines.tasks.generation import golden, questions
+from pipelines.tasks.generation.answers import Choice, read_answer
+from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
+from pipelines.tasks.generation.rows import Prompts, read_prompts
+from pipelines.tasks.generation.served import served_facts
+from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
+
+METRICS = (*PROPORTIONS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
+COMPRESS = ("none", "gguf-f16", "gguf-f32", "gguf-q8_0")
+SOURCE_FORM: Mapping[str, str] = {"gguf-f32": "f32"}
+"""What serves where nothing smaller does: 16 bits, unless 32 are asked for."""
+
+
+class TextGeneration:
+    """Implements `Task` for causal language models."""
+
+    name: ClassVar[str] = "generation"
+    engine: ClassVar[str] = "torch"
+
+    def takes(self, config: Mapping[str, Any]) -> bool:
+        """Whether its architecture is a causal language model's."""
+        return generates(config)
+
+    def check_spec(self, spec: ReleaseSpec) -> None:
+        """Its own metrics and techniques; and a gateway that follows what it writes."""
+        refuse_other_metrics(spec, METRICS, "a language model")
+        if spec.compress not in COMPRESS:
+            reason = f"{spec.compress} is of classifiers, and the model is a language model"
+            raise BadInput(reason, code="E_COMPRESS", field="compress", expected=" or ".join(COMPRESS))
+        if spec.serve.api != "openai":
+            reason = "a language model is asked by OpenAI's API, and its answers are followed"
+            raise BadInput(reason, code="E_API", field="serve.api", expected="openai", hint="serve: {api: openai}")
+        if spec.package.target != "process":
+            raise BadInput("there is no image for language models yet", code="E_PACKAGE", field="package.target")
+
+    def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
+        """How long a conversation may be, whether there can be one, and how it is served."""
+        return {"task": self.name, "chats": layout.chats, **served_facts(layout, serve)}
+
+    def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:
+        """No shorter a context, and conversations where the champion had them."""
+        ours, theirs = int(candidate["context"]), int(champion["context"]) if champion else 0
+        said = (
+            f"context: the candidate takes {ours:,} tokens, the champion {theirs:,}" if champion else f"{ours:,} tokens"
+        )
+        reasons = [Reason(Outcome.PASS if ours >= theirs else Outcome.FAIL, "contract", said)]
+        if champion and champion["chats"] and not candidate["chats"]:
+            reasons.append(Reason(Outcome.FAIL, "contract", "the candidate has no chat template, the champion has one"))
+        unknown = set(champion.get("names", ()) if champion else ()) - set(candidate.get("names", ()))
+        if unknown:
+            said = f"callers ask for {min(unknown)!r}, to which the candidate does not answer"
+            reasons.append(Reason(Outcome.FAIL, "contract", said))
+        return Verdict.of(reasons)
+
+    def read_rows(self, plan: EvaluateSpec, file: Path, facts: Facts) -> Prompts:
+        """Prompts and conversations, with what is right."""
+        return read_prompts(plan, file, chats=bool(facts["chats"]))
+
+    def compare_tokens(self, folder: Path, facts: Facts, rows: Prompts) -> int:
+        """Every row is read with the model's own template, and fits its context.
+
+        That the engine reads the same tokens is seen when it gets its own file (`compress/gguf`).
+        """
+        check_tokenizer(folder)
+        if not can_ask():
+            return 0
+        counted, context = count_tokens(folder, rows), int(facts["context"])
+        for row, tokens in zip(rows.rows, counted, strict=True):
+            if tokens >= context:
+                reason = f"row {row.number} has {tokens:,} tokens, and the context {context:,}"
+                hint = "serve: {args: {context: …}}, or shorter rows"
+                raise BadInput(reason, code="E_DATASET", field="evaluate.data", hint=hint)
+        return len(counted)
+
+    def measure(
+        self,
+        plan: EvaluateSpec,
+        rows: Prompts,
+        subject: Subject,
+        champion: Subject | None,
+        clock: Clock,  # noqa: ARG002  the child that asks has its own
+        told: Told,
+    ) -> tuple[Evidence, Golden]:
+        """The champion first, so that the candidate is asked how likely the champion's tokens are."""
+        base = _ask(champion, rows, told, None) if champion else None
+        said = _ask(subject, rows, told, base)
+        suite = LanguageSuite(
+            tuple(row.text for row in rows.rows),
+            tuple(row.references for row in rows.rows),
+            tuple(row.pattern for row in rows.rows),
+            rows.columns,
+            METRICS,
+            plan.slices,
+            plan.confidence,
+        )
+        written = [as_written(one) for one in said]
+        champions = [as_written(one) for one in base] if base is not None else None
+        size_mb = champion.size_mb if champion else None
+        evidence = measure_language(suite, subject.name, subject.size_mb, written, champions, size_mb)
+        return evidence, _golden(subject, said)
+
+    def variants(self, spec: ReleaseSpec, rows: Prompts) -> tuple[Technique, ...]:
+        """8 bits, where they are asked for."""
+        return (Gguf("q8_0", rows.texts),) if spec.compress == "gguf-q8_0" else ()
+
+    def carrier(self, spec: ReleaseSpec, rows: Prompts) -> Technique:
+        """llama.cpp reads a file of its own."""
+        return Gguf(SOURCE_FORM.get(spec.compress, "f16"), rows.texts)
+
+    def gain(self, rows: Prompts, source: Subject, variant: Subject, threads: int, clock: Clock) -> Gain:  # noqa: ARG002
+        """In size. How fast an engine is says nothing about the source, which another one ran."""
+        return Gain(source.size_mb, variant.size_mb, None, None, 0)
+
+    def question(self, model: str, rows: Prompts, row: int) -> Question:
+        """A prompt or a conversation by OpenAI's API."""
+        return questions.of_row(model, rows.rows[row % len(rows.rows)], rows.most_tokens)
+
+    def read_answer(self, body: Any) -> Choice:
+        """The first choice."""
+        return read_answer(body)
+
+    def judge_golden(self, golden_answers: Golden, answers: Sequence[Any]) -> Reason:
+        """The same tokens up to the first near tie, and nearly as likely."""
+        return golden.judge(golden_answers, answers)
+
+    def odd_questions(self, model: str) -> tuple[Question, ...]:
+        """Prompts, conversations and parameters that somebody will send."""
+        return questions.odd(model)
+
+    def is_sane(self, answer: Any) -> bool:
+        """Whether it says how it ended, and its likelihoods are numbers."""
+        return golden.is_sane(answer)
+
+    def largest_question(self, model: str, rows: Prompts) -> Question:  # noqa: ARG002  none of them is so long
+        """Far beyond the context."""
+        return questions.largest(model)
+
+
+def _ask(subject: Subject, rows: Prompts, told: Told, champion: Sequence[Said] | None) -> tuple[Said, ...]:
+    """All rows; where none is the champion, it is the champion that is asked."""
+    n = len(rows.rows)
+    return ask_all(subject, rows, lambda done: told(subject.name, done, n), champion=champion, keep=champion is None)
+
+
+def _golden(subject: Subject, said: Sequence[Said]) -> Golden:
+    """Some answers as the served engine gave them; none of the reference, which serves nobody."""
+    rows = golden.chosen(len(said)) if subject.facts["engine"] != TextGeneration.engine else []
+    return {"rows": rows, "answers": [said[row]["answer"] for row in rows]}

@@ -1,0 +1,201 @@
+"""What does a model write for rows, and how likely does it find their references? Run in a child.
+
+The tokenizer of transformers reads every row, for all engines alike; the served engines write through their own door,
+as for users.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+from pipelines.serving.engines.streaming import StreamingEngine
+from pipelines.supply.oracle.child import answer, listens_at
+from pipelines.tasks.generation.answers import Choice, read_answer
+from pipelines.tasks.generation.distribution import LISTED, Distribution
+from pipelines.tasks.generation.questions import of_row
+from pipelines.tasks.generation.rows import Row
+
+MODEL = "model"
+Tokens = list[int]
+
+
+class Model(Protocol):
+    """A model that can be asked in this process."""
+
+    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:
+        """Its own greedy answer."""
+        ...
+
+    def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
+        """What may come in each place of `forced`, after the prompt and what of `forced` stands before it."""
+        ...
+
+
+class RowRefused(Exception):
+    """A row cannot be asked: its number in the file, the code, and why."""
+
+    def __init__(self, number: int, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.said = {"row": number, "code": code, "reason": " ".join(reason.split())[:300]}
+
+
+class Reader:
+    """Rows as tokens, by the model's own tokenizer and template."""
+
+    def __init__(self, folder: str) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+    def prompt(self, row: Row) -> Tokens:
+        """What the model reads. RowRefused where its template raises."""
+        if not row.is_chat:
+            return list(self._tokenizer(row.asked).input_ids)
+        try:
+            text = self._tokenizer.apply_chat_template(list(row.asked), tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template may raise anything
+            raise RowRefused(row.number, "E_TEMPLATE", f"the chat template raises: {error}") from error
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    def reference(self, row: Row, text: str, most: int) -> tuple[Tokens, int]:
+        """What it should write, with the end where it answers a conversation; and how many bytes of text that is."""
+        tokens = list(self._tokenizer(text, add_special_tokens=False).input_ids)[:most]
+        size = len(self.text(tokens).encode())
+        ends = row.is_chat and len(tokens) < most and self._tokenizer.eos_token_id is not None
+        return [*tokens, self._tokenizer.eos_token_id] if ends else tokens, size
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """As users see it."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+class Reference:
+    """transformers on torch, in 32 bits: what the weights say, whatever serves them."""
+
+    def __init__(self, folder: str, reader: Reader, threads: int) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(threads)
+        self._torch, self._reader = torch, reader
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        ).eval()
+
+    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:  # noqa: ARG002  the engines read the row themselves
+        """Greedily."""
+        ids = self._torch.tensor([tokens])
+        options = {"max_new_tokens": most, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        with self._torch.inference_mode():
+            whole = self._model.generate(ids, attention_mask=self._torch.ones_like(ids), **options)[0].tolist()
+        new, said = whole[len(tokens) :], self._model.generation_config.eos_token_id
+        ends = said if isinstance(said, list) else [said]
+        return Choice(self._reader.text(new), "stop" if new and new[-1] in ends else "length")
+
+    def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
+        """By one pass over all of it."""
+        with self._torch.inference_mode():
+            logits = self._model(self._torch.tensor([prompt + forced])).logits[0, len(prompt) - 1 : -1]
+            logs = self._torch.log_softmax(logits.double(), dim=-1)
+            top = logs.topk(min(LISTED, logs.shape[-1]), dim=-1)
+        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+            yield Distribution(list(zip(ids, values, strict=True)))
+
+
+class ServedModel:
+    """The engine of a bundle, asked as users ask it."""
+
+    def __init__(self, engine: StreamingEngine) -> None:
+        self._engine = engine
+
+    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:  # noqa: ARG002  it reads the row itself
+        """By its own template and tokenizer."""
+        question = of_row(MODEL, row, most)
+        return read_answer(self._engine.ask(question.path, question.body))
+
+    def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
+        """One token at a time: the engine keeps what stands before it."""
+        for place in range(len(forced)):
+            yield Distribution(self._engine.following([*prompt, *forced[:place]], LISTED))
+
+
+def work(question: Mapping[str, Any]) -> dict[str, Any]:
+    """`do: read` says how many tokens each row has; `do: write` what the model makes of it."""
+    rows = [_row(said) for said in question["rows"]]
+    reader = Reader(question["folder"])
+    try:
+        if question["do"] == "read":
+            return {"tokens": [len(reader.prompt(row)) for row in rows]}
+        with _model(question, reader) as model:
+            return {"rows": list(_write(question, rows, reader, model))}
+    except RowRefused as refused:
+        return {"refused": refused.said}
+
+
+def _row(said: Mapping[str, Any]) -> Row:
+    asked = said["asked"]
+    return Row(asked if isinstance(asked, str) else tuple(asked), (said["reference"],), said["pattern"], said["number"])
+
+
+@contextmanager
+def _model(question: Mapping[str, Any], reader: Reader) -> Iterator[Model]:
+    facts = question["facts"]
+    if facts["engine"] == "torch":
+        yield Reference(question["folder"], reader, question["threads"])
+        return
+    from pipelines.serving.engines import streaming_engine
+
+    engine = streaming_engine(Path(question["folder"]), facts, question["threads"], MODEL)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    listens_at("127.0.0.1", port)
+    engine.start(port)
+    try:
+        yield ServedModel(engine)
+    finally:
+        engine.stop()
+
+
+def _write(question: Mapping[str, Any], rows: Sequence[Row], reader: Reader, model: Model) -> Iterator[dict[str, Any]]:
+    """One row after the other; each adds a byte to the file that tells how far it is."""
+    most, champion = question["most_tokens"], question["champion"]
+    with Path(question["progress"]).open("ab", buffering=0) as progress:
+        for place, row in enumerate(rows):
+            tokens, began_s = reader.prompt(row), perf_counter()
+            written = model.write(row, tokens, most)
+            ms = (perf_counter() - began_s) * 1000
+            holds = bool(row.pattern and re.search(row.pattern, written.text))
+            found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished, "holds": holds}
+            base = champion[place] if champion else None
+            yield {**found, **_scored(reader, model, row, tokens, most, base, keep=question["keep_top"])}
+            progress.write(b".")
+
+
+def _scored(
+    reader: Reader, model: Model, row: Row, tokens: Tokens, most: int, base: Mapping[str, Any] | None, *, keep: bool
+) -> dict[str, Any]:
+    """What it thinks of the reference, token by token; and how far that is from the champion's, of the same tokens."""
+    forced, size = reader.reference(row, row.references[0], most)
+    if not row.references[0] or not tokens:
+        return {"tokens": [], "loss": [], "likeliest": [], "kl": [], "bytes": 0, "top": []}
+    found = list(model.next_tokens(tokens, forced))
+    is_comparable = base is not None and base["tokens"] == forced
+    tops = base["top"] if base is not None and is_comparable else []
+    return {
+        "tokens": forced,
+        "loss": [-given.log_probability(token) for token, given in zip(forced, found, strict=True)],
+        "likeliest": [given.likeliest for given in found],
+        "kl": [given.divergence_from(top) for given, top in zip(found, tops, strict=False)],
+        "bytes": size,
+        "top": [given.top() for given in found] if keep else [],
+    }
+
+
+if __name__ == "__main__":
+    answer(work)

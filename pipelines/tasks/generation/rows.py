@@ -1,0 +1,154 @@
+"""Which prompts and conversations does a file hold, and what should a model write for each?
+
+A row has `messages` (a conversation, as OpenAI's API writes it) or `prompt` (text to continue; or the column that the
+spec names), and says what is right: a `reference` (or several: one of them), a `pattern` that the answer must hold, or
+both. Rows without either are asked all the same: their answers are timed, and should end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import BadInput
+from pipelines.spec.evaluate import EvaluateSpec
+from pipelines.supply.table import Table, wrong
+
+MESSAGES, PROMPT, REFERENCE, PATTERN = "messages", "prompt", "reference", "pattern"
+MOST_MESSAGES, MOST_CHARACTERS, LONGEST_PATTERN = 1000, 1_000_000, 2000
+ROLES = ("assistant", "developer", "system", "tool", "user")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is asked: a prompt or a conversation, and what is right. `number` is its place in the file."""
+
+    asked: str | tuple[Mapping[str, Any], ...]
+    references: tuple[str, ...]
+    pattern: str
+    number: int
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it is a conversation."""
+        return not isinstance(self.asked, str)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data for who asks it; the first reference is the one that is scored."""
+        asked = list(self.asked) if self.is_chat else self.asked
+        scored = self.references[0] if self.references else ""
+        return {"asked": asked, "reference": scored, "pattern": self.pattern, "number": self.number}
+
+    @property
+    def text(self) -> str:
+        """What is asked, as a line of JSON."""
+        return json.dumps(self.as_dict()["asked"], sort_keys=True, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The rows of an evaluation with their slice columns, and the digest of the file.
+
+    Answers to them, and references that are scored, have at most so many tokens.
+    """
+
+    rows: tuple[Row, ...]
+    columns: Mapping[str, tuple[str, ...]]
+    digest: str
+    most_tokens: int
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Rows that ask the same, and rows for which nothing is right or wrong."""
+        said = []
+        repeated = [text for text, times in Counter(row.text for row in self.rows).items() if times > 1]
+        if repeated:
+            said.append(f"{len(repeated):,} prompts stand in several rows")
+        free = [row.number for row in self.rows if not row.references and not row.pattern]
+        if free:
+            said.append(f"{len(free):,} rows have neither reference nor pattern, the first is row {free[0]}")
+        return tuple(said)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Some words of each row: how they are read as tokens is compared between engines."""
+        return tuple(text for row in self.rows for text in (_words(row.asked), *row.references))
+
+
+def _words(asked: str | Sequence[Mapping[str, Any]]) -> str:
+    if isinstance(asked, str):
+        return asked
+    return "\n".join(message["content"] for message in asked if isinstance(message["content"], str))
+
+
+def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool) -> Prompts:
+    """The rows of a JSONL or CSV file. BadInput E_DATASET names the row that is wrong; the first is 1.
+
+    Conversations need a model that `chats`.
+    """
+    table = Table(path)
+    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN)
+    rows: list[Row] = []
+    columns: dict[str, list[str]] = {name: [] for name in plan.slices}
+    for number, record in table.rows(plan.slices, tuple(dict.fromkeys(wanted))):
+        rows.append(_row(plan, record, number, path))
+        if rows[-1].is_chat and not chats:
+            reason = f"row {number} is a conversation, and the model has no chat template"
+            raise wrong(reason, path, "rows with prompt", "save the tokenizer with its chat template")
+        for name, values in columns.items():
+            values.append(_text(record[name], name, number, path))
+    if not rows:
+        raise wrong("there is no row", path)
+    digest = "sha256:" + hashlib.sha256(table.data).hexdigest()
+    return Prompts(tuple(rows), {name: tuple(values) for name, values in columns.items()}, digest, plan.max_tokens)
+
+
+def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path) -> Row:
+    said = next((record[name] for name in (plan.text, MESSAGES, PROMPT) if record.get(name) is not None), None)
+    right = next((record[name] for name in (plan.label, REFERENCE) if record.get(name) is not None), ())
+    if said is None:
+        raise wrong(f"row {number} asks nothing", path, f"{MESSAGES}, {PROMPT} or {plan.text}")
+    asked = _messages(said, number, path) if isinstance(said, list) else _text(said, PROMPT, number, path)
+    if not asked:
+        raise wrong(f"row {number} has an empty prompt", path, "some text")
+    listed = right if isinstance(right, list | tuple) else (right,)
+    references = tuple(_text(reference, REFERENCE, number, path) for reference in listed)
+    return Row(asked, references, _pattern(record.get(PATTERN) or "", number, path), number)
+
+
+def _messages(said: Sequence[Any], number: int, path: Path) -> tuple[Mapping[str, Any], ...]:
+    if len(said) > MOST_MESSAGES:
+        raise wrong(f"row {number} has {len(said):,} messages", path, f"at most {MOST_MESSAGES:,}")
+    for message in said:
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise wrong(f"row {number} has a message without a role", path, f"role: {', '.join(ROLES)}")
+        _text(message.get("content"), "content", number, path)
+    return tuple(said)
+
+
+def _text(value: Any, name: str, number: int, path: Path) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong(f"row {number}: {name} is a {type(value).__name__}", path, "text")
+    text = str(value)
+    if len(text) > MOST_CHARACTERS:
+        raise BadInput(f"row {number}: {name} has {len(text):,} characters", code="E_LIMIT", field=path.name)
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise wrong(f"row {number}: a NUL character or half a surrogate pair", path, "text in UTF-8")
+    return text
+
+
+def _pattern(value: Any, number: int, path: Path) -> str:
+    pattern = _text(value, PATTERN, number, path)
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise wrong(f"row {number}: the pattern is none: {error}", path, "a regular expression of Python") from None
+    if len(pattern) > LONGEST_PATTERN:
+        raise wrong(f"row {number}: the pattern has {len(pattern):,} characters", path, f"{LONGEST_PATTERN:,}")
+    return pattern

@@ -1,0 +1,46 @@
+"""What is an engine told to serve a language model, and how much memory does that take?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.errors import BadInput
+from pipelines.spec.serve import ServeSpec
+from pipelines.supply.layout import ModelLayout
+
+USUAL_CONTEXT, USUAL_SLOTS = 4096, 4
+LLAMACPP: Mapping[str, tuple[int, int]] = {
+    "batch": (1, 65_536),
+    "context": (1, 2**24),
+    "seed": (0, 2**32 - 2),
+    "slots": (1, 256),
+}
+"""What llama.cpp is told in `serve.args`, from the least to the most: tokens of a prompt that are computed at once,
+tokens of a conversation, the seed of answers that name none, and answers at once."""
+
+
+def served_facts(layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
+    """Part of a bundle's facts. BadInput E_ENGINE_ARGS names what an engine is not told; E_CONTEXT what is too long."""
+    said = {name: _whole(name, value) for name, value in serve.args.items()}
+    context = said.pop("context", min(USUAL_CONTEXT, layout.max_length))
+    if context > layout.max_length:
+        reason = f"a context of {context:,} tokens, and the model was trained for {layout.max_length:,}"
+        raise BadInput(reason, code="E_CONTEXT", field="serve.args.context", expected=f"at most {layout.max_length:,}")
+    names = {"names": list(serve.model_names)} if serve.model_names else {}
+    return {"context": context, "slots": said.pop("slots", USUAL_SLOTS), **dict(sorted(said.items())), **names}
+
+
+def _whole(name: str, value: Any) -> int:
+    if name not in LLAMACPP:
+        expected = ", ".join(LLAMACPP)
+        raise BadInput(
+            f"llama.cpp is not told {name!r} here", code="E_ENGINE_ARGS", field="serve.args", expected=expected
+        )
+    least, most = LLAMACPP[name]
+    if type(value) is not int or not least <= value <= most:
+        expected = f"a whole number from {least:,} to {most:,}"
+        raise BadInput(
+            f"{name} is {value!r}"[:100], code="E_ENGINE_ARGS", field=f"serve.args.{name}", expected=expected
+        )
+    return value
