@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from flows.control.lock import Held, busy, hold
 from flows.wiring import actor, clock, trusted_data
 from pipelines.adapters.proxies.ability import check_router, check_spoken
@@ -36,7 +38,16 @@ def _taken_in(
     check_router(spec)
     check_spoken(find_service(ports.services, spec.service), spec.serve.router)
     refuse_strange_rows(spec.evaluate.data, data_dir, trusted_data())
-    return take_in(spec, ports.registry, ports.services, data_dir=data_dir, work=work, force=force, kept=kept)
+    return take_in(
+        spec,
+        ports.registry,
+        ports.services,
+        data_dir=data_dir,
+        work=work,
+        force=force,
+        kept=kept,
+        available=psutil.virtual_memory().available,
+    )
 
 
 def inspect(spec: ReleaseSpec, ports: Ports, data_dir: Path, force: str = "") -> Intake:

@@ -54,6 +54,7 @@ def outlook(
         "left_behind": list(intake.left_behind),
         "converted": list(intake.converted),
         "doubts": list(intake.rows.doubts),
+        "memory": {**intake.memory.as_dict(), "sentence": intake.memory.sentence()} if intake.memory else None,
         "on_undecidable": rollout.on_undecidable,
         **(told.as_dict() if told else NOTHING_NEEDED),
     }

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipelines.supply.conversion import convert_tokenizer
 from pipelines.supply.layout import SETTINGS, ModelLayout, gather, read_layout, says_null
 from pipelines.supply.scan import scan
 from pipelines.tasks.known import task_for
+from pipelines.tasks.memory import MemoryNeed, check_fits
 from pipelines.tasks.task import TaskRows
 
 
@@ -48,6 +49,8 @@ class Intake:
     converted: tuple[str, ...] = ()
     compared_rows: int = 0
     """Of how many rows the tokens were seen to be those of transformers; none where it is not installed."""
+    memory: MemoryNeed | None = None
+    """What it takes to judge and to serve it, where that is known before."""
 
     def facts(self) -> dict[str, Any]:
         """What the ledger records of it."""
@@ -62,6 +65,7 @@ class Intake:
             "left_behind": list(self.left_behind),
             "converted": list(self.converted),
             "compared_rows": self.compared_rows,
+            **({"memory": self.memory.as_dict()} if self.memory else {}),
         }
 
 
@@ -74,8 +78,11 @@ def take_in(
     work: Path,
     force: str = "",
     kept: Path | None = None,
+    available: int | None = None,
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
+
+    A model that cannot fit into so many bytes as are `available` is refused; None does not ask.
 
     What libraries say of files is kept in the private folder `kept`, where one is named.
     """
@@ -89,6 +96,9 @@ def take_in(
     task = task_for(layout.config_json)
     task.check_spec(spec)
     promises = task.promises(layout, spec.serve)
+    memory = task.memory(layout, spec)
+    if memory:
+        _check_memory(memory, spec, available)
     rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
     digest = artifact_digest(folder)
     _refuse_known_bytes(service, version, digest, force)
@@ -98,7 +108,7 @@ def take_in(
     )
     alias = _alias_version(registry, version.name, spec.registry.alias)
     compared = task.compare_tokens(folder, promises, rows)
-    return Intake(version, folder, candidate, rows, service, alias, copy.left_behind, copy.converted, compared)
+    return Intake(version, folder, candidate, rows, service, alias, copy.left_behind, copy.converted, compared, memory)
 
 
 def find_service(services: Services, name: str) -> Service | None:
@@ -222,6 +232,15 @@ def _check_champion(service: Service | None, spec: ReleaseSpec) -> None:
         check_answers(stable, spec.serve.api, {spec.service, *spec.serve.model_names})
     elif stable is not None:
         verify_bundle(Path(stable.bundle), stable.digest)
+
+
+def _check_memory(need: MemoryNeed, spec: ReleaseSpec, available: int | None) -> None:
+    """Each server against its own limit, and all of them against what this machine has left."""
+    if spec.package.memory_mb:
+        one = replace(need, replicas=1, reference=0)
+        check_fits(one, spec.package.memory_mb << 20, "package.memory_mb")
+    if available is not None:
+        check_fits(need, available, "this machine")
 
 
 def _alias_version(registry: Registry, name: str, alias: str) -> int | None:

@@ -98,7 +98,7 @@ def read_layout(folder: Path, tokenizer: Path | None = None) -> ModelLayout:
 def gather(layout: ModelLayout, into: Path) -> Path:
     """Copy what Shipway knows into one flat folder, and nothing else."""
     into.mkdir(parents=True, exist_ok=True)
-    for file in (*_weight_files(layout.weights), layout.config):
+    for file in (*weight_files(layout.weights), layout.config):
         copy_readable(file, into / file.name)
     beside = [layout.tokenizer_dir / name for name in TOKENIZER_FILES]
     if layout.generates:
@@ -153,7 +153,8 @@ def _weights(model_dir: Path) -> Path:
     )
 
 
-def _weight_files(weights: Path) -> tuple[Path, ...]:
+def weight_files(weights: Path) -> tuple[Path, ...]:
+    """The file of weights; or the index of a sharded model, and its shards."""
     if weights.name != INDEX:
         return (weights,)
     where = _read_object(weights).get("weight_map")

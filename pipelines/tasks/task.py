@@ -20,6 +20,7 @@ from pipelines.spec.evaluate import EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
+from pipelines.tasks.memory import MemoryNeed
 
 Facts = Mapping[str, Any]
 """What a bundle says about itself: its engine, and what its task promises to callers."""
@@ -100,6 +101,10 @@ class Task(Protocol[R]):
 
         `task` is among it, except for classification: bundles said nothing before there were other tasks.
         """
+        ...
+
+    def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> MemoryNeed | None:
+        """What it takes to judge and to serve it so; None where that is not known before it runs."""
         ...
 
     def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:

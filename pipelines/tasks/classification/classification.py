@@ -56,6 +56,9 @@ class Classification:
         """The labels in the order of the outputs, and how many tokens of a text are read."""
         return {"labels": list(labels_of(layout.config_json)), "max_length": layout.max_length}
 
+    def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> None:
+        """Not known: activations of the largest request are most of it."""
+
     def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:
         """The same labels in the same order, the same input, and no shorter a context."""
         return judge_contract(_contract(candidate), _contract(champion) if champion is not None else None)

@@ -26,12 +26,14 @@ from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
 from pipelines.tasks.generation.rows import Prompts, read_prompts
 from pipelines.tasks.generation.served import served_facts
+from pipelines.tasks.generation.sizes import memory_need
+from pipelines.tasks.memory import MemoryNeed
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
 
 METRICS = (*PROPORTIONS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
 COMPRESS = ("none", "gguf-f16", "gguf-f32", "gguf-q8_0")
-SOURCE_FORM: Mapping[str, str] = {"gguf-f32": "f32"}
-"""What serves where nothing smaller does: 16 bits, unless 32 are asked for."""
+PRECISION: Mapping[str, str] = {"gguf-f32": "f32", "gguf-q8_0": "q8_0"}
+"""What is asked for; 16 bits otherwise."""
 
 
 class TextGeneration:
@@ -59,6 +61,11 @@ class TextGeneration:
     def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
         """How long a conversation may be, whether there can be one, and how it is served."""
         return {"task": self.name, "chats": layout.chats, **served_facts(layout, serve)}
+
+    def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> MemoryNeed:
+        """Weights and cache of all replicas, and the reference in 32 bits."""
+        precision = PRECISION.get(spec.compress, "f16")
+        return memory_need(layout, self.promises(layout, spec.serve), precision, spec.serve.replicas)
 
     def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:
         """No shorter a context, and conversations where the champion had them."""
@@ -127,8 +134,8 @@ class TextGeneration:
         return (Gguf("q8_0", rows.texts),) if spec.compress == "gguf-q8_0" else ()
 
     def carrier(self, spec: ReleaseSpec, rows: Prompts) -> Technique:
-        """llama.cpp reads a file of its own."""
-        return Gguf(SOURCE_FORM.get(spec.compress, "f16"), rows.texts)
+        """llama.cpp reads a file of its own: in 16 bits, unless 32 are asked for."""
+        return Gguf("f32" if spec.compress == "gguf-f32" else "f16", rows.texts)
 
     def gain(self, rows: Prompts, source: Subject, variant: Subject, threads: int, clock: Clock) -> Gain:  # noqa: ARG002
         """In size. How fast an engine is says nothing about the source, which another one ran."""
