@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
-FORM = 3
+FORM = 4
 """The form of a settings file. A key that is added counts it up, and names it: `field(metadata={"since": 2}, …)`."""
 
 TOLERANCE = 0.05
@@ -94,6 +94,8 @@ class GatewaySettings:
     api: Literal["inference", "openai"] = field(default="inference", metadata={"since": 3})
     """What its arms speak: whether answers are followed as those of a language model."""
     objective: Objective | None = field(default=None, metadata={"since": 3})
+    borderline: Literal["pass", "refuse"] = field(default="pass", metadata={"since": 4})
+    """What becomes of requests that engines answer differently."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""

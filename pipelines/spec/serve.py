@@ -117,6 +117,13 @@ class ServeSpec(EngineSpec):
             description="what callers speak; openai: the gateway follows the answers of language models (docs/llm.md)"
         ),
     ] = GatewaySettings.api
+    borderline: Annotated[
+        Literal["pass", "refuse"],
+        Field(
+            description="of language models: requests that engines answer differently, as max_tokens: 0, are passed on "
+            "and are nobody's evidence, or refused with 400 whichever arm would answer"
+        ),
+    ] = GatewaySettings.borderline
     objective: ObjectiveSpec | None = Field(
         default=None, description="what each answer of a language model should meet, for rollout.gates.goodput"
     )

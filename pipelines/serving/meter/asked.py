@@ -24,6 +24,7 @@ MOST_CHOICES = 128
 MOST_BODY_BYTES = 4 * 1024 * 1024
 """A longer request is passed on and not read: everybody would wait for that."""
 
+UNREAD = "its body is too long to be read on the way"
 MOST_TOOLS = 1000
 
 ANY_JSON: Mapping[str, Any] = {}
@@ -53,7 +54,7 @@ def asked_by(path: bytes, body: bytes) -> TextRequest | None:
     if kind is None:
         return None
     if len(body) > MOST_BODY_BYTES:
-        return TextRequest(kind, odd="its body is too long to be read on the way")
+        return TextRequest(kind, odd=UNREAD)
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:

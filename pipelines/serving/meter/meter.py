@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import orjson
+
 from pipelines.records.settings import Objective
 from pipelines.serving.evidence.intervals import Story
+from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.request import Request
-from pipelines.serving.meter.asked import TextRequest, asked_by
+from pipelines.serving.meter.asked import UNREAD, TextRequest, asked_by
 from pipelines.serving.meter.generation import Generation
 from pipelines.serving.meter.measured import Measured
 
@@ -41,15 +44,31 @@ class MeteredAnswer:
         return found.why_failed, story_of(found, self._objective, is_over=is_over)
 
 
-class Meter:
-    """Follows the answers of one gateway."""
+class Declined(Refusal):
+    """A refusal in the shape of OpenAI's errors, which is what the caller's library reads."""
 
-    def __init__(self, objective: Objective | None) -> None:
-        self._objective = objective
+    @property
+    def body(self) -> bytes:
+        """The error."""
+        error = {"message": self.reason, "type": "invalid_request_error", "param": self.field, "code": self.code}
+        return orjson.dumps({"error": error})
+
+
+class Meter:
+    """Follows the answers of one gateway; requests that engines answer differently may be refused here."""
+
+    def __init__(self, objective: Objective | None, borderline: str = "pass") -> None:
+        self._objective, self._refuses = objective, borderline == "refuse"
 
     def asked(self, request: Request) -> TextRequest | None:
         """What a request asks for; None where it asks for no text."""
         return asked_by(request.target, request.body) if request.method == b"POST" else None
+
+    def declines(self, asked: TextRequest | None) -> Refusal | None:
+        """Why a request goes to neither arm: engines differ in what they answer. What was not read is passed on."""
+        if not self._refuses or asked is None or asked.odd in {"", UNREAD}:
+            return None
+        return Declined(400, "borderline", f"this request is answered by no engine alike: {asked.odd}")
 
     def follow(self, asked: TextRequest, *, is_stream: bool) -> MeteredAnswer:
         """An answer that begins."""

@@ -75,6 +75,10 @@ class Exchanges:
         if len(self.open) >= self.limits.in_flight:
             client.refuse(BUSY, request_id)
             return None
+        asked = self.meter.asked(request) if self.meter is not None else None
+        if self.meter is not None and (declined := self.meter.declines(asked)) is not None:
+            client.refuse(declined, request_id)
+            return None
         try:
             assigned = self.assignment.of(request, split)
         except NotAllowed as error:
@@ -89,7 +93,7 @@ class Exchanges:
         exchange = Exchange(self, client, request, request_id, split.stable)
         canary = split.canary
         arm = canary if canary is not None and assigned.arm == "canary" else split.stable
-        exchange.ask(assigned, arm, user)
+        exchange.ask(assigned, arm, user, asked)
         if self.shadow is not None and canary is not None and assigned.is_evidence and arm is split.stable:
             exchange.mirror(self.shadow, canary)
         return exchange
@@ -139,14 +143,13 @@ class Exchange:
         self._tried: tuple[Replica, ...] = ()
         self._answer: AnswerHead | None = None
         self._mirrored: Mirrored | None = None
-        self._asked: TextRequest | None = proxy.meter.asked(request) if proxy.meter is not None else None
 
-    def ask(self, assigned: Assigned, at: Arm, user: User | None) -> None:
+    def ask(self, assigned: Assigned, at: Arm, user: User | None, asked: TextRequest | None) -> None:
         """The first try; that of a smoke test, which chose its arm, is no evidence, and nobody saves it."""
         name, in_control, _, is_evidence = assigned
-        proxy, request = self._proxy, self._request
+        proxy, request, self._asked = self._proxy, self._request, asked
         self._may_be_saved, self._may_repeat, ticket = is_evidence, proxy.repeats.allow(request), None
-        if is_evidence and not (self._asked is not None and self._asked.odd):
+        if is_evidence and not (asked is not None and asked.odd):
             attributes = proxy.attributes
             slices = attributes.slices_of(request.headers, request.body) if attributes.are_declared else ()
             ticket = proxy.intervals.routed(name, slices, in_control=in_control)

@@ -26,7 +26,7 @@ TOLD = GatewaySettings(
     api="openai",
     objective=Objective(0.8, 0.06, 30.0),
 )
-OLDER = dict.fromkeys(("metrics", "arm_header", "api", "objective"), "gone")
+OLDER = dict.fromkeys(("metrics", "arm_header", "api", "objective", "borderline"), "gone")
 """What form 1 did not have."""
 
 
@@ -162,33 +162,33 @@ def test_a_file_that_is_not_there_for_us_alone_is_refused_by_name(path, make):
 class Grown(GatewaySettings):
     """The settings of the next Shipway."""
 
-    first_token_s: float = field(default=0.8, metadata={"since": 4})
+    first_token_s: float = field(default=0.8, metadata={"since": 5})
 
 
 def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
     """A gateway that runs on hires workers of the Shipway that was installed meanwhile."""
-    monkeypatch.setattr(settings_file, "FORM", 4)
-    assert settings_in(said(form=3), Grown, "f") == Grown(**vars(TOLD))
-    assert settings_in(said(form=4, first_token_s=0.5), Grown, "f").first_token_s == 0.5
+    monkeypatch.setattr(settings_file, "FORM", 5)
+    assert settings_in(said(form=4), Grown, "f") == Grown(**vars(TOLD))
+    assert settings_in(said(form=5, first_token_s=0.5), Grown, "f").first_token_s == 0.5
 
 
 def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
     """As every gateway that was started by it does; its arms are classifiers."""
-    usual = {"metrics": "private", "arm_header": True, "api": "inference", "objective": None}
+    usual = {"metrics": "private", "arm_header": True, "api": "inference", "objective": None, "borderline": "pass"}
     assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
 def test_a_file_of_the_second_form_is_of_a_gateway_before_classifiers():
     """It says who sees figures and arms, and nothing of language models."""
-    usual = {"api": "inference", "objective": None}
+    usual = {"api": "inference", "objective": None, "borderline": "pass"}
     lacking = dict.fromkeys(usual, "gone")
     assert settings_in(said(form=2, **lacking), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
-@pytest.mark.parametrize(("form", "more"), [(4, {}), (3, {"first_token_s": 0.5})])
+@pytest.mark.parametrize(("form", "more"), [(5, {}), (4, {"first_token_s": 0.5})])
 def test_a_form_has_its_own_keys_and_no_other(monkeypatch, form, more):
     """Also when the reader knows a later one."""
-    monkeypatch.setattr(settings_file, "FORM", 4)
+    monkeypatch.setattr(settings_file, "FORM", 5)
     with pytest.raises(BadInput) as caught:
         settings_in(said(form=form, **more), Grown, "f")
     assert caught.value.code == "E_SETTINGS_KEYS"

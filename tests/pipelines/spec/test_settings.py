@@ -16,7 +16,7 @@ UNUSUAL = """
 serve:
   {router: haproxy, gateway_workers: 2, timeout: 3s, drain: 1m, convicted_streams: cut, idempotent: ["/v1/*"],
    record: {share: 0.5}, metrics: public, arm_header: false,
-   api: openai, objective: {ttft: 800ms}}
+   api: openai, objective: {ttft: 800ms}, borderline: refuse}
 rollout: {slices: [x-lang], label: 1m, assign: {by: cookie, name: id}, shadow: {pct: 5}}
 package: {memory_mb: 512, pids: 64}
 """
@@ -39,6 +39,7 @@ def test_every_setting_of_a_gateway_is_said_by_the_spec():
         arm_header=False,
         api="openai",
         objective=Objective(0.8),
+        borderline="refuse",
     )
 
 

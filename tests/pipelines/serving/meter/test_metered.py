@@ -59,9 +59,9 @@ def writing(*pieces, first_s=0.0, hangs=False, head=HEAD):
     return script
 
 
-def counted(folder, script, *requests, timeout_s=5.0, stalled_s=60.0, objective=OBJECTIVE):
+def counted(folder, script, *requests, timeout_s=5.0, stalled_s=60.0, objective=OBJECTIVE, borderline="pass"):
     """What stable is said to have done, in the interval in which these were asked; and what the last client heard."""
-    settings = GatewaySettings(timeout_s=timeout_s, api="openai", objective=objective)
+    settings = GatewaySettings(timeout_s=timeout_s, api="openai", objective=objective, borderline=borderline)
     serving = Serving(60.0, settings, Limits(stalled_s=stalled_s))
 
     async def run():
@@ -144,6 +144,25 @@ def test_what_engines_answer_differently_is_no_evidence(tmp_path, body):
     """It is passed on all the same."""
     arm, heard = counted(tmp_path, writing(*WHOLE), post(body))
     assert (arm.routed, b"[DONE]" in heard) == (0, True)
+
+
+@pytest.mark.parametrize(("body", "why"), [({**HELLO, "max_tokens": 0}, "max_tokens is no"), (b"{", "is not JSON")])
+def test_what_engines_answer_differently_is_refused_where_a_spec_says_so(tmp_path, body, why):
+    """Alike for both arms, in the shape that the caller's library reads; nobody is asked, and nothing is counted."""
+    arm, heard = counted(tmp_path, writing(*WHOLE), post(body), borderline="refuse")
+    head, _, said = heard.partition(b"\r\n\r\n")
+    error = json.loads(said)["error"]
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "borderline", None)
+    assert why in error["message"]
+    assert arm.routed == 0
+
+
+def test_other_requests_are_passed_on_where_borderline_ones_are_refused(tmp_path):
+    """They are answered and counted as ever."""
+    arm, heard = counted(tmp_path, writing(*WHOLE), post(), borderline="refuse")
+    assert b" 200 " in heard
+    assert arm.routed == 1
 
 
 def test_a_refused_request_is_counted_apart(tmp_path):
