@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Literal
 
 import orjson
@@ -24,6 +25,9 @@ MOST_CHOICES = 128
 MOST_BODY_BYTES = 4 * 1024 * 1024
 """A longer request is passed on and not read: everybody would wait for that."""
 
+BEGINNING = 1024
+"""Characters or tokens of a prompt that tell whether others begin alike."""
+
 UNREAD = "its body is too long to be read on the way"
 MOST_TOOLS = 1000
 
@@ -37,6 +41,8 @@ class TextRequest:
 
     `schema` is that of the answer, None where any text will do; `tools` are the schemas of their arguments, by name.
     `odd` says why engines differ in what they answer to such a request, or "": its answer is nobody's evidence.
+    Requests that are `together` begin alike, as the turns of a conversation do: an engine that answered one has its
+    beginning in a cache.
     """
 
     kind: Kind
@@ -46,6 +52,7 @@ class TextRequest:
     schema: Mapping[str, Any] | None = None
     tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     odd: str = ""
+    together: bytes = b""
 
 
 def asked_by(path: bytes, body: bytes) -> TextRequest | None:
@@ -72,7 +79,22 @@ def asked_by(path: bytes, body: bytes) -> TextRequest | None:
         _schema(said, kind),
         _tools(said),
         _odd(said, kind),
+        _together(said, kind),
     )
+
+
+def _together(said: Mapping[str, Any], kind: Kind) -> bytes:
+    """The name of all that begins like this: a conversation up to its first question, or the beginning of a prompt."""
+    begin = said.get({"chat": "messages", "completions": "prompt", "responses": "input"}[kind])
+    if isinstance(begin, list):
+        asks = (place for place, one in enumerate(begin) if isinstance(one, dict) and one.get("role") == "user")
+        begin = begin[: next(asks, BEGINNING) + 1]
+    elif isinstance(begin, str):
+        begin = begin[:BEGINNING]
+    try:
+        return blake2b(orjson.dumps([said.get("instructions"), begin]), digest_size=8).digest()
+    except orjson.JSONEncodeError:  # nested deeper than can be written
+        return b""
 
 
 def _prompts(said: Mapping[str, Any]) -> int:

@@ -169,7 +169,8 @@ class Exchange:
         self.digest = arm.digest
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
         self._due_s = now_s + proxy.timeout_s
-        replica, method = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file), request.method
+        together = self._asked.together if self._asked is not None else b""
+        replica, method = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file, together), request.method
         self._tried += (replica,)
         # A join costs half as much as a format does.
         head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\nhost: ", replica.authority, b"\r\n", self._lines))

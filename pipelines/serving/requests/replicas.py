@@ -7,6 +7,7 @@ import errno
 import itertools
 import ssl
 from collections.abc import Collection, Iterator, Sequence
+from hashlib import blake2b
 from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -243,6 +244,15 @@ class Replica:
             self._absences += 1
 
 
+MOST_OF_MEAN = 1.25
+"""So many times the mean of all replicas' calls one may have before who belongs to it is sent elsewhere."""
+
+
+def _rank(authority: bytes, together: bytes) -> bytes:
+    """The order in which requests that belong together would have the replicas: another one for each such group."""
+    return blake2b(authority, key=together, digest_size=8).digest()
+
+
 class Replicas:
     """The replicas of all arms, by address and who vouches for it: what is known of one outlives a change of shares."""
 
@@ -253,14 +263,31 @@ class Replicas:
     def __iter__(self) -> Iterator[Replica]:
         return iter(self._known.values())
 
-    def pick(self, urls: Sequence[str], tried: Collection[Replica] = (), ca_file: str = "") -> Replica:
-        """The replica with the fewest calls, by turns. One that fails is avoided while there is another."""
+    def pick(
+        self, urls: Sequence[str], tried: Collection[Replica] = (), ca_file: str = "", together: bytes = b""
+    ) -> Replica:
+        """The replica with the fewest calls, by turns; of requests that belong `together`, always the same one.
+
+        One that fails is avoided while there is another, and so is, by those, one with much more than its part of all
+        calls. Source: Mirrokni, Thorup & Zadimoghaddam, Consistent Hashing with Bounded Loads (2016).
+        """
         if len(urls) == 1:
             return self._known.get((urls[0], ca_file)) or self._of(urls[0], ca_file)
         first = next(self._turn) % len(urls)
         replicas = [self._of(url, ca_file) for url in (*urls[first:], *urls[:first])]
         now_s = monotonic()
-        return min(replicas, key=lambda r: (r in tried, r.is_away(now_s), r.outstanding))
+        if not together:
+            return min(replicas, key=lambda r: (r in tried, r.is_away(now_s), r.outstanding))
+        most = MOST_OF_MEAN * (1 + sum(r.outstanding for r in replicas)) / len(replicas)
+        return min(
+            replicas,
+            key=lambda r: (
+                r in tried,
+                r.is_away(now_s),
+                r.outstanding + 1 > max(1.0, most),
+                _rank(r.authority, together),
+            ),
+        )
 
     def _of(self, url: str, ca_file: str) -> Replica:
         replica = self._known.get((url, ca_file))

@@ -1,6 +1,7 @@
 """What a request asks for is read once, and nothing in it can stop the way of the request."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,7 +27,7 @@ def asked(path=CHAT, **body):
 )
 def test_three_doors_ask_for_text(path, body, kind):
     """A query changes nothing."""
-    assert asked(path, **body, model="m") == TextRequest(kind, "m")
+    assert replace(asked(path, **body, model="m"), together=b"") == TextRequest(kind, "m")
 
 
 @pytest.mark.parametrize("path", [b"/v1/models", b"/v1/embeddings", b"/v2/models/m/infer", b"/v1/chat"])
@@ -110,3 +111,31 @@ def test_very_many_tools_are_not_all_kept():
     """Memory is bounded by the request's size anyway; time is not."""
     tools = [{"name": f"t{i}"} for i in range(MOST_TOOLS + 500)]
     assert len(asked(messages=HELLO, tools=tools).tools) == MOST_TOOLS
+
+
+TURN = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]}
+LATER = {"messages": [*TURN["messages"], {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Why?"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "one", "other", "is_same"),
+    [
+        (b"/v1/chat/completions", TURN, LATER, True),
+        (b"/v1/chat/completions", TURN, {"messages": TURN["messages"][1:]}, False),
+        (b"/v1/completions", {"prompt": "a" * 2000}, {"prompt": "a" * 2000 + "b"}, True),
+        (b"/v1/completions", {"prompt": "a"}, {"prompt": "b"}, False),
+        (b"/v1/completions", {"prompt": [1, 2, 3]}, {"prompt": [1, 2, 4]}, False),
+        (b"/v1/responses", {"input": "a", "instructions": "x"}, {"input": "a", "instructions": "y"}, False),
+    ],
+)
+def test_requests_that_begin_alike_belong_together(path, one, other, is_same):
+    """The turns of a conversation, and prompts with one beginning."""
+    first, second = (asked_by(path, json.dumps(said).encode()).together for said in (one, other))
+    assert (first == second) == is_same
+    assert first
+
+
+def test_what_is_nested_too_deep_to_be_written_belongs_to_nothing():
+    """And is followed all the same."""
+    deep = b'{"prompt": %b1%b}' % (b"[" * 300, b"]" * 300)
+    assert asked_by(b"/v1/completions", deep).together == b""

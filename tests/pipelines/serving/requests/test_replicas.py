@@ -36,6 +36,36 @@ def test_the_replica_with_the_fewest_calls_is_asked():
     assert {replicas.pick(URLS).port for _ in range(6)} == {2}
 
 
+def test_what_belongs_together_is_asked_of_one_replica():
+    """And groups are spread over all of them; when a replica goes only its own groups move."""
+    replicas = Replicas()
+    names = [b"%d" % n for n in range(300)]
+    first = {name: replicas.pick(URLS, together=name).port for name in names}
+    assert {name: replicas.pick(URLS, together=name).port for name in names} == first
+    assert all(60 < count < 140 for count in Counter(first.values()).values())
+    moved = {name: replicas.pick(URLS[:2], together=name).port for name in names}
+    assert all(moved[name] == port for name, port in first.items() if port != 3)
+
+
+def test_a_crowded_replica_hands_over_what_would_be_more_than_its_part():
+    """A conversation that everybody has at once is answered by all."""
+    replicas, asked = Replicas(), Counter()
+    for _ in range(30):
+        replica = replicas.pick(URLS, together=b"hot")
+        replica.outstanding += 1
+        asked[replica.port] += 1
+    assert min(asked.values()) > 0
+    assert max(asked.values()) <= 1.25 * 30 / 3 + 1
+
+
+def test_what_belongs_together_leaves_a_replica_that_fails():
+    """And comes back to it when it answers again."""
+    replicas = Replicas()
+    first = replicas.pick(URLS, together=b"x")
+    assert replicas.pick(URLS, [first], together=b"x") is not first
+    assert replicas.pick(URLS, together=b"x") is first
+
+
 def test_a_replica_that_was_tried_is_not_tried_again_while_there_is_another():
     """A second try goes elsewhere."""
     replicas = Replicas()
