@@ -42,7 +42,7 @@ class TextRequest:
     `schema` is that of the answer, None where any text will do; `tools` are the schemas of their arguments, by name.
     `odd` says why engines differ in what they answer to such a request, or "": its answer is nobody's evidence.
     Requests that are `together` begin alike, as the turns of a conversation do: an engine that answered one has its
-    beginning in a cache.
+    beginning in a cache. One that `follows` a stored response is answered only by who holds that.
     """
 
     kind: Kind
@@ -53,6 +53,7 @@ class TextRequest:
     tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     odd: str = ""
     together: bytes = b""
+    follows: str = ""
 
 
 def asked_by(path: bytes, body: bytes) -> TextRequest | None:
@@ -80,6 +81,7 @@ def asked_by(path: bytes, body: bytes) -> TextRequest | None:
         _tools(said),
         _odd(said, kind),
         _together(said, kind),
+        str(said.get("previous_response_id") or "") if kind == "responses" else "",
     )
 
 

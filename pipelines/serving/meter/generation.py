@@ -8,7 +8,7 @@ An answer is whole only with a finish reason for every choice: a status of 200 i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipelines.serving.meter.measured import Measured, in_ms, tokens_of
 from pipelines.serving.meter.sse import EventReader
 from pipelines.serving.meter.validity import arguments_problem, text_problem
 
+LONGEST_NAME = 200
 MOST_KEPT_CHARACTERS = 256 * 1024
 """Of an answer that must fit a schema; one that is longer is not checked."""
 
@@ -51,6 +52,7 @@ class Generation:
         "_is_kept",
         "_last_s",
         "_longest_s",
+        "_named",
         "_refused",
         "_said_out",
         "_usage",
@@ -59,8 +61,9 @@ class Generation:
         "is_stream",
     )
 
-    def __init__(self, asked: TextRequest, *, is_stream: bool) -> None:
-        self._asked, self.is_stream = asked, is_stream
+    def __init__(self, asked: TextRequest, *, is_stream: bool, named: Callable[[str], None] | None = None) -> None:
+        """`named` hears what a response is called that may be asked for again."""
+        self._asked, self.is_stream, self._named = asked, is_stream, named
         self._events, self._whole = EventReader(), bytearray()
         self._choices: dict[int, _Choice] = {}
         self._chunks = 0
@@ -143,7 +146,9 @@ class Generation:
     def _other_event(self, said: Mapping[str, Any], at_s: float) -> None:
         """Of the responses API, or an error, which may stand in any stream."""
         kind = said.get("type")
-        if kind == "response.output_text.delta" and said.get("delta"):
+        if kind == "response.created":
+            self._call_it(said.get("response"))
+        elif kind == "response.output_text.delta" and said.get("delta"):
             self._content(self._choice({}), said["delta"], at_s)
         elif kind in {"response.completed", "response.incomplete", "response.failed"}:
             self._response_over(said.get("response"))
@@ -154,6 +159,10 @@ class Generation:
             self._refused |= kind == "response.refusal.delta"
         elif "error" in said or kind == "error":
             self.error = str(said.get("error") or said.get("message") or "error")[:300]
+
+    def _call_it(self, response: Any) -> None:
+        if self._named is not None and isinstance(response, dict) and isinstance(response.get("id"), str):
+            self._named(response["id"][:LONGEST_NAME])
 
     def _response_over(self, response: Any) -> None:
         if not isinstance(response, dict):
@@ -314,6 +323,7 @@ class Generation:
         self._forget_times()
 
     def _read_response(self, said: Mapping[str, Any]) -> None:
+        self._call_it(said)
         for item in said["output"] if isinstance(said.get("output"), list) else ():
             self._item(item)
             content = item.get("content") if isinstance(item, dict) else None

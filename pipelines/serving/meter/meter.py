@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 
 from pipelines.records.settings import Objective
@@ -21,8 +23,10 @@ class MeteredAnswer:
 
     may_be_left = True
 
-    def __init__(self, asked: TextRequest, objective: Objective | None, *, is_stream: bool) -> None:
-        self.generation = Generation(asked, is_stream=is_stream)
+    def __init__(
+        self, asked: TextRequest, objective: Objective | None, named: Callable[[str], None], *, is_stream: bool
+    ) -> None:
+        self.generation = Generation(asked, is_stream=is_stream, named=named if asked.kind == "responses" else None)
         self.is_stream, self._objective = is_stream, objective
         self.heard = self.generation.heard
 
@@ -70,9 +74,9 @@ class Meter:
             return None
         return Declined(400, "borderline", f"this request is answered by no engine alike: {asked.odd}")
 
-    def follow(self, asked: TextRequest, *, is_stream: bool) -> MeteredAnswer:
-        """An answer that begins."""
-        return MeteredAnswer(asked, self._objective, is_stream=is_stream)
+    def follow(self, asked: TextRequest, named: Callable[[str], None], *, is_stream: bool) -> MeteredAnswer:
+        """An answer that begins; `named` hears what a response is called that may be asked for again."""
+        return MeteredAnswer(asked, self._objective, named, is_stream=is_stream)
 
 
 def story_of(found: Measured, objective: Objective | None, *, is_over: bool) -> Story:

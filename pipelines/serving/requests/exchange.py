@@ -22,6 +22,7 @@ from pipelines.serving.http1.upstream import AnswerHead
 from pipelines.serving.meter.asked import TextRequest
 from pipelines.serving.meter.meter import Meter
 from pipelines.serving.requests.assignment import OVERRIDE, Assigned, Assignment, NotAllowed, names
+from pipelines.serving.requests.held import HeldResponses
 from pipelines.serving.requests.lines import VERSION, AnswerLines, asked_lines
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.refusals import ASKED_ONCE, BUSY, CHOSEN_DOWN, DOWN, NOBODY
@@ -60,7 +61,7 @@ class Exchanges:
         self.replicas = Replicas()
         self.assignment, self.users = assignment, Users(intervals)
         self.open: set[Exchange] = set()
-        self._recorder, self._names = recorder, names()
+        self._recorder, self._names, self.held = recorder, names(), HeldResponses()
         self.shadow: Shadow | None = None
         self.lines = AnswerLines(names_arms=names_arms)
         self.meter: Meter | None = None  # where the arms are language models
@@ -80,7 +81,8 @@ class Exchanges:
             client.refuse(declined, request_id)
             return None
         try:
-            assigned = self.assignment.of(request, split)
+            held = self.held.holder(request, asked, split) if self.meter is not None else None
+            assigned = held or self.assignment.of(request, split)
         except NotAllowed as error:
             client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
             return None
@@ -196,7 +198,7 @@ class Exchange:
         """Look at what passes, where something can be learned from it."""
         is_stream, meter, attempt = is_event_stream(answer.named), self._proxy.meter, self._attempt
         if meter is not None and self._asked is not None:
-            attempt.followed = meter.follow(self._asked, is_stream=is_stream)
+            attempt.followed = meter.follow(self._asked, self._proxy.held.keeper(self.digest), is_stream=is_stream)
         elif is_stream:
             attempt.followed = Events()
         self._hear(answer.begun, now_s)
