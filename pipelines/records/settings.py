@@ -50,8 +50,8 @@ class Shadowing:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What a service promises of each answer, in seconds: a request meets it, or not. None promises nothing.
+class Promise:
+    """What is promised of an answer, in seconds: a request meets it, or not. None promises nothing.
 
     The time to the first token, the time per output token after it, and the time to the end.
     """
@@ -60,10 +60,25 @@ class Objective:
     tpot_s: float | None = None
     e2e_s: float | None = None
 
+
+@dataclass(frozen=True)
+class Objective(Promise):
+    """What a service promises; a request whose attribute `by` names one of the `classes` is promised that instead."""
+
+    by: str = field(default="", metadata={"since": 4})
+    classes: Mapping[str, Promise] = field(default_factory=dict, metadata={"since": 4})
+
+    def of(self, value: str) -> Promise:
+        """What is promised to a request with this value of the attribute."""
+        return self.classes.get(value, self)
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any] | None) -> Objective | None:
         """The objective of plain JSON data; None where nothing is promised."""
-        return cls(**raw) if raw else None
+        if not raw:
+            return None
+        classes = {name: Promise(**one) for name, one in raw.get("classes", {}).items()}
+        return cls(**{**raw, "classes": classes})
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,10 @@ def _faults(said: Any, kind: type[Any], form: int, name: str) -> Iterator[tuple[
     hints = get_type_hints(kind)
     for key, value in said.items():
         part = next((part for part in get_args(hints[key]) if is_dataclass(part)), None)
-        if part is not None and value is not None:
+        if part is not None and get_origin(hints[key]) is Mapping:
+            for one, inner in value.items() if isinstance(value, Mapping) else [(key, value)]:
+                yield from _faults(inner, part, form, one)  # type: ignore[arg-type]
+        elif part is not None and value is not None:
             yield from _faults(value, part, form, key)  # type: ignore[arg-type]
         elif not _fits(value, hints[key]):
             yield "E_SETTINGS_VALUE", f"{key} is {value!a:.80}"

@@ -6,11 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, keys_of, readable_by_older
+from pipelines.records.settings import (
+    GatewaySettings,
+    Objective,
+    Promise,
+    Recording,
+    ServerSettings,
+    keys_of,
+    readable_by_older,
+)
 from pipelines.spec.engine import EngineSpec
 from pipelines.spec.package import PackageSpec
 from pipelines.spec.rollout import RolloutSpec
-from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds
+from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds, SpecProblem
 
 MOST_RECORDED_BYTES = 4 * 1024**3
 CONTAINER_MEMORY_MB = 4096
@@ -52,22 +60,49 @@ class RecordSpec(Part):
         return Recording(self.share, self.keep, self.redact, self.max_body_bytes)
 
 
-class ObjectiveSpec(Part):
-    """What the service promises of each answer of a language model: a request meets it, or not. null: no promise."""
+class PromiseSpec(Part):
+    """What is promised of each answer of a language model: a request meets it, or not. null: no promise."""
 
     ttft_s: Annotated[Seconds, Field(gt=0, description="to the first token")] | None = None
     tpot_s: Annotated[Seconds, Field(gt=0, description="per output token after the first")] | None = None
     e2e_s: Annotated[Seconds, Field(gt=0, description="to the end of the answer")] | None = None
 
     @model_validator(mode="after")
-    def _promises_something(self) -> ObjectiveSpec:
+    def _promises_something(self) -> PromiseSpec:
         if (self.ttft_s, self.tpot_s, self.e2e_s) == (None, None, None):
             raise ValueError("an objective promises ttft, tpot or e2e")
         return self
 
+    def promise(self) -> Promise:
+        """The same for the gateway."""
+        return Promise(self.ttft_s, self.tpot_s, self.e2e_s)
+
+
+class ObjectiveSpec(PromiseSpec):
+    """What the service promises, and what it promises to other classes of traffic instead."""
+
+    by: Attribute | None = Field(
+        default=None, description="a header, or body.PATH of a JSON body, whose value is the class of a request"
+    )
+    classes: Annotated[dict[str, PromiseSpec], Field(max_length=32)] = Field(
+        default_factory=dict, description="by value; every other request is promised what stands beside"
+    )
+
+    @model_validator(mode="after")
+    def _classes_are_told_apart(self) -> ObjectiveSpec:
+        if bool(self.classes) != bool(self.by):
+            raise SpecProblem("E_CONFIG", "objective.classes needs objective.by, which tells them apart")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A key that came later is written where it is said."""
+        return {key: value for key, value in dumped(self).items() if value or key not in {"by", "classes"}}
+
     def objective(self) -> Objective:
         """The same for the gateway."""
-        return Objective(self.ttft_s, self.tpot_s, self.e2e_s)
+        classes = {name: one.promise() for name, one in self.classes.items()}
+        return Objective(self.ttft_s, self.tpot_s, self.e2e_s, self.by or "", classes)
 
 
 class ServeSpec(EngineSpec):

@@ -42,7 +42,8 @@ class TextRequest:
     `schema` is that of the answer, None where any text will do; `tools` are the schemas of their arguments, by name.
     `odd` says why engines differ in what they answer to such a request, or "": its answer is nobody's evidence.
     Requests that are `together` begin alike, as the turns of a conversation do: an engine that answered one has its
-    beginning in a cache. One that `follows` a stored response is answered only by who holds that.
+    beginning in a cache. One that `follows` a stored response is answered only by who holds that. `traffic` is its
+    class, where the service promises several something else.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class TextRequest:
     odd: str = ""
     together: bytes = b""
     follows: str = ""
+    traffic: str = ""
 
 
 def asked_by(path: bytes, body: bytes) -> TextRequest | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import orjson
 
-from pipelines.records.settings import Objective
+from pipelines.records.settings import Objective, Promise
+from pipelines.serving.evidence.attributes import Attributes
 from pipelines.serving.evidence.intervals import Story
 from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.request import Request
@@ -24,7 +26,7 @@ class MeteredAnswer:
     may_be_left = True
 
     def __init__(
-        self, asked: TextRequest, objective: Objective | None, named: Callable[[str], None], *, is_stream: bool
+        self, asked: TextRequest, objective: Promise | None, named: Callable[[str], None], *, is_stream: bool
     ) -> None:
         self.generation = Generation(asked, is_stream=is_stream, named=named if asked.kind == "responses" else None)
         self.is_stream, self._objective = is_stream, objective
@@ -63,10 +65,15 @@ class Meter:
 
     def __init__(self, objective: Objective | None, borderline: str = "pass") -> None:
         self._objective, self._refuses = objective, borderline == "refuse"
+        self._classes = Attributes((objective.by,)) if objective is not None and objective.by else None
 
     def asked(self, request: Request) -> TextRequest | None:
         """What a request asks for; None where it asks for no text."""
-        return asked_by(request.target, request.body) if request.method == b"POST" else None
+        asked = asked_by(request.target, request.body) if request.method == b"POST" else None
+        if asked is None or self._classes is None:
+            return asked
+        named = self._classes.slices_of(request.headers, request.body)
+        return replace(asked, traffic=named[0].partition("=")[2] if named else "")
 
     def declines(self, asked: TextRequest | None) -> Refusal | None:
         """Why a request goes to neither arm: engines differ in what they answer. What was not read is passed on."""
@@ -76,10 +83,11 @@ class Meter:
 
     def follow(self, asked: TextRequest, named: Callable[[str], None], *, is_stream: bool) -> MeteredAnswer:
         """An answer that begins; `named` hears what a response is called that may be asked for again."""
-        return MeteredAnswer(asked, self._objective, named, is_stream=is_stream)
+        objective = self._objective.of(asked.traffic) if self._objective is not None else None
+        return MeteredAnswer(asked, objective, named, is_stream=is_stream)
 
 
-def story_of(found: Measured, objective: Objective | None, *, is_over: bool) -> Story:
+def story_of(found: Measured, objective: Promise | None, *, is_over: bool) -> Story:
     """What is counted of an answer, or of the part of it that came in time."""
     timings = {"first_token": found.first_token_ms, "between_tokens": found.per_token_ms}
     is_bad = {"rejected": False}
@@ -92,7 +100,7 @@ def story_of(found: Measured, objective: Objective | None, *, is_over: bool) -> 
     return Story(timed, is_bad, tokens, found.finish if is_over else (), bin_of(found))
 
 
-def misses(objective: Objective, found: Measured) -> bool:
+def misses(objective: Promise, found: Measured) -> bool:
     """Whether an answer was later than its service promises; what came in one piece has an end only.
 
     A first token that has not come is late when its time is over.

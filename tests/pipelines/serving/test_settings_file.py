@@ -12,7 +12,7 @@ from pipelines.adapters.proxies import agent
 from pipelines.errors import BadInput
 from pipelines.records import private_file
 from pipelines.records import settings as forms
-from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, Shadowing
+from pipelines.records.settings import GatewaySettings, Objective, Promise, Recording, ServerSettings, Shadowing
 from pipelines.serving import settings_file
 from pipelines.serving.gateway import gateway
 from pipelines.serving.server import server
@@ -24,7 +24,7 @@ TOLD = GatewaySettings(
     metrics="public",
     arm_header=False,
     api="openai",
-    objective=Objective(0.8, 0.06, 30.0),
+    objective=Objective(0.8, 0.06, 30.0, "x-class", {"batch": Promise(e2e_s=60.0)}),
 )
 OLDER = dict.fromkeys(("metrics", "arm_header", "api", "objective", "borderline"), "gone")
 """What form 1 did not have."""

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from pipelines.records.settings import GatewaySettings, Objective, Recording, ServerSettings, Shadowing
+from pipelines.records.settings import GatewaySettings, Objective, Promise, Recording, ServerSettings, Shadowing
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import CONTAINER_MEMORY_MB, gateway_settings, server_settings
 from pipelines.spec.spec_file import parse_spec
@@ -16,7 +16,7 @@ UNUSUAL = """
 serve:
   {router: haproxy, gateway_workers: 2, timeout: 3s, drain: 1m, convicted_streams: cut, idempotent: ["/v1/*"],
    record: {share: 0.5}, metrics: public, arm_header: false,
-   api: openai, objective: {ttft: 800ms}, borderline: refuse}
+   api: openai, objective: {ttft: 800ms, by: x-class, classes: {batch: {e2e: 5m}}}, borderline: refuse}
 rollout: {slices: [x-lang], label: 1m, assign: {by: cookie, name: id}, shadow: {pct: 5}}
 package: {memory_mb: 512, pids: 64}
 """
@@ -38,7 +38,7 @@ def test_every_setting_of_a_gateway_is_said_by_the_spec():
         metrics="public",
         arm_header=False,
         api="openai",
-        objective=Objective(0.8),
+        objective=Objective(0.8, by="x-class", classes={"batch": Promise(e2e_s=300.0)}),
         borderline="refuse",
     )
 

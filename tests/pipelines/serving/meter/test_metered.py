@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from pipelines.records.settings import GatewaySettings, Objective
+from pipelines.records.settings import GatewaySettings, Objective, Promise
 from pipelines.serving.evidence.counters import GatewayCounters
 from pipelines.serving.http1.limits import Limits
 from pipelines.serving.requests.data_plane import Serving
@@ -215,3 +215,12 @@ def test_other_paths_are_not_read(tmp_path):
     """They are answered as by any arm."""
     arm, _ = counted(tmp_path, writing(*WHOLE), post(path="/v1/embeddings"))
     assert (arm.routed, arm.rates, sorted(arm.timings)) == (1, {}, ["between_tokens", "first_token"])
+
+
+@pytest.mark.parametrize(("named", "missed"), [("", 1), ("x-class: chat", 1), ("x-class: batch", 0)])
+def test_a_class_of_traffic_has_an_objective_of_its_own(tmp_path, named, missed):
+    """Every other request has the service's."""
+    objective = Objective(ttft_s=0.01, by="x-class", classes={"batch": Promise(e2e_s=60.0)})
+    request = post().replace(b"host: x", f"host: x\r\n{named or 'x-other: batch'}".encode())
+    arm, _ = counted(tmp_path, writing(*WHOLE, first_s=0.05), request, objective=objective)
+    assert arm.rates["goodput"] == {"64": (1, missed)}
