@@ -36,8 +36,10 @@ WEIGHTS_S = {
     "child": 30,
     "gguf": 30,
     "compress": 25,
-    "architectures": 40,
+    "architectures": 45,
+    "task": 40,
     "llama_server": 15,
+    "schedules": 12,
 }
 """Seconds on a quiet machine, by group; what is not named here takes less."""
 

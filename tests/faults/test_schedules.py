@@ -1,6 +1,6 @@
 """Whatever happens in whatever order, users stay safe at every instant, and every release ends.
 
-A few hundred schedules run with the other tests, 10,000 with `make fuzz`.
+Two hundred schedules run with the slow tests, 10,000 with `make fuzz`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -243,7 +244,7 @@ class Schedules(RuleBasedStateMachine):
         return wrong
 
 
-TestSchedules = Schedules.TestCase
+TestSchedules = pytest.mark.integration(Schedules.TestCase)
 TestSchedules.settings = settings(
     max_examples=SCHEDULES,
     stateful_step_count=30,
