@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pipelines.errors import BadInput
 from pipelines.spec.evaluate import EvaluateSpec
 from pipelines.supply.table import Table, wrong
@@ -114,12 +116,20 @@ def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path)
     right = next((record[name] for name in (plan.label, REFERENCE) if record.get(name) is not None), ())
     if said is None:
         raise wrong(f"row {number} asks nothing", path, f"{MESSAGES}, {PROMPT} or {plan.text}")
+    if said is record.get(MESSAGES) and not isinstance(said, list):
+        raise wrong(f"row {number}: {MESSAGES} is a {type(said).__name__}", path, "JSON lines with lists of messages")
     asked = _messages(said, number, path) if isinstance(said, list) else _text(said, PROMPT, number, path)
     if not asked:
         raise wrong(f"row {number} has an empty prompt", path, "some text")
     listed = right if isinstance(right, list | tuple) else (right,)
     references = tuple(_text(reference, REFERENCE, number, path) for reference in listed)
-    return Row(asked, references, _pattern(record.get(PATTERN) or "", number, path), number)
+    pattern = record.get(PATTERN)
+    return Row(
+        asked,
+        tuple(reference for reference in references if reference.strip()),  # an empty field of a CSV file says nothing
+        _pattern("" if pattern is None else pattern, number, path),
+        number,
+    )
 
 
 def _messages(said: Sequence[Any], number: int, path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -128,7 +138,15 @@ def _messages(said: Sequence[Any], number: int, path: Path) -> tuple[Mapping[str
     for message in said:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise wrong(f"row {number} has a message without a role", path, f"role: {', '.join(ROLES)}")
-        _text(message.get("content"), "content", number, path)
+        content = message.get("content")
+        if not isinstance(content, str):
+            raise wrong(f"row {number}: content is a {type(content).__name__}", path, "text")
+        _text(content, "content", number, path)
+    try:
+        written = orjson.dumps(said)
+    except TypeError as error:  # half a surrogate pair, or lists in lists without end, in what stands beside content
+        raise wrong(f"row {number}: {MESSAGES} cannot be sent: {error}"[:300], path, "plain JSON in UTF-8") from None
+    _text(written.decode(), MESSAGES, number, path)
     return tuple(said)
 
 
