@@ -35,8 +35,14 @@ class Choice:
 
 
 def read_answer(body: Any) -> Choice:
-    """The answer in a body's JSON. KeyError, TypeError or ValueError where it is none."""
-    choice = body["choices"][0]
+    """The answer in a body's JSON. ValueError where it is none."""
+    try:
+        return _choice(body["choices"][0])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"that is no answer: {type(error).__name__}: {error}"[:200]) from error
+
+
+def _choice(choice: Any) -> Choice:
     said = choice["message"].get("content") if "message" in choice else choice["text"]
     return Choice(str(said or ""), str(choice["finish_reason"] or ""), _tokens(choice.get("logprobs") or {}))
 
