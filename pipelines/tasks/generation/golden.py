@@ -50,7 +50,7 @@ def _compared(expected: dict[str, Any], found: Choice) -> tuple[float, str]:
         if token != other:
             is_tie = ahead is not None and ahead <= NATS
             return furthest, "" if is_tie else f"token {place + 1} is {other[:20]!r} instead of {token[:20]!r}"
-        furthest = max(furthest, abs(log - seen))
+        furthest = max(abs(log - seen), furthest)  # in this order: what is no number stays none
         if not furthest <= NATS:
             return furthest, f"token {place + 1} is as likely as e^{seen:.3f} instead of e^{log:.3f}"
     is_same = (expected["text"], expected["finish"]) == (found.text, found.finish)
