@@ -115,18 +115,28 @@ class Gguf:
 def check_tokenizer(folder: Path) -> tuple[str, ...]:
     """The tokenizer's own markers. E_TOKENIZER where it cannot be this model's: by its size, or its end of a text."""
     tokenizer, config = _read(folder / TOKENIZER), _read(folder / CONFIG)
-    vocabulary = tokenizer.get("model", {}).get("vocab", ())
-    added = [token for token in tokenizer.get("added_tokens", ()) if isinstance(token, dict)]
-    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-    size, rows = 1 + max([-1, *ids, *(token["id"] for token in added)]), int(config.get("vocab_size") or 0)
+    try:
+        size, special = _known_tokens(tokenizer)
+    except (AttributeError, KeyError, TypeError) as error:
+        reason = f"{TOKENIZER} is not what save_pretrained writes: {type(error).__name__}: {error}"
+        raise _other(TOKENIZER, "E_TOKENIZER", reason) from error
+    rows = int(config.get("vocab_size") or 0)
     if not size <= rows <= size + max(MOST_UNUSED, MOST_UNUSED_SHARE * rows):
         raise _other(TOKENIZER, "E_TOKENIZER", f"the tokenizer has {size} tokens and the model {rows}")
-    special = {token["id"]: str(token["content"]) for token in added if token.get("special")}
     ends = config.get("eos_token_id")
     for end in ends if isinstance(ends, list) else [ends]:
         if end is not None and special and end not in special:
             raise _other(TOKENIZER, "E_TOKENIZER", f"the model ends a text with token {end}, which is an ordinary one")
     return tuple(special.values())
+
+
+def _known_tokens(tokenizer: Mapping[str, Any]) -> tuple[int, dict[int, str]]:
+    """How many tokens there are, and its own markers by number. Not every file of this name is what it should be."""
+    vocabulary = tokenizer.get("model", {}).get("vocab", ())
+    added = [token for token in tokenizer.get("added_tokens") or () if isinstance(token, dict)]
+    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    size = 1 + max([-1, *ids, *(token["id"] for token in added)])
+    return size, {token["id"]: str(token["content"]) for token in added if token.get("special")}
 
 
 def _linked(folder: Path, into: Path) -> Path:

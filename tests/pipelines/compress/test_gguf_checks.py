@@ -87,6 +87,25 @@ def test_a_text_does_not_end_with_an_ordinary_token(ends, tmp_path):
         check_tokenizer(folder)
 
 
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        {"model": None},
+        {"model": {"vocab": 5}},
+        {"model": {"vocab": {"a": "b"}}},
+        {"model": {"vocab": {"a": 0}}, "added_tokens": [{"content": "x"}]},
+        {"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": [1], "content": "x"}]},
+    ],
+)
+def test_a_tokenizer_that_is_none_is_refused(tokenizer, tmp_path):
+    """It may say anything: whoever wrote it, no traceback comes of it."""
+    folder_of(tmp_path, 1, {}, vocab_size=1)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UnsafeArtifact, match="not what save_pretrained writes") as caught:
+        check_tokenizer(tmp_path)
+    assert (caught.value.code, caught.value.field) == ("E_TOKENIZER", "tokenizer.json")
+
+
 def test_without_a_tokenizer_there_is_a_sentence(tmp_path):
     """Not a traceback."""
     with pytest.raises(UnsafeArtifact, match=r"tokenizer\.json is missing, or no JSON object"):
