@@ -13,6 +13,7 @@ from typing import Any
 
 from evals.offline.language import Written
 from pipelines.errors import BadInput, UnsafeArtifact
+from pipelines.supply.layout import TOKENIZER
 from pipelines.supply.oracle.child import BOUNDS, Bounds, NoAnswer, ask
 from pipelines.tasks.generation.rows import Prompts
 from pipelines.tasks.task import Subject
@@ -24,6 +25,9 @@ STALLED_S = 900.0
 MOST_S, MOST_CPU_S, MOST_ANSWER_MB = 24 * 3600.0, 96 * 3600, 2048
 SMALL_MB = 64
 """Matrices of smaller models are too small to be shared out between threads."""
+
+READ_MB, READ_S = 16, 10
+"""What reading a million characters may take besides what the libraries do."""
 
 SPARE_MB, TIMES_WEIGHTS = 4096, 3
 """Weights are held in 32 bits by the reference, twice as large as most files; what is computed needs room, too."""
@@ -40,9 +44,19 @@ Heard = Callable[[int], None]
 
 
 def count_tokens(folder: Path, rows: Prompts) -> list[int]:
-    """How many tokens has each row, with its template? BadInput E_TEMPLATE or E_DATASET names the row at fault."""
+    """How many tokens has each row, with its template? BadInput E_TEMPLATE or E_DATASET names the row at fault.
+
+    E_TOKENIZER where transformers cannot load the tokenizer, or reads with it for ever.
+    """
     asked = {"do": "read", "folder": str(folder.absolute()), "rows": [row.as_dict() for row in rows.rows]}
-    return list(_answered(asked, BOUNDS, None)["tokens"])
+    mb = sum(len(row.text) for row in rows.rows) >> 20
+    bounds = Bounds(BOUNDS.memory_mb + READ_MB * mb, BOUNDS.cpu_s + READ_S * mb, BOUNDS.wall_s + 4 * READ_S * mb)
+    try:
+        return list(_answered(asked, bounds, None)["tokens"])
+    except RuntimeError as error:
+        reason = f"transformers cannot read the rows with this tokenizer: {error}"[:300]
+        hint = "load the folder with AutoTokenizer, see what it answers, and save it again with save_pretrained"
+        raise UnsafeArtifact(reason, code="E_TOKENIZER", field=TOKENIZER, hint=hint) from error
 
 
 def ask_all(

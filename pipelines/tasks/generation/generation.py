@@ -24,7 +24,7 @@ from pipelines.tasks.asked import refuse_other_metrics
 from pipelines.tasks.generation import golden, questions
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
-from pipelines.tasks.generation.rows import Prompts, read_prompts
+from pipelines.tasks.generation.rows import Prompts, read_prompts, refuse_unfit
 from pipelines.tasks.generation.served import served_facts
 from pipelines.tasks.generation.sizes import memory_need
 from pipelines.tasks.memory import MemoryNeed
@@ -87,19 +87,16 @@ class TextGeneration:
         return read_prompts(plan, file, chats=bool(facts["chats"]))
 
     def compare_tokens(self, folder: Path, facts: Facts, rows: Prompts) -> int:
-        """Every row is read with the model's own template, and fits its context.
+        """Every row is read with the model's own template, and fits its context with an answer.
 
         That the engine reads the same tokens is seen when it gets its own file (`compress/gguf`).
         """
         check_tokenizer(folder)
         if not can_ask():
             return 0
-        counted, context = count_tokens(folder, rows), int(facts["context"])
+        counted = count_tokens(folder, rows)
         for row, tokens in zip(rows.rows, counted, strict=True):
-            if tokens >= context:
-                reason = f"row {row.number} has {tokens:,} tokens, and the context {context:,}"
-                hint = "serve: {args: {context: …}}, or shorter rows"
-                raise BadInput(reason, code="E_DATASET", field="evaluate.data", hint=hint)
+            refuse_unfit(row, tokens, rows.most_tokens, int(facts["context"]))
         return len(counted)
 
     def measure(

@@ -7,6 +7,7 @@ as for users.
 from __future__ import annotations
 
 import re
+import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+from pipelines.errors import BadInput
 from pipelines.serving.engines.streaming import StreamingEngine
 from pipelines.supply.oracle.child import answer, listens_at
 from pipelines.tasks.generation.answers import Choice, read_answer
@@ -22,6 +24,9 @@ from pipelines.tasks.generation.questions import of_row
 from pipelines.tasks.generation.rows import Row
 
 MODEL = "model"
+PATTERN_S = 10.0
+"""Some patterns go back over a text for ever."""
+
 Tokens = list[int]
 
 
@@ -60,7 +65,7 @@ class Reader:
         try:
             text = self._tokenizer.apply_chat_template(list(row.asked), tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template may raise anything
-            raise RowRefused(row.number, "E_TEMPLATE", f"the chat template raises: {error}") from error
+            raise RowRefused(row.number, "E_TEMPLATE", f"the chat template raises: {_said(error)}") from error
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
     def reference(self, row: Row, text: str, most: int) -> tuple[Tokens, int]:
@@ -168,13 +173,35 @@ def _write(question: Mapping[str, Any], rows: Sequence[Row], reader: Reader, mod
     with Path(question["progress"]).open("ab", buffering=0) as progress:
         for place, row in enumerate(rows):
             tokens, began_s = reader.prompt(row), perf_counter()
-            written = model.write(row, tokens, most)
-            ms = (perf_counter() - began_s) * 1000
-            holds = bool(row.pattern and re.search(row.pattern, written.text))
-            found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished, "holds": holds}
             base = champion[place] if champion else None
-            yield {**found, **_scored(reader, model, row, tokens, most, base, keep=question["keep_top"])}
+            try:
+                written = model.write(row, tokens, most)
+                ms = (perf_counter() - began_s) * 1000
+                scored = _scored(reader, model, row, tokens, most, base, keep=question["keep_top"])
+            except BadInput as error:
+                raise RowRefused(row.number, "E_INFERENCE", str(error)) from error
+            found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished}
+            yield {**found, "holds": holds(row, written.text), **scored}
             progress.write(b".")
+
+
+def holds(row: Row, text: str) -> bool:
+    """Whether the text holds the row's pattern. RowRefused where nobody can wait for that."""
+
+    def too_long(*_: object) -> None:
+        raise RowRefused(row.number, "E_DATASET", f"its pattern was searched for {PATTERN_S:g} s without an end")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, PATTERN_S)
+    try:
+        return bool(row.pattern and re.search(row.pattern, text))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _scored(

@@ -111,6 +111,27 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool) -> Prompts:
     return Prompts(tuple(rows), {name: tuple(values) for name, values in columns.items()}, digest, plan.max_tokens)
 
 
+def refuse_unfit(row: Row, tokens: int, answer: int, context: int) -> None:
+    """BadInput E_DATASET where nothing is left of a row, or where it has no room for an answer of so many tokens.
+
+    Engines shorten such answers, and each in its own way.
+    """
+    if not tokens:
+        raise BadInput(
+            f"row {row.number}: the model's tokenizer leaves nothing of it", code="E_DATASET", field="evaluate.data"
+        )
+    if tokens + answer > context:
+        reason = (
+            f"row {row.number} has {tokens:,} tokens and may be answered with {answer:,}, the context has {context:,}"
+        )
+        raise BadInput(
+            reason,
+            code="E_DATASET",
+            field="evaluate.data",
+            hint="serve: {args: {context: …}}, evaluate: {max_tokens: …}, or shorter rows",
+        )
+
+
 def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path) -> Row:
     said = next((record[name] for name in (plan.text, MESSAGES, PROMPT) if record.get(name) is not None), None)
     right = next((record[name] for name in (plan.label, REFERENCE) if record.get(name) is not None), ())
