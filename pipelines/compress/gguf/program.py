@@ -155,9 +155,15 @@ def other_chat(tokenizer: Any, engine: LlamaCppEngine) -> dict[str, Any] | None:
             found = engine.ask("/apply-template", {"messages": messages})["prompt"]
         except BadInput as error:
             return {"expected": expected[:300], "found": str(error)}
-        # It adds the first token itself, and so leaves it out of the text.
-        if expected not in {found, f"{tokenizer.bos_token}{found}"}:
-            return {"expected": expected[:300], "found": found[:300]}
+        # It puts the tokens of a text's ends around a conversation too, and transformers does not.
+        ours = list(tokenizer(expected, add_special_tokens=False).input_ids)
+        theirs = engine.ask("/tokenize", {"content": found, "add_special": True, "parse_special": True})["tokens"]
+        if ours != theirs:
+            is_text = expected not in {found, f"{tokenizer.bos_token}{found}"}
+            return {
+                "expected": expected[:300] if is_text else ours[:50],
+                "found": found[:300] if is_text else theirs[:50],
+            }
     return None
 
 

@@ -119,10 +119,15 @@ class ServedModel:
     def __init__(self, engine: StreamingEngine) -> None:
         self._engine = engine
 
-    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:  # noqa: ARG002  it reads the row itself
-        """By its own template and tokenizer."""
+    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:
+        """By its own template and tokenizer. RowRefused where these make other tokens of the row than transformers."""
         question = of_row(MODEL, row, most)
-        return read_answer(self._engine.ask(question.path, question.body))
+        said = self._engine.ask(question.path, question.body)
+        read = said["usage"]["prompt_tokens"]
+        if read != len(tokens):
+            reason = f"the engine reads {read:,} tokens, and transformers {len(tokens):,}"
+            raise RowRefused(row.number, "E_TEMPLATE" if row.is_chat else "E_TOKENIZER", reason)
+        return read_answer(said)
 
     def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
         """One token at a time: the engine keeps what stands before it."""

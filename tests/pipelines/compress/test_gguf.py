@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from pipelines.errors import UnsafeArtifact
 from pipelines.serving.engines.llamacpp import LlamaCppEngine
 from pipelines.serving.probes import answer_of
 from pipelines.supply.bundle import artifact_digest
-from tests.pipelines.model_folders import copy_folder, edit_json, make_generator
+from tests.pipelines.model_folders import CHAT, copy_folder, edit_json, make_generator
 
 ROWS = ("a row", "(good) day")
 
@@ -89,6 +90,28 @@ def test_other_tokens_are_refused_with_the_text_that_shows_them(tiny_generator, 
     with pytest.raises(UnsafeArtifact, match=r"reads a text as other tokens: text '.*', expected") as caught:
         Gguf("f16", ROWS).compress(tiny_generator, tmp_path / "out", {"model": "tiny"})
     assert caught.value.code == "E_TOKENIZER"
+
+
+def begun_with_a_marker(folder: Path, chat: str) -> Path:
+    """A model whose tokenizer puts a token before every text, as Llama's do."""
+    make_generator(folder, chat=chat)
+    begin = {"SpecialToken": {"id": "<|begin|>", "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    known = {"<|begin|>": {"id": "<|begin|>", "ids": [0], "tokens": ["<|begin|>"]}}
+    step = {"type": "TemplateProcessing", "single": [begin, first], "pair": [first, second], "special_tokens": known}
+    edit_json(folder / "tokenizer.json", post_processor=step)
+    return folder
+
+
+def test_a_conversation_is_compared_with_the_token_that_begins_it(tmp_path):
+    """llama.cpp puts it before every conversation, whether or not the template writes it."""
+    told = begun_with_a_marker(tmp_path / "told", "{{ bos_token }}" + CHAT)
+    assert Gguf().compress(told, tmp_path / "out", {"model": "tiny"}).recipe["chat_template"] == "carried over"
+    untold = begun_with_a_marker(tmp_path / "untold", CHAT)
+    with pytest.raises(UnsafeArtifact, match=r"another prompt: expected \[2, .*found \[0, 2, ") as caught:
+        Gguf().compress(untold, tmp_path / "out", {"model": "tiny"})
+    assert caught.value.code == "E_TEMPLATE"
+    assert "{{ bos_token }}" in (caught.value.hint or "")
 
 
 def test_an_architecture_that_llama_cpp_does_not_have_fails_with_a_reason(tiny_generator, tmp_path):
