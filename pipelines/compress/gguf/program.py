@@ -68,6 +68,8 @@ def convert(source: Path, file: Path, precision: str, name: str) -> dict[str, st
     with torch.inference_mode():
         architecture = get_model_architecture(ModelBase.load_hparams(source, False), ModelType.TEXT)
         made = get_model_class(architecture)(source, kinds[precision], file, model_name="model")
+        if "n_positions" in made.hparams:  # GPT-2's, which transformers wrote twice in former times
+            made.hparams.setdefault("n_ctx", made.hparams["n_positions"])
         made.write()
     return said
 

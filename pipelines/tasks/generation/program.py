@@ -6,11 +6,13 @@ as for users.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -57,6 +59,11 @@ class Reader:
         from transformers import AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # It adds markers that a model of this kind usually has, and that this one may have no numbers for.
+        rows = json.loads((Path(folder) / "config.json").read_bytes()).get("vocab_size")
+        last, number = max(self._tokenizer.get_vocab().items(), key=lambda token: token[1])
+        if rows and number >= rows:
+            raise ValueError(f"its token {last[:40]!r} has the number {number}, and the model only {rows} tokens")
 
     def prompt(self, row: Row) -> Tokens:
         """What the model reads. RowRefused where its template raises."""
@@ -105,8 +112,10 @@ class Reference:
 
     def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
         """By one pass over all of it."""
-        with self._torch.inference_mode():
-            logits = self._model(self._torch.tensor([prompt + forced])).logits[0, len(prompt) - 1 : -1]
+        places = 1 + len(forced)
+        kept = {"logits_to_keep": places} if "logits_to_keep" in signature(self._model.forward).parameters else {}
+        with self._torch.inference_mode():  # those of a whole long prompt are gigabytes
+            logits = self._model(self._torch.tensor([prompt + forced]), **kept).logits[0, -places:-1]
             logs = self._torch.log_softmax(logits.double(), dim=-1)
             top = logs.topk(min(LISTED, logs.shape[-1]), dim=-1)
         for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):

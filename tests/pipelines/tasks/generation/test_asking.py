@@ -1,0 +1,116 @@
+"""Is a model asked in a child of which nothing is left, and is it said how that child ended?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.errors import BadInput, UnsafeArtifact
+from pipelines.spec.serve import ServeSpec
+from pipelines.stages.evaluate import source_subject
+from pipelines.stages.workshop import Interrupted
+from pipelines.tasks.generation import asking
+from pipelines.tasks.generation.asking import ask_all, count_tokens
+from pipelines.tasks.generation.generation import TextGeneration
+from pipelines.tasks.generation.rows import Prompts, Row
+from pipelines.tasks.task import Subject
+from tests.pipelines.model_folders import copy_folder, edit_json
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def subject(tiny_generator: Path) -> Subject:
+    """A tiny Llama on torch."""
+    return source_subject(tiny_generator, "m", ServeSpec(api="openai"))
+
+
+def prompts(n: int, most_tokens: int = 8, asked: str = "The quick") -> Prompts:
+    """So many rows."""
+    return Prompts(tuple(Row(f"{asked} {row}", (" fox",), "", row) for row in range(n)), {}, "sha256:x", most_tokens)
+
+
+def own_children() -> list[psutil.Process]:
+    """Processes that this one has begun, and that live."""
+    return psutil.Process().children(recursive=True)
+
+
+def asked(subject: Subject, rows: Prompts, heard: Callable[[int], None]) -> int:
+    """How many answers come."""
+    return len(ask_all(subject, rows, heard, champion=None, keep=True))
+
+
+def test_a_model_is_asked_once_for_one_question(subject, monkeypatch):
+    """The champion of ten candidates answers once; other rows are another question."""
+    heard: list[int] = []
+    assert asked(subject, prompts(3), heard.append) == 3
+    assert heard[-1] == 3
+    monkeypatch.setattr(asking, "ask", None)
+    assert asked(subject, prompts(3), heard.append) == 3
+    with pytest.raises(TypeError):
+        asked(subject, prompts(4), heard.append)
+
+
+def test_a_child_that_is_killed_is_told_and_asked_again(subject):
+    """As by the system where memory is short: no answer is kept, and how it ended is said."""
+
+    def kill(done: int) -> None:
+        if done:
+            for child in own_children():
+                child.kill()
+
+    rows = prompts(400, 64, "Killed")
+    with pytest.raises(RuntimeError, match=r"ended without an answer \(SIGKILL\)"):
+        asked(subject, rows, kill)
+    assert asked(subject, prompts(2, asked="Killed"), lambda _: None) == 2
+
+
+def test_who_interrupts_leaves_no_child(subject):
+    """Whoever waits is told at once."""
+    before = {child.pid for child in own_children()}
+
+    def interrupt(_: int) -> None:
+        assert {child.pid for child in own_children()} > before
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        asked(subject, prompts(400, 64, "Interrupted"), interrupt)
+    assert {child.pid for child in own_children()} == before
+
+
+def test_a_child_that_does_nothing_is_ended(subject, monkeypatch):
+    """It may hang in a library, for ever."""
+    monkeypatch.setattr(asking, "STALLED_S", 0.0)
+    with pytest.raises(RuntimeError, match="nothing was answered for 0 s"):
+        asked(subject, prompts(2, asked="Stalled"), lambda _: None)
+    assert own_children() == []
+
+
+def test_tokens_are_counted_with_the_template(tiny_generator):
+    """In the order of the rows."""
+    rows = (Row("The", (), "", 1), Row(({"role": "user", "content": "The"},), (), "", 2))
+    assert count_tokens(tiny_generator, Prompts(rows, {}, "sha256:x", 8)) == [1, 4]
+
+
+def test_a_tokenizer_that_does_not_load_is_refused(tiny_generator, tmp_path):
+    """At intake, with what the library says of it."""
+    folder = copy_folder(tiny_generator, tmp_path / "source")
+    edit_json(folder / "tokenizer.json", pre_tokenizer={"type": "No such"})
+    with pytest.raises(UnsafeArtifact, match="transformers cannot read the rows with this tokenizer") as caught:
+        count_tokens(folder, prompts(1))
+    assert (caught.value.code, caught.value.field) == ("E_TOKENIZER", "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("most_tokens", "asked", "said"),
+    [(8, "", "leaves nothing of it"), (511, "The quick", "row 0 has 2 tokens and may be answered with 511")],
+)
+def test_a_row_without_room_is_refused(tiny_generator, subject, most_tokens, asked, said):
+    """By its number: engines shorten an answer that has none, each in its own way."""
+    rows = Prompts((Row(asked, (), "", 0),), {}, "sha256:x", most_tokens)
+    with pytest.raises(BadInput, match=said) as caught:
+        TextGeneration().compare_tokens(tiny_generator, subject.facts, rows)
+    assert (caught.value.code, caught.value.field) == ("E_DATASET", "evaluate.data")

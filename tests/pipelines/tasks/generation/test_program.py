@@ -1,0 +1,138 @@
+"""Is what a model writes, and how likely it finds a reference, what transformers says of the same weights?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.tasks.generation import program
+from pipelines.tasks.generation.program import RowRefused, holds, work
+from pipelines.tasks.generation.rows import Row
+from tests.pipelines.model_folders import copy_folder, edit_json
+
+HELLO = [{"role": "user", "content": "Hello"}]
+Ask = Callable[..., dict[str, Any]]
+
+
+def row(asked: Any, reference: str = "", pattern: str = "", number: int = 1) -> dict[str, Any]:
+    """As the caller writes it."""
+    return {"asked": asked, "reference": reference, "pattern": pattern, "number": number}
+
+
+@pytest.fixture
+def ask(tiny_generator: Path, tmp_path: Path) -> Ask:
+    """The tiny Llama on torch."""
+
+    def asked(*rows: dict[str, Any], folder: Path = tiny_generator, **more: Any) -> dict[str, Any]:
+        facts = {"folder": str(folder), "facts": {"engine": "torch"}, "threads": 1, "most_tokens": 8}
+        said = {"do": "write", "champion": None, "keep_top": True, "progress": str(tmp_path / "progress")}
+        return json.loads(json.dumps(work({**facts, **said, "rows": list(rows), **more})))
+
+    return asked
+
+
+@pytest.fixture(scope="module")
+def model(tiny_generator: Path) -> Any:
+    """What is right, by transformers itself."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_generator).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_generator: Path) -> Any:
+    """Its tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_generator)
+
+
+def test_a_reference_is_as_likely_as_the_model_says(ask, model, tokenizer):
+    """Its loss by transformers' own `labels`, which leave out the prompt."""
+    import torch
+
+    (said,) = ask(row("The quick", " brown fox"))["rows"]
+    prompt, forced = (tokenizer(text).input_ids for text in ("The quick", " brown fox"))
+    ids, labels = torch.tensor([prompt + forced]), torch.tensor([[-100] * len(prompt) + forced])
+    with torch.inference_mode():
+        expected = float(model(ids, labels=labels).loss)
+        likeliest = model(ids).logits[0, len(prompt) - 1 : -1].argmax(-1).tolist()
+    assert said["tokens"] == forced
+    assert sum(said["loss"]) / len(forced) == pytest.approx(expected, rel=1e-4)
+    assert said["likeliest"] == likeliest
+    assert said["bytes"] == len(" brown fox")
+
+
+def test_an_answer_is_the_greedy_one(ask, model, tokenizer):
+    """Of the conversation as the template writes it; special tokens are no text."""
+    import torch
+
+    (said,) = ask(row(HELLO))["rows"]
+    ids = torch.tensor([tokenizer("<|user|>Hello<|end|><|assistant|>").input_ids])
+    with torch.inference_mode():
+        new = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+    assert said["answer"]["text"] == tokenizer.decode(new, skip_special_tokens=True)
+    assert (said["answer"]["finish"], said["finished"]) == ("length", False)
+
+
+def test_an_answer_ends_with_its_end(ask, tokenizer):
+    """A conversation's reference includes the token that ends it; a prompt's goes on, and so does one that is cut."""
+    forced = [said["tokens"] for said in ask(row(HELLO, " fox"), row("The", " fox"))["rows"]]
+    assert forced == [[*tokenizer(" fox").input_ids, tokenizer.eos_token_id], tokenizer(" fox").input_ids]
+    (cut,) = ask(row(HELLO, "The quick brown fox jumps"), most_tokens=3)["rows"]
+    assert cut["tokens"] == tokenizer("The quick brown fox jumps").input_ids[:3]
+    assert cut["bytes"] == len(tokenizer.decode(cut["tokens"]).encode())
+
+
+def test_a_row_without_a_reference_is_written_and_not_scored(ask):
+    """Nothing is made up for it."""
+    (said,) = ask(row("The quick", "", pattern="."))["rows"]
+    assert (said["tokens"], said["loss"], said["bytes"], said["holds"]) == ([], [], 0, True)
+
+
+def test_a_model_beside_itself_is_at_no_distance(ask):
+    """And where the champion read other tokens there is no distance at all."""
+    (base,) = ask(row("The", " fox"))["rows"]
+    (same,) = ask(row("The", " fox"), champion=[base])["rows"]
+    assert same["kl"] == pytest.approx([0.0] * len(base["tokens"]), abs=1e-9)
+    assert same["kl"]
+    (other,) = ask(row("The", " fox"), champion=[{**base, "tokens": [7]}])["rows"]
+    assert other["kl"] == []
+
+
+def test_each_row_is_told_when_it_is_done(ask, tmp_path):
+    """By a byte."""
+    ask(row("The"), row("quick"), row("fox"))
+    assert (tmp_path / "progress").read_bytes() == b"..."
+
+
+def test_a_template_that_raises_is_told_with_its_row(ask, tiny_generator, tmp_path):
+    """Also where it says nothing."""
+    folder = copy_folder(tiny_generator, tmp_path / "source")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception(messages[0].content) }}")
+    for content, said in (("no system", "no system"), ("", "TemplateError")):
+        asked = [row("The"), row([{"role": "user", "content": content}], number=7)]
+        refused = ask(*asked, folder=folder, do="read")["refused"]
+        assert refused == {"row": 7, "code": "E_TEMPLATE", "reason": f"the chat template raises: {said}"}
+
+
+def test_a_marker_that_the_model_has_no_number_for_is_refused(ask, tiny_generator, tmp_path):
+    """The library adds the usual ones of a model type to a tokenizer that lacks them."""
+    folder = copy_folder(tiny_generator, tmp_path / "source")
+    edit_json(folder / "config.json", model_type="qwen2", architectures=["Qwen2ForCausalLM"])
+    with pytest.raises(ValueError, match=r"'<\|endoftext\|>' has the number \d+, and the model only \d+ tokens"):
+        ask(row("The"), folder=folder, do="read")
+
+
+def test_a_pattern_without_an_end_is_ended(monkeypatch):
+    """With the number of its row; one that ends is no matter, and the clock is stopped."""
+    monkeypatch.setattr(program, "PATTERN_S", 0.2)
+    with pytest.raises(RowRefused) as caught:
+        holds(Row("x", (), "(a+)+$", 5), "a" * 64 + "b")
+    assert (caught.value.said["row"], caught.value.said["code"]) == (5, "E_DATASET")
+    assert holds(Row("x", (), "b$", 5), "ab")
+    assert not holds(Row("x", (), "", 5), "ab")
