@@ -39,6 +39,12 @@ def make(question: dict[str, Any]) -> dict[str, Any]:
         unknown = "BPE pre-tokenizer" in str(error)
         reason = "llama.cpp has no pre-tokenizer that splits text as this tokenizer does" if unknown else str(error)
         return {"refused": "E_TOKENIZER" if unknown else "E_ARCHITECTURE", "reason": reason}
+    except FileNotFoundError as error:  # such as tokenizer.model, where a tokenizer.json would say the same
+        missing = Path(str(error).rpartition(" ")[2]).name
+        return {
+            "refused": "E_TOKENIZER",
+            "reason": f"the converter reads {missing} of such a model, and it is not kept",
+        }
     found = {"pre_tokenizer": pre, "types": types_of(into / MODEL_FILE)}
     return {**found, **compare(source, into, question["texts"])}
 

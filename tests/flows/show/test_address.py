@@ -36,6 +36,19 @@ def test_a_service_is_asked_with_one_line(ports):
     assert json.loads(body)["inputs"][0]["name"] == "text"
 
 
+def test_a_language_model_is_asked_by_openais_routes(ports):
+    """A client is told the address that it takes, and the line is a conversation."""
+    settings = GatewaySettings(api="openai")
+    stable = Deployment("sha256:1", "/bundle", "tweets", 1, "r-1")
+    ports.services.save(Service("tweets", stable=stable, settings=settings))
+    where, curl = address_lines(ports, "tweets")
+    assert where == "tweets serves at http://127.0.0.1:20001/v1"
+    *_, body, url = shlex.split(curl)
+    assert url == "http://127.0.0.1:20001/v1/chat/completions"
+    asked = json.loads(body)
+    assert (asked["model"], asked["messages"][0]["role"]) == ("tweets", "user")
+
+
 def test_an_adopted_endpoint_is_asked_in_its_own_words(ports):
     """Nobody knows them here: the address is all that is said."""
     adopted = Deployment("sha256:1", "", "", 0, "", url="http://127.0.0.1:5000")

@@ -178,6 +178,42 @@ def test_no_release_into_what_released_models_do_not_speak():
     assert caught.value.code == "E_PROTOCOL"
 
 
+@pytest.mark.parametrize(
+    ("protocol", "api", "names", "code"),
+    [
+        ("openai", "openai", {"tiny", "m"}, None),
+        ("openai", "openai", {"tiny"}, "E_MODEL"),
+        ("openai", "inference", {"tiny", "m"}, "E_PROTOCOL"),
+        ("oip", "openai", {"tiny"}, "E_PROTOCOL"),
+        ("mlflow", "openai", {"tiny"}, "E_PROTOCOL"),
+        ("oip", "inference", {"tiny"}, None),
+        ("mlflow", "inference", {"tiny"}, None),
+    ],
+)
+def test_a_release_answers_what_an_adopted_endpoint_did(protocol, api, names, code):
+    """In the same protocol, and to the names that users have: the endpoint calls its model `m`."""
+    with endpoint(protocol) as (url, _):
+        stable = find_endpoint("tiny", url).deployment(0.0)
+        if code is None:
+            check_answers(stable, api, names)
+            return
+        with pytest.raises(BadInput) as caught:
+            check_answers(stable, api, names)
+    assert caught.value.code == code
+    assert (caught.value.hint == "serve: {model_names: [m]}") is (code == "E_MODEL")
+
+
+@pytest.mark.parametrize("body", [b'{"data": []}', b'{"data": [{}]}', b'{"data": [5]}', b"5", b"[", b"\xff"])
+def test_an_endpoint_that_lists_no_models_names_none(monkeypatch, body):
+    """By then it may be another one: nobody knows what its users ask for."""
+    stable = adoption.Endpoint("http://127.0.0.1:1", "openai").deployment(0.0)
+    monkeypatch.setattr(adoption, "is_endpoint_ready", lambda *_: True)
+    monkeypatch.setattr(adoption, "answer_of", lambda *_: (200, body))
+    with pytest.raises(BadInput, match="lists no models") as caught:
+        check_answers(stable, "openai", {"tiny"})
+    assert caught.value.code == "E_MODEL"
+
+
 def test_only_an_adopted_arm_may_be_elsewhere():
     """Everything else that serves is on loopback."""
     raw = {"url": "http://10.0.0.7:80", "digest": "external:1"}

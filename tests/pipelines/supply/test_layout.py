@@ -18,8 +18,9 @@ def _as_mlflow(plain: Path, into: Path) -> Path:
     (into / "components").mkdir(parents=True)
     copy_folder(plain, into / "model")
     (into / "components" / "tokenizer").mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.move(into / "model" / name, into / "components" / "tokenizer" / name)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
+        if (plain / name).is_file():
+            shutil.move(into / "model" / name, into / "components" / "tokenizer" / name)
     return into
 
 
@@ -42,6 +43,55 @@ def test_both_layouts_gather_the_same_files(tiny_model, tmp_path):
     assert sorted(found[0]) == [
         "config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
+
+
+def test_both_layouts_gather_what_a_language_model_has_besides(tiny_generator, tmp_path):
+    """How a conversation becomes a prompt, which mlflow puts beside the tokenizer, and how an answer ends."""
+    mlflow = _as_mlflow(tiny_generator, tmp_path / "mlflow")
+    for source, into in ((tiny_generator, "a"), (mlflow, "b")):
+        layout = read_layout(source)
+        assert (layout.generates, layout.chats, layout.max_length) == (True, True, 512)
+        gather(layout, tmp_path / into)
+    found = [{p.name: p.read_bytes() for p in (tmp_path / into).iterdir()} for into in "ab"]
+    assert found[0] == found[1]
+    assert sorted(found[0]) == [
+        "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    ]  # fmt: skip
+
+
+def test_a_classifier_has_no_use_for_them(tiny_copy, tmp_path):
+    """The digest of its files stays that of before there were language models."""
+    for name in ("chat_template.jinja", "generation_config.json"):
+        (tiny_copy / name).write_text("{}")
+    names = {p.name for p in gather(read_layout(tiny_copy), tmp_path / "flat").iterdir()}
+    assert not names & {"chat_template.jinja", "generation_config.json"}
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokenizer_max", "expected"),
+    [(131_072, int(1e30), 131_072), (131_072, 8192, 8192), (2048, None, 2048), (None, int(1e30), 2**24)],
+)
+def test_the_context_of_a_language_model_is_not_cut(tiny_generator, tmp_path, positions, tokenizer_max, expected):
+    """As classifiers' inputs are."""
+    folder = copy_folder(tiny_generator, tmp_path / "model")
+    edit_json(folder / "config.json", max_position_embeddings=positions)
+    edit_json(folder / "tokenizer_config.json", model_max_length=tokenizer_max)
+    assert read_layout(folder).max_length == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "chats"), [("file", True), ("settings", True), ("several", True), ("none", False), ("empty", False)]
+)
+def test_a_model_chats_by_a_template(tiny_generator, tmp_path, template, chats):
+    """In a file of its own, or as formerly in the tokenizer's settings."""
+    folder = copy_folder(tiny_generator, tmp_path / "model")
+    text = (folder / "chat_template.jinja").read_text()
+    if template != "file":
+        (folder / "chat_template.jinja").unlink()
+    said = {"settings": text, "several": [{"name": "default", "template": text}], "empty": ""}
+    edit_json(folder / "tokenizer_config.json", chat_template=said.get(template))
+    assert read_layout(folder).chats is chats
 
 
 def test_only_known_files_are_gathered(tiny_copy, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.supply.oracle import child
 from pipelines.supply.scan import scan
-from tests.pipelines.model_folders import edit_json, read_tensors, write_tensors
+from tests.pipelines.model_folders import copy_folder, edit_json, read_tensors, write_tensors
 from tests.pipelines.supply.refusals import refusal
 
 WEIGHTS = "model.safetensors"
@@ -103,6 +103,51 @@ def test_labels_are_those_that_transformers_reads(tiny_copy):
     edit_json(tiny_copy / "config.json", num_labels=2)
     error = refusal(tiny_copy)
     assert (error.code, error.field) == ("E_CONFIG_MISMATCH", "num_labels")
+
+
+@pytest.fixture
+def generator(tiny_generator: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny Llama."""
+    return copy_folder(tiny_generator, tmp_path / "generator")
+
+
+@pytest.mark.parametrize("tensor", ["lm_head.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_a_missing_tensor_of_a_language_model_is_named(generator, tensor):
+    """Its head too, where nothing says that it is the embedding."""
+    edit_tensors(generator, without=tensor)
+    error = refusal(generator)
+    assert (error.code, error.field) == ("E_CONFIG_MISMATCH", tensor)
+    assert f"the tensor {tensor} is missing" in error.reason
+
+
+def test_a_head_that_is_the_embedding_is_not_missed(generator):
+    """It is saved once."""
+    edit_json(generator / "config.json", tie_word_embeddings=True)
+    edit_tensors(generator, without="lm_head.weight")
+    assert WEIGHTS in scan(generator).files
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("vocab_size", {"vocab_size": 500}),
+        ("intermediate_size", {"intermediate_size": 256}),
+        ("num_hidden_layers", {"num_hidden_layers": 3}),
+    ],
+)
+def test_weights_of_another_language_model_are_refused(generator, field, change):
+    """By the key that contradicts them."""
+    edit_json(generator / "config.json", **change)
+    error = refusal(generator)
+    assert (error.code, error.field) == ("E_CONFIG_MISMATCH", field)
+
+
+def test_a_model_type_that_does_not_generate_is_refused(generator):
+    """Whatever its architecture is called."""
+    edit_json(generator / "config.json", model_type="vit")
+    error = refusal(generator)
+    assert (error.code, error.field) == ("E_CONFIG_MISMATCH", "model_type")
+    assert "no causal language model of the model_type 'vit'" in error.reason
 
 
 class TestWithoutTransformers:
