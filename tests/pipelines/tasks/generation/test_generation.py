@@ -1,0 +1,108 @@
+"""Which specs and which successors does a language model have?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evals.gate import Outcome
+from pipelines.errors import BadInput
+from pipelines.spec.spec_file import parse_spec
+from pipelines.tasks.classification.classification import Classification
+from pipelines.tasks.generation.generation import TextGeneration
+from pipelines.tasks.generation.rows import Prompts, Row
+
+LANGUAGE = """\
+model: models:/writer/3
+service: writer
+evaluate:
+  data: rows.jsonl
+  gates: [{metric: perplexity, max: 9}]
+serve: {api: openai}
+"""
+CLASSIFIER = """\
+model: models:/m/3
+service: m
+evaluate:
+  data: rows.csv
+  gates: [{metric: accuracy, min: 0.5}]
+"""
+FACTS = {"task": "generation", "chats": True, "context": 512, "slots": 4}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("metric: perplexity", "metric: accuracy", "E_METRIC"),
+        ("metric: perplexity", "metric: ece", "E_METRIC"),
+        ("serve:", "compress: dynamic-int8\nserve:", "E_COMPRESS"),
+        ("api: openai", "api: inference", "E_API"),
+        ("serve:", "package: {target: docker}\nserve:", "E_PACKAGE"),
+        ("serve:", "rollout: {gates: {quality: {}}}\nserve:", "E_METRIC"),
+    ],
+)
+def test_what_a_language_model_does_not_do_is_refused(old, new, code):
+    """By the key that asks for it."""
+    TextGeneration().check_spec(parse_spec(LANGUAGE))
+    with pytest.raises(BadInput) as caught:
+        TextGeneration().check_spec(parse_spec(LANGUAGE.replace(old, new)))
+    assert caught.value.code == code
+    assert caught.value.expected or code == "E_PACKAGE"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("metric: accuracy, min: 0.5", "metric: exact_match, min: 0.5", "E_METRIC"),
+        ("metric: accuracy, min: 0.5", "metric: kl, margin: 0.1", "E_METRIC"),
+        ("service: m", "service: m\ncompress: gguf-q8_0", "E_COMPRESS"),
+        ("service: m", "service: m\nserve: {engine: llamacpp}", "E_ENGINE"),
+        ("service: m", "service: m\nserve: {args: {context: 5}}", "E_ENGINE"),
+    ],
+)
+def test_what_a_classifier_does_not_do_is_refused(old, new, code):
+    """As it was before there were language models."""
+    Classification().check_spec(parse_spec(CLASSIFIER))
+    with pytest.raises(BadInput) as caught:
+        Classification().check_spec(parse_spec(CLASSIFIER.replace(old, new)))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "outcome", "said"),
+    [
+        ({}, None, Outcome.PASS, "512 tokens"),
+        ({}, {}, Outcome.PASS, "takes 512 tokens, the champion 512"),
+        ({"context": 1024}, {}, Outcome.PASS, "takes 1,024 tokens"),
+        ({"context": 256}, {}, Outcome.FAIL, "takes 256 tokens, the champion 512"),
+        ({"chats": False}, {}, Outcome.FAIL, "no chat template, the champion has one"),
+        ({"chats": False}, {"chats": False}, Outcome.PASS, ""),
+        ({}, {"names": ["gpt-4o"]}, Outcome.FAIL, "callers ask for 'gpt-4o'"),
+        ({"names": ["gpt-4o", "new"]}, {"names": ["gpt-4o"]}, Outcome.PASS, ""),
+    ],
+)
+def test_callers_of_the_champion_lose_nothing(candidate, champion, outcome, said):
+    """Neither length, nor conversations, nor a name."""
+    facts: dict[str, Any] = {**FACTS, **candidate}
+    verdict = TextGeneration().judge_contract(facts, {**FACTS, **champion} if champion is not None else None)
+    assert verdict.outcome is outcome
+    assert said in "; ".join(reason.sentence for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("compress", "variants", "carrier"),
+    [
+        ("none", [], "gguf-f16"),
+        ("gguf-f16", [], "gguf-f16"),
+        ("gguf-f32", [], "gguf-f32"),
+        ("gguf-q8_0", ["gguf-q8_0"], "gguf-f16"),
+    ],
+)
+def test_a_language_model_is_always_carried(compress, variants, carrier):
+    """In 16 bits where nothing smaller is accepted, or in 32; its own rows are compared, too."""
+    spec, task = parse_spec(LANGUAGE + f"compress: {compress}\n"), TextGeneration()
+    rows = Prompts((Row("asked", ("right",), "", 1),), {}, "sha256:x", 8)
+    assert [technique.name for technique in task.variants(spec, rows)] == variants
+    carried = task.carrier(spec, rows)
+    assert (carried.name, carried.rows) == (carrier, ("asked", "right"))
