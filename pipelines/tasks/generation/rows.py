@@ -18,12 +18,16 @@ from typing import Any
 
 import orjson
 
+from evals.offline.language import LIKELIHOODS
 from pipelines.errors import BadInput
-from pipelines.spec.evaluate import EvaluateSpec
+from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.supply.table import Table, wrong
 
 MESSAGES, PROMPT, REFERENCE, PATTERN = "messages", "prompt", "reference", "pattern"
 MOST_MESSAGES, MOST_CHARACTERS, LONGEST_PATTERN = 1000, 1_000_000, 2000
+NEEDING = ("regex_match", "exact_match", *LIKELIHOODS, *OF_CHAMPION)
+"""Metrics that are of rows with a pattern, the first, or with a reference."""
+
 ROLES = ("assistant", "developer", "system", "tool", "user")
 
 
@@ -107,8 +111,18 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool) -> Prompts:
             values.append(_text(record[name], name, number, path))
     if not rows:
         raise wrong("there is no row", path)
+    _refuse_unjudged(plan, rows, path)
     digest = "sha256:" + hashlib.sha256(table.data).hexdigest()
     return Prompts(tuple(rows), {name: tuple(values) for name, values in columns.items()}, digest, plan.max_tokens)
+
+
+def _refuse_unjudged(plan: EvaluateSpec, rows: Sequence[Row], path: Path) -> None:
+    """Before a model is asked for hours: a gate on what no row asks for."""
+    for gate in plan.gates:
+        needed = PATTERN if gate.metric == "regex_match" else REFERENCE
+        is_asked = any(row.pattern if needed == PATTERN else row.references for row in rows)
+        if gate.metric in NEEDING and not is_asked:
+            raise wrong(f"the gate on {gate.metric} needs rows with a {needed}, and there is none", path)
 
 
 def refuse_unfit(row: Row, tokens: int, answer: int, context: int) -> None:

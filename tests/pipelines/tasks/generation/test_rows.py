@@ -12,14 +12,14 @@ from pipelines.errors import BadInput
 from pipelines.spec.evaluate import EvaluateSpec, GateSpec
 from pipelines.tasks.generation.rows import Prompts, read_prompts
 
-GATES = (GateSpec(metric="perplexity", max=9.0),)
+GATES = (GateSpec(metric="finished", min=0.5),)
 HELLO = {"role": "user", "content": "Hello"}
 
 
 def read(folder: Path, content: str, name: str = "rows.jsonl", *, chats: bool = True, **plan: Any) -> Prompts:
     """The rows of a file with this text."""
     (folder / name).write_text(content)
-    return read_prompts(EvaluateSpec(data=name, gates=GATES, **plan), folder / name, chats=chats)
+    return read_prompts(EvaluateSpec(data=name, **{"gates": GATES, **plan}), folder / name, chats=chats)
 
 
 def refused(folder: Path, **row: Any) -> BadInput:
@@ -149,3 +149,21 @@ def test_a_csv_file_holds_no_conversations(tmp_path):
     text = 'messages,reference\n"[{""role"": ""user"", ""content"": ""x""}]",y\n'
     with pytest.raises(BadInput, match="row 1: messages is a str"):
         read(tmp_path, text, "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "metric", "needed"),
+    [
+        ({"reference": "y"}, "regex_match", "pattern"),
+        ({"pattern": "y"}, "exact_match", "reference"),
+        ({"pattern": "y"}, "perplexity", "reference"),
+        ({"pattern": "y"}, "kl", "reference"),
+    ],
+)
+def test_a_gate_on_what_no_row_asks_is_refused(tmp_path, row, metric, needed):
+    """Before a model is asked for hours; one such row is enough."""
+    gates = (GateSpec(metric=metric, margin=0.5),)
+    asked = json.dumps({"prompt": "x", **row})
+    with pytest.raises(BadInput, match=f"the gate on {metric} needs rows with a {needed}, and there is none"):
+        read(tmp_path, asked, gates=gates)
+    assert read(tmp_path, f"{asked}\n{json.dumps({'prompt': 'x', needed: 'z'})}", gates=gates).rows
