@@ -123,6 +123,38 @@ def test_an_architecture_that_llama_cpp_does_not_have_fails_with_a_reason(tiny_g
     assert "\n" not in str(caught.value)
 
 
+def of_another_kind(source: Path, folder: Path, kind: str, **settings: int) -> Path:
+    """A model of another architecture with the tiny one's tokenizer."""
+    import transformers
+
+    copy_folder(source, folder)
+    rows = json.loads((source / "config.json").read_text())["vocab_size"]
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    model = getattr(transformers, kind)
+    model(model.config_class(vocab_size=rows, **ends, **settings)).save_pretrained(folder)
+    return folder
+
+
+def test_a_gpt_2_of_today_is_converted(tiny_generator, tmp_path):
+    """It says once how long it is, and the converter asks for the former name."""
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    source = of_another_kind(tiny_generator, tmp_path / "source", "GPT2LMHeadModel", **sizes)
+    made = Gguf().compress(source, tmp_path / "out", {"model": "tiny"})
+    engine = LlamaCppEngine(made.folder, {"context": 128, "slots": 1}, 1, "tiny")
+    engine.start(0)
+    assert engine.complete("The quick", 4)["usage"]["completion_tokens"] == 4
+    engine.stop()
+
+
+def test_a_tokenizer_that_the_converter_reads_elsewhere_is_named(tiny_generator, tmp_path):
+    """Of some architectures it takes sentencepiece's own file, which is not kept."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    source = of_another_kind(tiny_generator, tmp_path / "source", "Gemma2ForCausalLM", **sizes, head_dim=16)
+    with pytest.raises(UnsafeArtifact, match=r"reads tokenizer\.model of such a model, and it is not kept") as caught:
+        Gguf().compress(source, tmp_path / "out", {"model": "tiny"})
+    assert caught.value.code == "E_TOKENIZER"
+
+
 def test_weights_that_cannot_be_eight_bits_are_not_called_so(tmp_path):
     """Rows of 24 numbers are no multiple of 32: the converter falls back in silence."""
     source = make_generator(tmp_path / "source", width=24)
