@@ -177,6 +177,9 @@ def _messages(said: Sequence[Any], number: int, path: Path) -> tuple[Mapping[str
         if not isinstance(content, str):
             raise wrong(f"row {number}: content is a {type(content).__name__}", path, "text")
         _text(content, "content", number, path)
+    if said and said[-1]["role"] == "assistant":
+        reason = f"row {number} ends with a message of the assistant: some engines go on with it, and some answer it"
+        raise wrong(reason, path, f"it as {REFERENCE}")
     try:
         written = orjson.dumps(said)
     except TypeError as error:  # half a surrogate pair, or lists in lists without end, in what stands beside content

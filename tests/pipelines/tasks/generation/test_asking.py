@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,8 @@ from pipelines.tasks.generation.generation import TextGeneration
 from pipelines.tasks.generation.rows import Prompts, Row
 from pipelines.tasks.task import Subject
 from tests.pipelines.model_folders import copy_folder, edit_json
+
+HELLO = {"role": "user", "content": "Hello"}
 
 pytestmark = pytest.mark.integration
 
@@ -114,3 +117,13 @@ def test_a_row_without_room_is_refused(tiny_generator, subject, most_tokens, ask
     with pytest.raises(BadInput, match=said) as caught:
         TextGeneration().compare_tokens(tiny_generator, subject.facts, rows)
     assert (caught.value.code, caught.value.field) == ("E_DATASET", "evaluate.data")
+
+
+def test_a_row_that_the_engine_reads_otherwise_is_refused(subject, tiny_gguf):
+    """llama.cpp takes who is called developer for somebody else than the template does; of prompts all is well."""
+    served = replace(subject, folder=tiny_gguf.folder, facts={**subject.facts, "engine": tiny_gguf.engine})
+    assert asked(served, prompts(2), lambda _: None) == 2
+    rows = Prompts((Row(({"role": "developer", "content": "x"}, HELLO), (), "", 9),), {}, "sha256:x", 8)
+    with pytest.raises(UnsafeArtifact, match=r"row 9: the engine reads \d+ tokens, and transformers \d+") as caught:
+        asked(served, rows, lambda _: None)
+    assert caught.value.code == "E_TEMPLATE"

@@ -98,6 +98,7 @@ def test_repeated_and_unjudged_rows_are_doubted(tmp_path):
         ({"messages": [{"role": "user", "content": 5}]}, "content is a int"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}, "content is a list"),
         ({"messages": [{"role": "assistant", "content": None, "tool_calls": []}]}, "content is a NoneType"),
+        ({"messages": [HELLO, {"role": "assistant", "content": "Hi"}]}, "ends with a message of the assistant"),
         ({"messages": [{**HELLO, "name": "\ud800"}]}, "surrogates not allowed"),
         ({"messages": [{**HELLO, "tool_calls": json.loads("[" * 500 + "]" * 500)}]}, "Recursion limit"),
         ({"prompt": "x", "reference": {"a": 1}}, "reference is a dict"),
