@@ -140,6 +140,8 @@ class ServerSettings:
     memory_mb: int = 0
     pids: int = 0
     drain_s: float = GatewaySettings.drain_s
+    engine_at: str = field(default="", metadata={"since": 4})
+    """Where an engine lives that was brought: the Python of its environment, or a URL. "" for Shipway's own engines."""
 
     @property
     def threads(self) -> int:

@@ -18,7 +18,10 @@ Arg = bool | int | float | Annotated[str, Field(max_length=1000)]
 
 
 class EngineSpec(Part):
-    """Which engine serves: a part of what is released, as another version of it answers otherwise."""
+    """Which engine serves: a part of what is released, as another version of it answers otherwise.
+
+    One that is brought lives in an environment, or somebody else runs it at a URL; an image is a third way to say it.
+    """
 
     engine: Annotated[
         EngineName,
@@ -28,11 +31,29 @@ class EngineSpec(Part):
         str | None,
         Field(pattern=r"^/", max_length=1000, description="for vllm: the Python of the environment that it lives in"),
     ] = None
+    url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://",
+            max_length=1000,
+            description="for vllm: where one answers that somebody else starts and ends, with its own router",
+        ),
+    ] = None
+    image: Annotated[str | None, Field(max_length=300, description="for vllm: not built yet")] = None
+    version: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_-]*$",
+            max_length=100,
+            description="for vllm: the version that must be there; for a url that does not tell one, the one to record",
+        ),
+    ] = None
     args: Annotated[
         dict[ArgName, Arg],
         Field(
             max_length=MOST_ARGS,
-            description="llamacpp: context, slots, batch, seed · vllm: its flags, as max-model-len: 4096",
+            description="llamacpp: context, slots, batch, seed · vllm: its flags, as max-model-len: 4096; what answers "
+            "at a url is not told them: they record what it was told",
         ),
     ] = Field(default_factory=dict)
 
@@ -43,9 +64,20 @@ class EngineSpec(Part):
 
     @model_validator(mode="after")
     def _is_brought(self) -> EngineSpec:
-        if (self.engine in BROUGHT) != (self.python is not None):
-            raise SpecProblem("E_ENGINE", f"serve.python names the Python of {' or '.join(sorted(BROUGHT))}")
+        ways = [way for way in (self.python, self.url, self.image) if way is not None]
+        if self.engine not in BROUGHT and (ways or self.version):
+            names = " or ".join(sorted(BROUGHT))
+            raise SpecProblem("E_ENGINE", f"serve.python, url, image and version are of {names}: serve.engine: {names}")
+        if self.engine in BROUGHT and len(ways) != 1:
+            raise SpecProblem("E_ENGINE", f"{self.engine} is brought in one way: serve.python, or serve.url")
+        if self.image is not None:
+            raise SpecProblem("E_ENGINE", "serve.image is not built yet: name the Python of an environment, or a url")
         return self
+
+    @property
+    def place(self) -> str:
+        """Where an engine that is brought lives; "" for Shipway's own."""
+        return self.python or self.url or ""
 
     @classmethod
     def usual(cls) -> dict[str, Any]:

@@ -190,4 +190,4 @@ def gateway_settings(serve: ServeSpec, rollout: RolloutSpec) -> GatewaySettings:
 def server_settings(serve: ServeSpec, package: PackageSpec, *, is_contained: bool) -> ServerSettings:
     """How do the servers of a candidate behave? Their `cpus` are the service's, for all its servers alike."""
     memory_mb = package.memory_mb or (CONTAINER_MEMORY_MB if is_contained else 0)
-    return ServerSettings(None, memory_mb, package.pids if is_contained else 0, serve.drain_s)
+    return ServerSettings(None, memory_mb, package.pids if is_contained else 0, serve.drain_s, serve.place)

@@ -50,7 +50,7 @@ def _tried(shop: Workshop, release: Release, technique: Technique, *, must_win: 
     source = source_of(shop)
     made = technique.compress(shop.source, shop.work / technique.name, dict(source.facts))
     recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe), **made.facts}
-    variant = Subject(f"{technique.name} variant", made.folder, {**source.facts, **recipe})
+    variant = Subject(f"{technique.name} variant", made.folder, {**source.facts, **recipe}, source.at)
     rows = shop.rows(release)
     judged = judge_subject(shop, release, variant, rows)
     found = {**judged.as_dict(), "variant": technique.name, "facts": variant.facts, "folder": technique.name}

@@ -15,6 +15,7 @@ from evals.evidence import Evidence
 from evals.gate import Outcome, Verdict, judge
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment
+from pipelines.records.settings import ServerSettings
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
@@ -43,13 +44,15 @@ def source_subject(folder: Path, model: str, serve: ServeSpec) -> Subject:
     layout = read_layout(folder)
     task = task_for(layout.config_json)
     facts = {"engine": task.engine, **task.promises(layout, serve), "model": model, "variant": "source"}
-    return Subject("candidate", folder, facts)
+    return Subject("candidate", folder, facts, serve.place)
 
 
 def champion_subject(stable: Deployment) -> Subject:
     """The champion as it serves: its verified bundle."""
     manifest = verify_bundle(Path(stable.bundle), stable.digest)
-    return Subject(f"champion v{stable.version}", Path(stable.bundle), dict(manifest["facts"]))
+    return Subject(
+        f"champion v{stable.version}", Path(stable.bundle), dict(manifest["facts"]), stable.settings.engine_at
+    )
 
 
 def judge_model(
@@ -96,4 +99,5 @@ def champion_of(release: Release) -> Subject | None:
     if not champion or not champion["bundle"]:
         return None
     bundle, digest = str(champion["bundle"]), str(champion["digest"])
-    return champion_subject(Deployment(digest, bundle, "", int(champion["version"]), ""))
+    settings = ServerSettings(engine_at=str(champion.get("engine_at", "")))
+    return champion_subject(Deployment(digest, bundle, "", int(champion["version"]), "", settings=settings))

@@ -18,7 +18,7 @@ from pipelines.errors import BadInput, NotFound
 from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry
 from pipelines.records.reading import read_services
 from pipelines.records.release import Candidate
-from pipelines.records.service import Service, Services
+from pipelines.records.service import Deployment, Service, Services
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec
@@ -57,9 +57,7 @@ class Intake:
         stable = self.service.stable if self.service else None
         return {
             "candidate": vars(self.candidate),
-            "champion": {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle}
-            if stable
-            else None,
+            "champion": _champion(stable) if stable else None,
             "alias_champion": self.alias_champion,
             "data_digest": self.rows.digest,
             "left_behind": list(self.left_behind),
@@ -88,7 +86,8 @@ def take_in(
     """
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
-    _refuse_live_version(service, version)
+    if spec.serve.api != "openai":  # the same files on another engine are another release
+        _refuse_live_version(service, version)
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
     copy = _private_copy(registry, version, work, kept)
@@ -100,7 +99,7 @@ def take_in(
     if memory:
         _check_memory(memory, spec, available)
     rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
-    digest = artifact_digest(folder)
+    digest = _identity(artifact_digest(folder), promises)
     _refuse_known_bytes(service, version, digest, force)
     _check_champion(service, spec)
     candidate = Candidate(
@@ -109,6 +108,12 @@ def take_in(
     alias = _alias_version(registry, version.name, spec.registry.alias)
     compared = task.compare_tokens(folder, promises, rows)
     return Intake(version, folder, candidate, rows, service, alias, copy.left_behind, copy.converted, compared, memory)
+
+
+def _champion(stable: Deployment) -> dict[str, Any]:
+    """What serves, and where its engine lives, if it was brought."""
+    at = {"engine_at": stable.settings.engine_at} if stable.settings.engine_at else {}
+    return {"digest": stable.digest, "version": stable.version, "bundle": stable.bundle, **at}
 
 
 def find_service(services: Services, name: str) -> Service | None:
@@ -248,6 +253,16 @@ def _alias_version(registry: Registry, name: str, alias: str) -> int | None:
         return registry.resolve(f"models:/{name}@{alias}").version
     except NotFound:
         return None
+
+
+def _identity(files: str, promises: Mapping[str, Any]) -> str:
+    """What a release is known by, served or convicted: its files, with the engine that answers by them, if it has one.
+
+    Another version of the engine, or other flags, may be all that is wrong with a release, or all that is new in it.
+    """
+    if "version" not in promises:
+        return files
+    return "sha256:" + hashlib.sha256(json.dumps([files, promises], sort_keys=True).encode()).hexdigest()
 
 
 def _config_digest(promises: Mapping[str, Any]) -> str:

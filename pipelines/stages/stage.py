@@ -12,7 +12,8 @@ from pipelines.spec.serve import gateway_settings, server_settings
 from pipelines.stages.workshop import Findings, Workshop
 
 READY_TIMEOUT_S = 180.0
-
+ENGINE_READY_TIMEOUT_S = 2400.0
+"""Of one that starts an engine with weights of any size, which has a bound of its own (`engines/vllm.py`)."""
 
 EXITS_AT_STAGING = 3
 """A server that ended this often before it was ready once is not waited for any longer."""
@@ -65,12 +66,13 @@ def _wait_ready(shop: Workshop, release: Release) -> str:
     DependencyDown where it is the gateway that does not answer: that says nothing about the candidate.
     """
     digest, began_s = release.sealed.bundle_digest, shop.clock().mono_s
+    patience_s = ENGINE_READY_TIMEOUT_S if shop.spec.serve.place else READY_TIMEOUT_S
     while True:
         replicas = servers_of(shop.ports, release.service, digest)
         reason, gateway = replicas.down_reason, _gateway_down(shop, release.service)
         if not reason and not gateway:
             return ""
-        is_late = shop.clock().mono_s - began_s > READY_TIMEOUT_S
+        is_late = shop.clock().mono_s - began_s > patience_s
         if reason and (is_late or replicas.exits >= EXITS_AT_STAGING):
             return reason
         if is_late:

@@ -27,7 +27,8 @@ from pipelines.errors import BadInput, DependencyDown, NotFound, UnsafeArtifact
 FORMAT = 1
 MANIFEST = "manifest.json"
 _CLASSIFIER, _GENERATOR = ("labels", "max_length"), ("context", "precision", "slots")
-ENGINES = {"llamacpp": _GENERATOR, "onnxruntime": _CLASSIFIER, "torch": _CLASSIFIER}
+_BROUGHT = ("context", "precision", "version")
+ENGINES = {"llamacpp": _GENERATOR, "onnxruntime": _CLASSIFIER, "torch": _CLASSIFIER, "vllm": _BROUGHT}
 """The engines, and what a bundle tells each of them."""
 
 FACTS = ("engine", "model", "variant")

@@ -56,6 +56,8 @@ class Subject:
     name: str
     folder: Path
     facts: dict[str, Any]
+    at: str = ""
+    """Where its engine lives on this machine, if it was brought."""
 
     @property
     def size_mb(self) -> float:

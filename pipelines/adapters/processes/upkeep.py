@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pipelines.adapters.processes.unit_files import Observed
 from pipelines.ports import Now
+from pipelines.records.settings import ServerSettings
 from pipelines.records.unit import Unit
 
 FIRST_BACKOFF_S = 0.5
@@ -17,6 +18,9 @@ MAX_BACKOFF_S = 30.0
 HEALTHY_AFTER_S = 60.0
 END_S = 2.0
 """So long a process has to end, when it has drained."""
+
+ENGINE_END_S = 12.0
+"""So much longer, where an engine of its own ends first: vLLM takes 8 s with nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def _is_overdue(seen: Seen, now: Now) -> bool:
 
 def patience_s(unit: Unit) -> float:
     """How long is a unit waited for that was asked to end?"""
-    return unit.settings.drain_s + END_S
+    is_brought = isinstance(unit.settings, ServerSettings) and unit.settings.engine_at
+    return unit.settings.drain_s + END_S + (ENGINE_END_S if is_brought else 0.0)
 
 
 def next_backoff_s(backoff_s: float) -> float:

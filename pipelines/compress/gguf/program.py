@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.serving.engines.llamacpp import MODEL_FILE, LlamaCppEngine
-from pipelines.supply.oracle.child import answer, listens_at
+from pipelines.supply.oracle.child import answer, may_ask
 
 CONTEXT_TOKENS = 16
 """Nothing is generated."""
@@ -127,7 +127,7 @@ def compare(source: Path, into: Path, texts: Sequence[str]) -> dict[str, Any]:
 
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     engine, port = LlamaCppEngine(into, {"context": CONTEXT_TOKENS, "slots": 1}, 1), _free_port()
-    listens_at("127.0.0.1", port)
+    may_ask("127.0.0.1", port)
     engine.start(port)
     try:
         found = {"text": other_tokens(tokenizer, engine, texts), "chats": bool(tokenizer.chat_template)}

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.serving.engines.engine import Engine
-from pipelines.serving.engines.streaming import StreamingEngine
+from pipelines.serving.engines.streaming import Place, StreamingEngine
 
 ENGINES = ("onnxruntime", "torch")
-STREAMING = ("llamacpp",)
+STREAMING = ("llamacpp", "vllm")
 
 
 def load_engine(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Engine:
@@ -28,11 +28,19 @@ def load_engine(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Eng
     raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(ENGINES))
 
 
-def streaming_engine(folder: Path, facts: Mapping[str, Any], threads: int, name: str) -> StreamingEngine:
+def streaming_engine(folder: Path, facts: Mapping[str, Any], place: Place, name: str) -> StreamingEngine:
     """The engine that `facts["engine"]` names, for the folder's model; it does not run yet, and calls itself `name`."""
     engine = facts["engine"]
     if engine == "llamacpp":
         from pipelines.serving.engines.llamacpp import LlamaCppEngine
 
-        return LlamaCppEngine(folder, facts, threads, name)
+        return LlamaCppEngine(folder, facts, place.threads, name)
+    if engine == "vllm":
+        if place.at.startswith("http"):
+            from pipelines.serving.engines.endpoint import EndpointEngine
+
+            return EndpointEngine(folder, facts, place, name)
+        from pipelines.serving.engines.vllm import VllmEngine
+
+        return VllmEngine(folder, facts, place, name)
     raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(STREAMING))

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
 from typing import Any
 
 import orjson
 
 from pipelines.errors import BadInput
+from pipelines.serving.engines.api import EngineApi
 from pipelines.serving.engines.streaming import Habits
-from pipelines.serving.probes import PROBE_TIMEOUT_S, answer_of
+from pipelines.serving.probes import answer_of
 
 MODEL_FILE = "model.gguf"
 QUEUED_PER_SLOT = 16
@@ -46,7 +45,6 @@ USUAL_SAMPLING: Mapping[str, Any] = {"temp": 1.0, "top_p": 1.0, "top_k": 0, "min
 FORCED = 1e4
 """A bias that outweighs any logit."""
 
-DRAIN_LOOK_S = 0.02
 STOP_S = 5.0
 ERRORS_ONLY = 1
 _OPEN = re.compile(rb"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
@@ -62,8 +60,8 @@ class LlamaCppEngine:
     def __init__(self, folder: Path, facts: Mapping[str, Any], threads: int = 0, name: str = "model") -> None:
         self._file, self._facts, self._threads, self._name = folder / MODEL_FILE, facts, threads, name
         self._server: Any = None
+        self._api: EngineApi | None = None
         self._letter: int | None = None
-        self.url = ""
 
     @property
     def habits(self) -> Habits:
@@ -79,9 +77,10 @@ class LlamaCppEngine:
             self._server = xllamacpp.Server(self._params(port))
         except Exception as error:
             raise BadInput(f"llama.cpp refuses {MODEL_FILE}: {error}"[:300], code="E_ENGINE") from error
-        self.url = str(self._server.listening_address)
-        self._check_context()
-        return self.url
+        url = str(self._server.listening_address)
+        self._api = EngineApi(url, _OPEN)
+        self._check_context(url)
+        return url
 
     def _params(self, port: int) -> Any:
         """How llama.cpp is told. The memory of all slots is one number, and each gets an equal part of it."""
@@ -109,9 +108,9 @@ class LlamaCppEngine:
             params.sampling.seed = int(facts["seed"])
         return params
 
-    def _check_context(self) -> None:
+    def _check_context(self, url: str) -> None:
         """llama.cpp gives a slot no more than the model was trained for, and says so nowhere but in its log."""
-        wanted, said = self.habits.context, orjson.loads(answer_of(self.url, "/v1/models")[1])
+        wanted, said = self.habits.context, orjson.loads(answer_of(url, "/v1/models")[1])
         each = int(said["data"][0]["meta"]["n_ctx"])
         if each < wanted:
             self.stop()
@@ -120,23 +119,19 @@ class LlamaCppEngine:
 
     def probe(self) -> bool:
         """Whether it answers."""
-        return self._server is not None and answer_of(self.url, "/health")[0] == 200
+        return self._api is not None and self._api.is_well()
+
+    def has_ended(self) -> bool:
+        """Never: it ends with this process."""
+        return False
 
     def drain(self, deadline_s: float) -> int:
         """How many requests run or wait, at last."""
-        until_s = monotonic() + deadline_s
-        while (still := self._open()) and monotonic() < until_s:
-            sleep(DRAIN_LOOK_S)
-        return still
-
-    def _open(self) -> int:
-        if self._server is None:
-            return 0
-        return sum(map(int, _OPEN.findall(answer_of(self.url, "/metrics")[1])))
+        return self._api.drain(deadline_s) if self._api else 0
 
     def stop(self) -> None:
         """End it. It waits for who is connected, for ever where an answer is open: connections end before it does."""
-        held, self._server = [self._server], None
+        held, self._server, self._api = [self._server], None, None
         ending = Thread(target=held.clear, name="engine-stop", daemon=True)
         ending.start()
         ending.join(STOP_S)
@@ -156,18 +151,8 @@ class LlamaCppEngine:
         said = self.ask("/completion", {**asked, "temperature": 0})["completion_probabilities"][0]["top_logprobs"]
         return [(int(token["id"]), float(token["logprob"])) for token in said]
 
-    def ask(self, path: str, asked: Mapping[str, Any], timeout_s: float = 60 * PROBE_TIMEOUT_S) -> Mapping[str, Any]:
+    def ask(self, path: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""
-        host = self.url.removeprefix("http://")
-        connection = HTTPConnection(host, timeout=timeout_s)
-        try:
-            connection.request("POST", path, orjson.dumps(asked), {"content-type": "application/json"})
-            answer = connection.getresponse()
-            said = orjson.loads(answer.read())
-        except (OSError, HTTPException, orjson.JSONDecodeError) as error:
-            raise BadInput(f"{path} failed: {type(error).__name__}", code="E_INFERENCE") from error
-        finally:
-            connection.close()
-        if answer.status != 200 or not isinstance(said, dict):
-            raise BadInput(f"{path} answered {answer.status}: {said}"[:300], code="E_INFERENCE")
-        return said
+        if self._api is None:
+            raise BadInput("the engine does not run", code="E_INFERENCE")
+        return self._api.ask(path, asked)

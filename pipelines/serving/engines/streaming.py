@@ -22,6 +22,21 @@ class Habits:
     context: int
     most_bytes: Mapping[str, int] = field(default_factory=dict)
     clients_faults: tuple[bytes, ...] = ()
+    called: str = ""
+    """What it calls the model itself, where it answers to no other name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a machine gives an engine, and no digest knows: another machine gives other things to the same bundle.
+
+    `threads` 0 lets the engine choose. `at` is where an engine that was brought lives, the Python of an environment or
+    a URL. Its answers may go on for `drain_s` when it is asked to end.
+    """
+
+    threads: int = 0
+    at: str = ""
+    drain_s: float = 10.0
 
 
 class StreamingEngine(Protocol):
@@ -41,6 +56,10 @@ class StreamingEngine(Protocol):
 
     def probe(self) -> bool:
         """Whether it answers now."""
+        ...
+
+    def has_ended(self) -> bool:
+        """Whether it ended by itself after its start: nobody will be answered any more."""
         ...
 
     def complete(self, prompt: str, most_tokens: int) -> Mapping[str, Any]:

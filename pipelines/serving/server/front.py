@@ -102,11 +102,20 @@ class Front:
         elif long:
             answer.error(400, f"{long} is longer than {self.habits.most_bytes[long]} bytes", "too_long", long)
         else:
-            passing = Passing(self, request, body, answer)
+            passing = Passing(self, request, self._as_called(body, asked), answer)
             self.open.add(passing)
             passing.begin()
             return passing
         return None
+
+    def _as_called(self, body: bytes, asked: Mapping[str, Any]) -> bytes:
+        """The body, with the name that the engine itself has for the model."""
+        called = self.habits.called
+        if not called or not asked or asked.get("model") == called:
+            return body
+        with suppress(orjson.JSONEncodeError):  # deeper than can be written: the engine says what it thinks of it
+            return orjson.dumps({**asked, "model": called})
+        return body
 
     def _too_long(self, asked: Mapping[str, Any]) -> str:
         """The key of a request of which the engine bears no more, or ""."""

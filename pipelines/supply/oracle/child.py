@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,9 @@ from typing import Any
 
 _ROOT = Path(__file__).parents[3]
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
+DEVICES = "CUDA_VISIBLE_DEVICES"
 _SET = {
-    "CUDA_VISIBLE_DEVICES": "",
+    DEVICES: "",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
@@ -36,7 +38,10 @@ _SET = {
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a child may use. Importing torch and transformers alone takes 0.4 GB and a few seconds of CPU."""
+    """How much a child may use; 0 MB of memory are no bound.
+
+    Importing torch and transformers alone takes 0.4 GB and a few seconds of CPU.
+    """
 
     memory_mb: int = 4096
     cpu_s: int = 60
@@ -47,7 +52,7 @@ class Bounds:
 BOUNDS = Bounds()
 LOOK_S = 0.2
 
-_own: set[tuple[str, int]] = set()
+_asked: set[tuple[str, int]] = set()
 
 
 class NoAnswer(Exception):
@@ -145,18 +150,34 @@ def _bound(memory_mb: int, cpu_s: int, file_mb: int) -> None:
         resource.RLIMIT_CORE: 0,
     }
     for limit, value in limits.items():
+        if limit == resource.RLIMIT_DATA and not value:
+            continue
         with suppress(ValueError, OSError):  # a lower one was set already, or the system has none
             resource.setrlimit(limit, (value, value))
 
 
-def listens_at(host: str, port: int) -> None:
-    """The child's side: an address at which this process itself listens, and which it may ask."""
-    _own.add((host, port))
+def devices() -> str | None:
+    """Which accelerators may this process use? As CUDA names them; None for all."""
+    return os.environ.get(DEVICES)
+
+
+def lend(lent: str | None) -> None:
+    """The child's side: an engine that it starts may use these devices. The libraries here were shown none."""
+    if lent is None:
+        os.environ.pop(DEVICES, None)
+    else:
+        os.environ[DEVICES] = lent
+
+
+def may_ask(host: str, port: int) -> None:
+    """The child's side: an engine that it may ask, at an address of its own or at one that was released."""
+    _asked.add((host, port))
+    _asked.update((str(found[4][0]), port) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 def _refuse_network(event: str, said: tuple[Any, ...]) -> None:
     if event not in {"socket.connect", "socket.getaddrinfo", "socket.sendto"}:
         return
     address = said[:2] if event == "socket.getaddrinfo" else said[1][:2]
-    if address not in _own:
+    if address not in _asked:
         raise PermissionError("files from outside reach no network")

@@ -13,8 +13,9 @@ from typing import Any
 
 from evals.offline.language import Written
 from pipelines.errors import BadInput, UnsafeArtifact
+from pipelines.spec.engine import BROUGHT
 from pipelines.supply.layout import TOKENIZER
-from pipelines.supply.oracle.child import BOUNDS, Bounds, NoAnswer, ask
+from pipelines.supply.oracle.child import BOUNDS, Bounds, NoAnswer, ask, devices
 from pipelines.tasks.generation.rows import Prompts
 from pipelines.tasks.task import Subject
 
@@ -72,6 +73,8 @@ def ask_all(
         "facts": subject.facts,
         "rows": [row.as_dict() for row in rows.rows],
         "most_tokens": rows.most_tokens,
+        "at": subject.at if subject.facts["engine"] in BROUGHT else "",
+        "devices": devices(),
         "threads": len(os.sched_getaffinity(0)) if subject.size_mb > SMALL_MB else 1,
         "champion": [{"tokens": said["tokens"], "top": said["top"]} for said in champion] if champion else None,
         "keep_top": keep,
@@ -93,7 +96,8 @@ def as_written(said: Said) -> Written:
 
 
 def _asked(question: Mapping[str, Any], weights_mb: int, heard: Heard) -> tuple[Said, ...]:
-    bounds = Bounds(SPARE_MB + TIMES_WEIGHTS * weights_mb, MOST_CPU_S, MOST_S, MOST_ANSWER_MB)
+    memory_mb = 0 if question["at"] else SPARE_MB + TIMES_WEIGHTS * weights_mb  # it takes what it takes for users
+    bounds = Bounds(memory_mb, MOST_CPU_S, MOST_S, MOST_ANSWER_MB)
     with tempfile.TemporaryDirectory(prefix="shipway-asked-") as name:
         progress = Path(name) / "progress"
         progress.touch()
@@ -129,6 +133,11 @@ def _answered(question: Mapping[str, Any], bounds: Bounds, look: Callable[[], No
 
 
 def _refusal(refused: Mapping[str, Any]) -> BadInput:
+    if refused["code"] == "E_TOKENIZER":
+        hint = "is the tokenizer's folder what transformers of the engine's own version reads?"
+        return UnsafeArtifact(
+            f"row {refused['row']}: {refused['reason']}", code="E_TOKENIZER", field="tokenizer.json", hint=hint
+        )
     if refused["code"] == "E_TEMPLATE":
         hint = "look at tokenizer.apply_chat_template of these messages"
         return UnsafeArtifact(

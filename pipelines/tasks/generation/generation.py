@@ -13,7 +13,9 @@ from evals.offline.language import LIKELIHOODS, PROPORTIONS, LanguageSuite, meas
 from evals.offline.metrics import LATENCY, SIZE
 from pipelines.compress.gguf.gguf import Gguf, check_tokenizer
 from pipelines.compress.technique import Technique
+from pipelines.compress.unchanged import Unchanged
 from pipelines.errors import BadInput
+from pipelines.spec.engine import BROUGHT
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
@@ -52,6 +54,10 @@ class TextGeneration:
         if spec.compress not in COMPRESS:
             reason = f"{spec.compress} is of classifiers, and the model is a language model"
             raise BadInput(reason, code="E_COMPRESS", field="compress", expected=" or ".join(COMPRESS))
+        if spec.serve.engine in BROUGHT and spec.compress != "none":
+            reason = f"{spec.compress} is for llama.cpp, and {spec.serve.engine} serves the model as it was registered"
+            hint = "compress: none; quantize the model first and register that"
+            raise BadInput(reason, code="E_COMPRESS", field="compress", expected="none", hint=hint)
         if spec.serve.api != "openai":
             reason = "a language model is asked by OpenAI's API, and its answers are followed"
             raise BadInput(reason, code="E_API", field="serve.api", expected="openai", hint="serve: {api: openai}")
@@ -131,7 +137,9 @@ class TextGeneration:
         return (Gguf("q8_0", rows.texts),) if spec.compress == "gguf-q8_0" else ()
 
     def carrier(self, spec: ReleaseSpec, rows: Prompts) -> Technique:
-        """llama.cpp reads a file of its own: in 16 bits, unless 32 are asked for."""
+        """llama.cpp reads a file of its own, in 16 bits unless 32 are asked for; what is brought reads the source."""
+        if spec.serve.engine in BROUGHT:
+            return Unchanged(spec.serve.engine)
         return Gguf("f32" if spec.compress == "gguf-f32" else "f16", rows.texts)
 
     def gain(self, rows: Prompts, source: Subject, variant: Subject, threads: int, clock: Clock) -> Gain:  # noqa: ARG002

@@ -16,16 +16,18 @@ from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from pipelines.errors import BadInput
-from pipelines.serving.engines.streaming import StreamingEngine
-from pipelines.supply.oracle.child import answer, listens_at
+from pipelines.serving.engines.streaming import Place, StreamingEngine
+from pipelines.supply.oracle.child import answer, lend, may_ask
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.distribution import LISTED, Distribution
 from pipelines.tasks.generation.questions import of_row
 from pipelines.tasks.generation.rows import Row
 
 MODEL = "model"
+PORTS = {"http": 80, "https": 443}
 PATTERN_S = 10.0
 """Some patterns go back over a text for ever."""
 
@@ -125,11 +127,13 @@ class Reference:
 class ServedModel:
     """The engine of a bundle, asked as users ask it."""
 
-    def __init__(self, engine: StreamingEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: StreamingEngine, *, reads_by_itself: bool) -> None:
+        self._engine, self._reads_by_itself = engine, reads_by_itself
 
     def write(self, row: Row, tokens: Tokens, most: int) -> Choice:
         """By its own template and tokenizer. RowRefused where these make other tokens of the row than transformers."""
+        if self._reads_by_itself:
+            self._compare(row, tokens)
         question = of_row(MODEL, row, most)
         said = self._engine.ask(question.path, question.body)
         read = said["usage"]["prompt_tokens"]
@@ -137,6 +141,17 @@ class ServedModel:
             reason = f"the engine reads {read:,} tokens, and transformers {len(tokens):,}"
             raise RowRefused(row.number, "E_TEMPLATE" if row.is_chat else "E_TOKENIZER", reason)
         return read_answer(said)
+
+    def _compare(self, row: Row, tokens: Tokens) -> None:
+        """An engine that was brought has a transformers of its own; others were compared when their file was made."""
+        asked = {"messages": list(row.asked), "add_generation_prompt": True} if row.is_chat else {"prompt": row.asked}
+        found = list(self._engine.ask("/tokenize", asked)["tokens"])
+        if found != tokens:
+            place = next((n for n, pair in enumerate(zip(found, tokens, strict=False)) if pair[0] != pair[1]), -1)
+            reason = (
+                f"the engine reads {len(found)} tokens, and transformers {len(tokens)}; the first other one: {place}"
+            )
+            raise RowRefused(row.number, "E_TOKENIZER", reason)
 
     def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
         """One token at a time: the engine keeps what stands before it."""
@@ -170,15 +185,26 @@ def _model(question: Mapping[str, Any], reader: Reader) -> Iterator[Model]:
         return
     from pipelines.serving.engines import streaming_engine
 
-    engine = streaming_engine(Path(question["folder"]), facts, question["threads"], MODEL)
+    lend(question["devices"])
+    place = Place(question["threads"], question["at"])
+    engine = streaming_engine(Path(question["folder"]), facts, place, MODEL)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    listens_at("127.0.0.1", port)
+    for host, number in _addresses(question["at"], port):
+        may_ask(host, number)
     engine.start(port)
     try:
-        yield ServedModel(engine)
+        yield ServedModel(engine, reads_by_itself=bool(question["at"]))
     finally:
         engine.stop()
+
+
+def _addresses(at: str, port: int) -> list[tuple[str, int]]:
+    """Where the engine listens: on loopback, where this process starts it."""
+    if not at.startswith("http"):
+        return [("127.0.0.1", port)]
+    parts = urlsplit(at)
+    return [(str(parts.hostname), parts.port or PORTS[parts.scheme])]
 
 
 def _write(question: Mapping[str, Any], rows: Sequence[Row], reader: Reader, model: Model) -> Iterator[dict[str, Any]]:

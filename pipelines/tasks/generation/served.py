@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pipelines.errors import BadInput
+from pipelines.spec.engine import BROUGHT
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
+from pipelines.tasks.generation.brought import brought_facts
 
 USUAL_CONTEXT, USUAL_SLOTS = 4096, 4
 LLAMACPP: Mapping[str, tuple[int, int]] = {
@@ -22,13 +25,25 @@ tokens of a conversation, the seed of answers that name none, and answers at onc
 
 def served_facts(layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
     """Part of a bundle's facts. BadInput E_ENGINE_ARGS names what an engine is not told; E_CONTEXT what is too long."""
+    names = {"names": list(serve.model_names)} if serve.model_names else {}
+    if serve.engine in BROUGHT:
+        return {**brought_facts(layout, serve, USUAL_CONTEXT), **names}
     said = {name: _whole(name, value) for name, value in serve.args.items()}
     context = said.pop("context", min(USUAL_CONTEXT, layout.max_length))
     if context > layout.max_length:
         reason = f"a context of {context:,} tokens, and the model was trained for {layout.max_length:,}"
         raise BadInput(reason, code="E_CONTEXT", field="serve.args.context", expected=f"at most {layout.max_length:,}")
-    names = {"names": list(serve.model_names)} if serve.model_names else {}
-    return {"context": context, "slots": said.pop("slots", USUAL_SLOTS), **dict(sorted(said.items())), **names}
+    slots = said.pop("slots", USUAL_SLOTS)
+    return {"context": context, "slots": slots, "version": _version(), **dict(sorted(said.items())), **names}
+
+
+def _version() -> str:
+    """Which llama.cpp is it? Another one answers otherwise."""
+    try:
+        return f"xllamacpp {version('xllamacpp')}"
+    except PackageNotFoundError:
+        hint = "pip install xllamacpp, or serve: {engine: vllm, …}"
+        raise BadInput("llama.cpp is not installed here", code="E_ENGINE", field="serve.engine", hint=hint) from None
 
 
 def _whole(name: str, value: Any) -> int:

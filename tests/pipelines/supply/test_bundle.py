@@ -186,7 +186,7 @@ def test_an_unknown_engine_is_refused(folder, tmp_path):
     """The error lists the known ones."""
     with pytest.raises(BadInput) as caught:
         seal(folder, {**FACTS, "engine": "abacus"}, tmp_path / "store")
-    assert caught.value.expected == "llamacpp, onnxruntime, torch"
+    assert caught.value.expected == "llamacpp, onnxruntime, torch, vllm"
 
 
 @pytest.mark.parametrize("missing", ["context", "precision", "slots"])
