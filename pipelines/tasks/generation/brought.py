@@ -62,8 +62,8 @@ def brought_facts(layout: ModelLayout, serve: ServeSpec, usual_context: int) -> 
     """
     flags = read_flags(serve.args)
     told = _told(serve.url) if serve.url else None
-    said = flags.pop(CONTEXT, None) or (told and _only(told)) or min(usual_context, layout.max_length)
-    context = _context(said, layout.max_length)
+    usual = (_only(told) if told else None) or min(usual_context, layout.max_length)
+    context = _context(flags.pop(CONTEXT, usual), layout.max_length)
     precision = _precision(flags.pop(PRECISION, "auto"), layout.config_json)
     return {
         "context": context,

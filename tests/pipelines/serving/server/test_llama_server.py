@@ -62,14 +62,16 @@ def command_of(bundle: Path, digest: str, port: int, *more: object) -> list[str]
 
 
 @contextmanager
-def started(sealed: tuple[str, Path], folder: Path, drain_s: float = HANG_S) -> Iterator[Running]:
+def started(
+    sealed: tuple[str, Path], folder: Path, drain_s: float = HANG_S, engine_at: str = "", ready_s: float = HANG_S
+) -> Iterator[Running]:
     """A server that is ready."""
     port = free_port()
-    write_settings(folder / "settings", ServerSettings(cpus=1.0, drain_s=drain_s))
+    write_settings(folder / "settings", ServerSettings(cpus=1.0, drain_s=drain_s, engine_at=engine_at))
     command = command_of(sealed[1], sealed[0], port, "--settings", folder / "settings")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        until(lambda: is_server_ready(port) or process.poll() is not None)
+        until(lambda: is_server_ready(port) or process.poll() is not None, ready_s)
         assert process.poll() is None, process.communicate()[1]
         running = Running(process, port)
         with running.http, running.slow, running.client:
