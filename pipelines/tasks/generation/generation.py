@@ -28,7 +28,7 @@ from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
 from pipelines.tasks.generation.rows import Prompts, read_prompts, refuse_unfit
 from pipelines.tasks.generation.served import served_facts
-from pipelines.tasks.generation.sizes import memory_need
+from pipelines.tasks.generation.sizes import judging_need, memory_need
 from pipelines.tasks.memory import MemoryNeed
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
 
@@ -70,6 +70,8 @@ class TextGeneration:
 
     def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> MemoryNeed:
         """Weights and cache of all replicas, and the reference in 32 bits."""
+        if spec.serve.engine in BROUGHT:
+            return judging_need(layout, spec.serve.replicas)
         precision = PRECISION.get(spec.compress, "f16")
         return memory_need(layout, self.promises(layout, spec.serve), precision, spec.serve.replicas)
 

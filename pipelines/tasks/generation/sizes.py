@@ -40,6 +40,12 @@ def memory_need(layout: ModelLayout, facts: Mapping[str, Any], precision: str, r
     return MemoryNeed(weights, cache, replicas, reference, what, tuple(helps))
 
 
+def judging_need(layout: ModelLayout, replicas: int) -> MemoryNeed:
+    """The same where an engine serves that was brought: it has devices of its own, and counts for itself."""
+    reference = int(count_numbers(layout) * REFERENCE_BYTES)
+    return MemoryNeed(0, 0, replicas, reference, "besides what the engine itself takes, which is not counted")
+
+
 def count_numbers(layout: ModelLayout) -> int:
     """Of all weights."""
     files = [file for file in weight_files(layout.weights) if file.suffix == ".safetensors"]

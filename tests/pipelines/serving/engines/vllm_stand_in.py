@@ -24,10 +24,11 @@ told = dict(flag[2:].split("=", 1) for flag in sys.argv[3:] if "=" in flag)
 if told.get("fails"):
     print("(Worker pid=1) ERROR x ValueError: too little memory", flush=True)
     raise SystemExit(1)
+CONTEXT = int(told["max-model-len"])
 ANSWERS = {
     "/health": "ok",
     "/version": json.dumps({"version": "VERSION".split()[1]}),
-    "/v1/models": json.dumps({"data": [{"id": told["served-model-name"], "max_model_len": int(told["max-model-len"])}]}),
+    "/v1/models": json.dumps({"data": [{"id": told["served-model-name"], "max_model_len": CONTEXT}]}),
     "/metrics": """# HELP vllm:num_requests_running Number of requests
 vllm:num_requests_running{engine="0",model_name="m"} 1.0
 vllm:num_requests_running{engine="1",model_name="m"} 2.0

@@ -51,6 +51,42 @@ def test_a_stream_of_llama_cpp_is_measured_as_what_it_was(name, tokens, finish, 
     assert 0 < found.first_delta_ms < found.whole_ms
 
 
+VLLM: Any = [
+    ("chat", 8, ("length",), {"cut"}, (8, 0)),
+    ("chat-usage-often", 8, ("length",), {"cut"}, (8, 0)),
+    ("chat-n2", 16, ("length", "length"), {"cut"}, (8, 0)),
+    ("chat-stop", 10, ("stop",), set(), (8, 0)),
+    ("chat-tool", 52, ("tool_calls",), set(), (406, 0)),
+    ("chat-json", 60, ("length",), {"cut", "invalid_json"}, (8, 0)),
+    ("completion", 8, ("length",), {"cut"}, (2, 0)),
+    ("completion-n2", 16, ("length", "length"), {"cut"}, (2, 0)),
+    ("completion-2-prompts", 10, ("length", "length"), {"cut"}, (4, 0)),
+    ("completion-first", 4, ("length",), {"cut"}, (176, 0)),
+    ("completion-cached", 4, ("length",), {"cut"}, (176, 128)),
+    ("response", 8, ("length",), {"cut"}, (8, 0)),
+]
+
+
+@pytest.mark.parametrize(("name", "tokens", "finish", "marks", "read"), VLLM, ids=[row[0] for row in VLLM])
+@pytest.mark.parametrize("cut_bytes", [0, 1, 7, 1000])
+def test_a_stream_of_vllm_is_measured_as_what_it_was(name, tokens, finish, marks, read, cut_bytes):
+    """All choices in one sum, which is the engine's; what of a prompt it had in its cache; and how it ended."""
+    found = measured(f"vllm/{name}", cut_bytes)
+    assert (found.why_failed, found.tokens_out, found.finish, found.marks) == ("", tokens, finish, marks)
+    assert (found.tokens_in, found.tokens_cached) == read
+    assert found.is_counted_by_engine
+    assert found.first_delta_ms is not None
+    assert 0 < found.first_delta_ms < found.whole_ms
+
+
+@pytest.mark.parametrize("name", ["chat-no-usage", "completion-no-usage"])
+def test_pieces_of_vllm_count_no_token_that_was_no_text_yet(name):
+    """Where nobody asks for usage there is none: of 8 tokens those are seen that ended a character."""
+    found = measured(f"vllm/{name}")
+    assert (found.why_failed, found.finish, found.is_counted_by_engine) == ("", ("length",), False)
+    assert 0 < found.tokens_out <= 8
+
+
 def test_an_empty_prompt_is_a_failure_of_nobody_who_streams():
     """llama.cpp ends it at its length with nothing said; the request was odd, so that it is no evidence either."""
     assert measured("llamacpp/completion-empty").why_failed == "it ended at its length without a token"
