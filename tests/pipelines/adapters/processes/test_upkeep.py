@@ -20,8 +20,9 @@ from pipelines.adapters.processes.upkeep import (
     shares_door,
 )
 from pipelines.ports import Now
-from pipelines.records.settings import GatewaySettings
+from pipelines.records.settings import GatewaySettings, ServerSettings
 from pipelines.records.unit import Unit
+from pipelines.serving.engines.vllm import STOP_S
 
 SERVER = Unit("s-0", "server", "s", digest="sha256:1", port=20_001)
 GATEWAY = Unit("s-gateway", "gateway", "s", port=20_002, settings=GatewaySettings())
@@ -159,3 +160,9 @@ def test_only_a_process_that_was_there_is_restarted():
     """The first start is none, and a start that failed was none."""
     failed = replace(dead(SERVER), observed=Observed(SERVER, restarts=3, state="failed"))
     assert [restarts_after(s) for s in (None, dead(SERVER), failed)] == [0, 1, 3]
+
+
+def test_a_server_with_an_engine_of_its_own_has_more_time_to_end():
+    """The engine ends first, after all answers are whole."""
+    brought = replace(SERVER, settings=ServerSettings(engine_at="/env/bin/python"))
+    assert patience_s(brought) - patience_s(SERVER) >= STOP_S
