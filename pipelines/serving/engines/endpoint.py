@@ -28,7 +28,10 @@ ANSWER_S = 600.0
 
 MODELS = "/v1/models"
 UNKNOWN = "unknown"
-HOSTS = "SHIPWAY_ENGINE_HOSTS"
+ENGINES = "SHIPWAY_ENGINES"
+"""Names what a spec may bring, as that may come from anybody who proposes a change: hosts besides loopback, and Pythons
+or folders of them, parted by commas."""
+
 _OPEN = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.e+]+)", re.MULTILINE)
 _ID = "token_id:"
 
@@ -132,9 +135,9 @@ def told_by(url: str) -> Introduction:
     return Introduction(version, contexts)
 
 
-def allowed_hosts() -> tuple[str, ...]:
-    """The hosts besides loopback that may be named: by who runs Shipway, as a spec may come from anybody."""
-    return tuple(host.strip() for host in os.environ.get(HOSTS, "").split(",") if host.strip())
+def declared_engines() -> tuple[str, ...]:
+    """What who runs Shipway lets a spec bring."""
+    return tuple(one.strip() for one in os.environ.get(ENGINES, "").split(",") if one.strip())
 
 
 def other_version(where: str, found: str, released: str) -> BadInput:

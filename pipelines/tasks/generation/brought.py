@@ -6,12 +6,14 @@ covers: a release is what its digest says.
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.services.adoption import checked_url
-from pipelines.serving.engines.endpoint import HOSTS, UNKNOWN, Introduction, allowed_hosts, told_by
+from pipelines.serving.engines.endpoint import ENGINES, UNKNOWN, Introduction, declared_engines, told_by
 from pipelines.serving.engines.vllm import vllm_version
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
@@ -92,9 +94,9 @@ def read_flags(args: Mapping[str, Any]) -> dict[str, Any]:
 def _told(url: str) -> Introduction:
     """What answers at a URL that may be asked."""
     try:
-        checked = checked_url(url, allowed_hosts())
+        checked = checked_url(url, declared_engines())
     except BadInput as error:
-        reason, expected = error.reason.replace("adopted", "asked"), f"loopback, or a host that {HOSTS} names"
+        reason, expected = error.reason.replace("adopted", "asked"), f"loopback, or a host that {ENGINES} names"
         raise BadInput(reason, code="E_URL", field="serve.url", expected=expected) from error
     return told_by(checked)
 
@@ -129,9 +131,19 @@ def _precision(said: Any, config: Mapping[str, Any]) -> str:
     return precision
 
 
+def _declared(python: str) -> str:
+    """A Python that a spec may name: it is run. Links are not followed, as each environment is made of one."""
+    path = PurePath(os.path.normpath(python))
+    if not any(path.is_relative_to(one) for one in declared_engines() if one.startswith("/")):
+        hint = f"who runs Shipway sets {ENGINES}={python}, or a folder above it, for `up` and every command"
+        reason = f"a spec may come from anybody, and nobody has declared {python}"
+        raise BadInput(reason[:300], code="E_ENGINE", field="serve.python", expected=f"one of {ENGINES}", hint=hint)
+    return str(path)
+
+
 def _version(serve: ServeSpec, told: Introduction | None) -> str:
     """What is there; where that does not tell, what the spec says is there."""
-    found = told.version if told else vllm_version(serve.place)
+    found = told.version if told else vllm_version(_declared(serve.place))
     if found == UNKNOWN:
         return serve.version or UNKNOWN
     if serve.version not in {None, found.split()[-1]}:

@@ -30,8 +30,9 @@ serve: {{api: openai, {}}}
 
 
 @pytest.fixture
-def at(tmp_path) -> str:
+def at(tmp_path, monkeypatch) -> str:
     """What stands in for vLLM."""
+    monkeypatch.setenv("SHIPWAY_ENGINES", str(tmp_path))
     return stand_in(tmp_path)
 
 

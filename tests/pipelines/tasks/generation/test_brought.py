@@ -38,8 +38,9 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def at(tmp_path) -> str:
-    """Where an engine lives."""
+def at(tmp_path, monkeypatch) -> str:
+    """Where an engine lives that may be brought."""
+    monkeypatch.setenv("SHIPWAY_ENGINES", f"{tmp_path}, /no/such")
     return stand_in(tmp_path)
 
 
@@ -142,6 +143,19 @@ def test_a_version_that_must_be_there_is(at):
     assert refused(python="/no/such/python") == ("E_ENGINE", "serve.python")
 
 
+@pytest.mark.parametrize("declared", ["", "/", "HERE/elsewhere", "HERE/python3", "tmp", "HERE/x/../y"])
+def test_a_spec_runs_no_program_that_nobody_declared(tmp_path, monkeypatch, declared):
+    """It may come from anybody, with a program beside it; `..` leads nowhere else. All of `/` is a declaration, too."""
+    monkeypatch.setenv("SHIPWAY_ENGINES", declared.replace("HERE", str(tmp_path)))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    python = stand_in(tmp_path)
+    if declared == "/":
+        assert facts(python=python)["version"] == VERSION
+        return
+    assert refused(python=python) == ("E_ENGINE", "serve.python")
+    assert refused(python=f"{tmp_path}/elsewhere/../python") == ("E_ENGINE", "serve.python")
+
+
 def test_what_answers_at_a_url_says_what_it_is(url):
     """Its version, and how many tokens its models take; what else it was told is the spec's word."""
     said = {"context": 2048, "precision": "bfloat16", "version": "0.32.0", "flags": {"quantization": "fp8"}}
@@ -174,7 +188,7 @@ def test_a_spec_names_no_host_that_nobody_declared(url):
 
 def test_who_runs_shipway_declares_hosts(url, monkeypatch):
     """By its environment. The name is asked for its address, and then the address."""
-    monkeypatch.setenv("SHIPWAY_ENGINE_HOSTS", "gpu.example, 127.0.0.1")
+    monkeypatch.setenv("SHIPWAY_ENGINES", "gpu.example, 127.0.0.1")
     assert facts(url=url)["version"] == "0.32.0"
-    monkeypatch.setenv("SHIPWAY_ENGINE_HOSTS", "192.0.2.1")
+    monkeypatch.setenv("SHIPWAY_ENGINES", "192.0.2.1")
     assert refused(url="http://192.0.2.1:80") == ("E_ENGINE", "")
