@@ -19,8 +19,12 @@ from pipelines.adapters.sql.ledger import SqlLedger
 from pipelines.adapters.sql.lock import SqlLock
 from pipelines.adapters.sql.queue import SqlQueue
 from pipelines.adapters.sql.services import SqlServices
+from pipelines.adapters.weights.hub import HUB, HubWeights
+from pipelines.adapters.weights.mounted import MountedWeights
+from pipelines.adapters.weights.oci import OciWeights
+from pipelines.adapters.weights.schemes import SchemeWeights
 from pipelines.home import Home
-from pipelines.ports import Builder, Now, Ports
+from pipelines.ports import Builder, Now, Ports, Weights
 from pipelines.spec.package import PackageSpec
 
 DEFAULT_HOME = ".shipway"
@@ -70,6 +74,20 @@ def wire(home: Home, *, only_reading: bool = False) -> Ports:
         notifier=LogNotifier(home.root / "logs"),
         replays=HttpReplays(home.record),
         queue=SqlQueue(engine),
+        weights=weights(),
+    )
+
+
+def weights() -> Weights:
+    """Where weights may lie that a version points at: SHIPWAY_MOUNTS, HF_ENDPOINT with HF_TOKEN, SHIPWAY_REGISTRIES."""
+    mounts = [Path(folder) for folder in os.environ.get("SHIPWAY_MOUNTS", "").split(":") if folder]
+    declared = (said.rpartition("@") for said in os.environ.get("SHIPWAY_REGISTRIES", "").split())
+    return SchemeWeights(
+        {
+            "file": MountedWeights(mounts),
+            "hf": HubWeights(os.environ.get("HF_ENDPOINT") or HUB, os.environ.get("HF_TOKEN", "")),
+            "oci": OciWeights({host: credentials for credentials, _, host in declared}),
+        }
     )
 
 

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 from evals.signals.replay import Pair
 from evals.signals.strata import Stratum
+from pipelines.errors import BadInput
 from pipelines.records.ledger import Records
 from pipelines.records.queue import NoQueue, Queue
 from pipelines.records.release import Release
 from pipelines.records.service import Services
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.records.unit import Unit, UnitStatus
+from pipelines.supply.checks.paths import FolderLimits
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Now:
 
 BUNDLE_TAG = "shipway.bundle_digest"
 """The tag by which a version says which bundle it holds."""
+
+WEIGHTS_TAG = "shipway.weights"
+"""The tag by which a version says where its files lie, and which digest they have."""
+
+ONCE_TAGS = (BUNDLE_TAG, WEIGHTS_TAG)
+"""What says the same in one of these is registered once."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Registry(Protocol):
         ...
 
     def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
-        """Register a folder as a new version; the same `shipway.bundle_digest` tag again returns the same version."""
+        """Register a folder as a new version; the same value of one of `ONCE_TAGS` again returns the same version."""
         ...
 
     def mark(
@@ -86,6 +94,30 @@ class Registry(Protocol):
         leaves one question unanswered for `patience_s` is down; None: for as long as it is asked anything else.
         """
         ...
+
+
+class Weights(Protocol):
+    """Where files lie that a registered version only points at."""
+
+    def fetch(self, uri: str, into: Path, limits: FolderLimits) -> None:
+        """Copy the files that Shipway takes (`pointer.is_taken`) into the empty folder `into`, within the limits.
+
+        BadInput E_POINTER, E_PATH or E_LIMIT, NotFound, Forbidden, or DependencyDown; what it leaves then is of no use.
+        """
+        ...
+
+
+class NoWeights:
+    """Implements `Weights` where nothing is fetched from elsewhere."""
+
+    def fetch(self, uri: str, into: Path, limits: FolderLimits) -> None:  # noqa: ARG002
+        """Refuse."""
+        raise BadInput(
+            f"the weights lie at {uri}, and nothing is fetched from elsewhere here",
+            code="E_POINTER",
+            field="weights",
+            expected="a version that holds its files",
+        )
 
 
 # ── Builder ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,3 +329,4 @@ class Ports:
     notifier: Notifier
     replays: Replays = field(default_factory=NoReplays)
     queue: Queue = field(default_factory=NoQueue)
+    weights: Weights = field(default_factory=NoWeights)

@@ -1,4 +1,4 @@
-"""`shipway init`: a commented release.yaml and a workflow to start from."""
+"""`shipway init | point`: a commented release.yaml to start from, and a version whose weights lie elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.options import AsJson, open_ports, print_json
+
 FILES = {"release.yaml": "release.yaml", "release-model.yml": ".github/workflows/release-model.yml"}
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(init)
+    app.command()(point)
 
 
 def init(
@@ -30,6 +33,28 @@ def init(
     texts["release.schema.json"] = schema_text()
     for target, text in texts.items():
         _write(folder / target, text)
+
+
+def point(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The registered model; made where it is new.")],
+    uri: Annotated[
+        str,
+        typer.Argument(metavar="URI", help="file:///FOLDER, hf://ORG/MODEL@COMMIT or oci://HOST/NAME@sha256:DIGEST."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Register a version whose weights lie elsewhere: read what is there, and keep its address and digest.
+
+    The same files at the same place are registered once. A release fetches them, and takes no others.
+    """
+    from flows.orders.pointing import point_at
+    from flows.wiring import weights
+
+    version, pointer = point_at(model, uri, weights(), lambda: open_ports()[1].registry)
+    if as_json:
+        print_json({"model": version.name, "version": version.version, "weights": pointer.as_dict()})
+        return
+    typer.echo(f"{version.name} version {version.version} → {pointer.said()}")
 
 
 def _template(name: str) -> str:

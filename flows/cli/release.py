@@ -245,6 +245,7 @@ def _plan_text(facts: dict[str, Any]) -> str:
     lines = [
         f"{facts['model']} v{facts['version']} → {facts['service']}",
         f"  files     {facts['artifact_digest'][:19]}",
+        *([f"  weights   {facts['weights']['uri']}, as registered"] if facts["weights"] else []),
         *(f"  converted {said}" for said in facts["converted"]),
         *(f"  doubtful  {said}" for said in facts["doubts"]),
     ]

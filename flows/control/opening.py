@@ -47,6 +47,7 @@ def _taken_in(
         force=force,
         kept=kept,
         available=psutil.virtual_memory().available,
+        weights=ports.weights,
     )
 
 

@@ -46,6 +46,7 @@ def outlook(
         "version": intake.candidate.version,
         "service": spec.service,
         "artifact_digest": intake.candidate.artifact_digest,
+        "weights": intake.weights.as_dict() if intake.weights else None,
         "champion": _champion(stable) if stable else None,
         "gates": [_gate(g) for g in spec.offline_gates()],
         "steps": _steps(spec, shares, recorded, first=stable is None),

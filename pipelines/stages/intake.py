@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import BadInput, NotFound
-from pipelines.ports import BUNDLE_TAG, RegisteredVersion, Registry
+from pipelines.ports import BUNDLE_TAG, NoWeights, RegisteredVersion, Registry, Weights
 from pipelines.records.reading import read_services
 from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service, Services
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.stages.pointed import fetch_pointed
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
 from pipelines.supply.layout import SETTINGS, ModelLayout, gather, read_layout, says_null
+from pipelines.supply.pointer import Pointer, read_pointer
 from pipelines.supply.scan import scan
 from pipelines.tasks.known import task_for
 from pipelines.tasks.memory import MemoryNeed, check_fits
@@ -51,6 +53,8 @@ class Intake:
     """Of how many rows the tokens were seen to be those of transformers; none where it is not installed."""
     memory: MemoryNeed | None = None
     """What it takes to judge and to serve it, where that is known before."""
+    weights: Pointer | None = None
+    """Where the files lay, where the registry only points at them."""
 
     def facts(self) -> dict[str, Any]:
         """What the ledger records of it."""
@@ -64,6 +68,7 @@ class Intake:
             "converted": list(self.converted),
             "compared_rows": self.compared_rows,
             **({"memory": self.memory.as_dict()} if self.memory else {}),
+            **({"weights": self.weights.as_dict()} if self.weights else {}),
         }
 
 
@@ -77,19 +82,21 @@ def take_in(
     force: str = "",
     kept: Path | None = None,
     available: int | None = None,
+    weights: Weights | None = None,
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
 
     A model that cannot fit into so many bytes as are `available` is refused; None does not ask.
 
-    What libraries say of files is kept in the private folder `kept`, where one is named.
+    What libraries say of files is kept in the private folder `kept`, where one is named. Files that a version only
+    points at come from `weights`; without it such a version is refused.
     """
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version, is_all=spec.serve.api != "openai")
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
-    copy = _private_copy(registry, version, work, kept)
+    copy = _private_copy(registry, version, work, kept, weights or NoWeights())
     folder, layout = copy.folder, copy.layout
     task = task_for(layout.config_json)
     task.check_spec(spec)
@@ -106,7 +113,19 @@ def take_in(
     )
     alias = _alias_version(registry, version.name, spec.registry.alias)
     compared = task.compare_tokens(folder, promises, rows)
-    return Intake(version, folder, candidate, rows, service, alias, copy.left_behind, copy.converted, compared, memory)
+    return Intake(
+        version,
+        folder,
+        candidate,
+        rows,
+        service,
+        alias,
+        copy.left_behind,
+        copy.converted,
+        compared_rows=compared,
+        memory=memory,
+        weights=copy.weights,
+    )
 
 
 def _champion(stable: Deployment) -> dict[str, Any]:
@@ -151,11 +170,17 @@ class _Copy:
     layout: ModelLayout
     left_behind: tuple[str, ...]
     converted: tuple[str, ...]
+    weights: Pointer | None
 
 
-def _private_copy(registry: Registry, version: RegisteredVersion, work: Path, kept: Path | None) -> _Copy:
+def _private_copy(
+    registry: Registry, version: RegisteredVersion, work: Path, kept: Path | None, weights: Weights
+) -> _Copy:
     """The version's files, scanned, reduced to what Shipway knows, with a fast tokenizer, under their digest."""
     fetched = registry.fetch(version, work / "fetched")
+    pointer = read_pointer(fetched)
+    if pointer:
+        fetched = fetch_pointed(pointer, weights, work / "pointed")
     report = scan(fetched, kept=kept)
     made = convert_tokenizer(fetched, work / "tokenizer")
     flat = work / "source"
@@ -165,9 +190,9 @@ def _private_copy(registry: Registry, version: RegisteredVersion, work: Path, ke
     emptied = [f"{file.name} without auto_map: null" for file in settings if says_null(file)]
     converted = (*((made.said,) if made else ()), *emptied)
     gather(found, flat)
-    for used in ("fetched", "tokenizer"):
+    for used in ("fetched", "pointed", "tokenizer"):
         shutil.rmtree(work / used, ignore_errors=True)
-    return _Copy(flat, read_layout(flat), report.left_behind, converted)
+    return _Copy(flat, read_layout(flat), report.left_behind, converted, pointer)
 
 
 def _check_bootstrap(spec: ReleaseSpec, service: Service | None) -> None:

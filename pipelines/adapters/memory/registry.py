@@ -28,7 +28,7 @@ from pipelines.errors import (
     Raced,
     ShipwayError,
 )
-from pipelines.ports import BUNDLE_TAG, Bundle, RegisteredVersion
+from pipelines.ports import ONCE_TAGS, Bundle, RegisteredVersion
 from pipelines.supply.bundle import bundle_digest, list_files
 
 Method = Literal["resolve", "fetch", "register", "mark"]
@@ -115,12 +115,12 @@ class MemoryRegistry:
         return folder
 
     def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
-        """Register a folder as a new version; the same `shipway.bundle_digest` tag again returns the same version."""
+        """Register a folder as a new version; the same value of one of `ONCE_TAGS` again returns the same version."""
         self._answer("register")
         model = self._models.get(check_model_name(name), _Model())
-        digest = tags.get(BUNDLE_TAG)
+        once = {key: tags[key] for key in ONCE_TAGS if tags.get(key)}
         for number, version in model.versions.items():
-            if digest and version.tags.get(BUNDLE_TAG) == digest:
+            if once and once.items() <= version.tags.items():
                 return self._version(name, number)
         return self.add(name, folder, tags)
 

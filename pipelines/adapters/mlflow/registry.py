@@ -28,7 +28,7 @@ from pipelines.adapters.registry_rules import (
 )
 from pipelines.adapters.sql.shown_address import shown_address
 from pipelines.errors import DependencyDown
-from pipelines.ports import BUNDLE_TAG, RegisteredVersion
+from pipelines.ports import ONCE_TAGS, RegisteredVersion
 
 EXPERIMENT = "shipway"
 ARTIFACT_PATH = "bundle"
@@ -69,10 +69,10 @@ class MlflowRegistry:
         return _innermost(folder, Path(stored).name)
 
     def register(self, name: str, folder: Path, tags: Mapping[str, str]) -> RegisteredVersion:
-        """Register a folder as a new version; the same `shipway.bundle_digest` tag again returns the same version."""
+        """Register a folder as a new version; the same value of one of `ONCE_TAGS` again returns the same version."""
         check_model_name(name)
         with mapped(f"register {name}", self._uri):
-            known = self._with_digest(name, tags.get(BUNDLE_TAG))
+            known = self._registered(name, tags)
             if known is not None:
                 return known
             self._ensure_model(name)
@@ -169,10 +169,11 @@ class MlflowRegistry:
         found = self._client.search_model_versions(f"name = '{check_model_name(name)}'")
         return tuple(int(version.version) for version in found)
 
-    def _with_digest(self, name: str, digest: str | None) -> RegisteredVersion | None:
-        """The oldest version with this bundle: a second registration after a kill finds the first."""
-        found = self._client.search_model_versions(f"name = '{name}'") if digest else ()
-        same = sorted(int(version.version) for version in found if version.tags.get(BUNDLE_TAG) == digest)
+    def _registered(self, name: str, tags: Mapping[str, str]) -> RegisteredVersion | None:
+        """The oldest version that says the same: a second registration, also after a kill, finds the first."""
+        once = {key: tags[key] for key in ONCE_TAGS if tags.get(key)}
+        found = self._client.search_model_versions(f"name = '{name}'") if once else ()
+        same = sorted(int(version.version) for version in found if once.items() <= version.tags.items())
         return self._find(name, same[0]) if same else None
 
     def _ensure_model(self, name: str) -> None:

@@ -54,13 +54,13 @@ def list_plain_files(folder: Path, limits: FolderLimits = LIMITS) -> dict[str, P
         name = check_relative(Path(entry.path).relative_to(folder).as_posix(), entry.name)
         total_bytes += _check_file(name, entry.stat(follow_symlinks=False), limits)
         found[name] = Path(entry.path)
-        _at_most(len(found), limits.max_files, "files", str(folder.name))
-        _at_most(total_bytes, limits.max_total_bytes, "bytes in all", str(folder.name))
+        at_most(len(found), limits.max_files, "files", str(folder.name))
+        at_most(total_bytes, limits.max_total_bytes, "bytes in all", str(folder.name))
     return dict(sorted(found.items()))
 
 
 def _walk(folder: Path, depth: int, limits: FolderLimits) -> Iterator[os.DirEntry[str]]:
-    _at_most(depth, limits.max_depth, "folders deep", folder.name)
+    at_most(depth, limits.max_depth, "folders deep", folder.name)
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), depth + 1, limits)
@@ -74,7 +74,7 @@ def _check_file(name: str, status: os.stat_result, limits: FolderLimits) -> int:
         raise _wrong_type(name, _kind(status.st_mode))
     if status.st_nlink > 1:
         raise _wrong_type(name, "a hard link: it has another name that could change it")
-    _at_most(status.st_size, limits.max_file_bytes, "bytes", name)
+    at_most(status.st_size, limits.max_file_bytes, "bytes", name)
     return status.st_size
 
 
@@ -93,7 +93,8 @@ def _wrong_type(name: str, kind: str) -> UnsafeArtifact:
     )
 
 
-def _at_most(count: int, limit: int, unit: str, name: str) -> None:
+def at_most(count: int, limit: int, unit: str, name: str) -> None:
+    """Raises UnsafeArtifact E_LIMIT where there is more than that."""
     if count > limit:
         raise UnsafeArtifact(
             f"{name} has more than {limit:,} {unit}",
