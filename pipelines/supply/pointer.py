@@ -21,6 +21,7 @@ from pipelines.supply.checks.strict_json import parse_strict
 POINTER = "weights.json"
 MOST_BYTES = 4096
 LONGEST_URI = 1000
+HIGHEST_PORT = 65_535
 
 TAKEN = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
 """The kinds of files that are taken from elsewhere; all else stays where it is."""
@@ -113,9 +114,10 @@ def parse_uri(uri: object) -> Place:
         raise _bad(f"{text[:120]!r} may name other files tomorrow, or none", _PINNED.get(scheme, EXPECTED))
     parts = found.groupdict()
     name = _path(text, parts["name"]) if scheme == "file" else parts["name"]
-    if scheme != "file" and ".." in name:
+    host = parts.get("host") or ""
+    if (scheme != "file" and ".." in name) or int(host.partition(":")[2] or 1) > HIGHEST_PORT:
         raise _bad(f"{text[:120]!r} is no place that weights are taken from", EXPECTED)
-    return Place(scheme, name, parts.get("host") or "", parts.get("pin") or "")
+    return Place(scheme, name, host, parts.get("pin") or "")
 
 
 def is_taken(name: str) -> bool:

@@ -84,7 +84,8 @@ class PullAuth(httpx.Auth):
         if said.lower().startswith("bearer "):
             answer = yield self._token_request(dict(_CHALLENGE.findall(said)))
             answer.read()
-            self._header = f"Bearer {_token(answer)}"
+            token = _token(answer)
+            self._header = f"Bearer {token}" if token else ""
         else:
             self._header = self._basic
         if self._header:
