@@ -26,7 +26,7 @@ HIGHEST_PORT = 65_535
 TAKEN = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
 """The kinds of files that are taken from elsewhere; all else stays where it is."""
 
-TAKEN_FROM = frozenset({"", "model", "components/tokenizer"})
+TAKEN_FROM = frozenset({"", "model/", "components/tokenizer/"})
 """The folders that `layout.py` reads: what lies deeper is another form of the same weights, or none of its business."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -122,8 +122,8 @@ def parse_uri(uri: object) -> Place:
 
 def is_taken(name: str) -> bool:
     """Is a file of this relative path one that Shipway takes from elsewhere?"""
-    folder, _, plain = name.rpartition("/")
-    return folder in TAKEN_FROM and not plain.startswith(".") and Path(plain).suffix in TAKEN
+    plain = name.rpartition("/")[2]
+    return name.removesuffix(plain) in TAKEN_FROM and not plain.startswith(".") and Path(plain).suffix in TAKEN
 
 
 def _read(file: Path, *, is_alone: bool) -> Any:

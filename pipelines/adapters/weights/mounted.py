@@ -74,7 +74,7 @@ def _listed(folder: Path) -> Iterator[tuple[str, int]]:
     for inner in sorted(TAKEN_FROM):
         if (folder / inner).is_dir():
             for entry in os.scandir(folder / inner):
-                name = f"{inner}/{entry.name}" if inner else entry.name
+                name = inner + entry.name
                 if is_taken(name) and not entry.is_dir():
                     yield name, entry.stat().st_size
 
