@@ -30,7 +30,7 @@ from pipelines.supply.pointer import Pointer, read_pointer
 from pipelines.supply.scan import scan
 from pipelines.tasks.known import task_for
 from pipelines.tasks.memory import MemoryNeed, check_fits
-from pipelines.tasks.task import TaskRows
+from pipelines.tasks.task import Task, TaskRows
 
 
 class AlreadyLive(Exception):
@@ -86,10 +86,9 @@ def take_in(
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
 
-    A model that cannot fit into so many bytes as are `available` is refused; None does not ask.
-
-    What libraries say of files is kept in the private folder `kept`, where one is named. Files that a version only
-    points at come from `weights`; without it such a version is refused.
+    A model that cannot fit into so many bytes as are `available` is refused; None does not ask. What libraries say of
+    files is kept in the private folder `kept`, where one is named. Files that a version only points at come from
+    `weights`; without it such a version is refused.
     """
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
@@ -97,25 +96,21 @@ def take_in(
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
     copy = _private_copy(registry, version, work, kept, weights or NoWeights())
-    folder, layout = copy.folder, copy.layout
-    task = task_for(layout.config_json)
+    task = task_for(copy.layout.config_json)
     task.check_spec(spec)
-    promises = task.promises(layout, spec.serve)
-    memory = task.memory(layout, spec)
-    if memory:
-        _check_memory(memory, spec, available)
+    promises = task.promises(copy.layout, spec.serve)
+    memory = _memory(task, copy.layout, spec, available)
     rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
-    digest = _identity(artifact_digest(folder), promises)
+    digest = _identity(artifact_digest(copy.folder), promises)
     _refuse_known_bytes(service, version, digest, force)
     _check_champion(service, spec)
-    candidate = Candidate(
-        version.name, version.version, digest, config_digest=_config_digest(promises), made=version.made
-    )
+    config = _config_digest(promises)
+    candidate = Candidate(version.name, version.version, digest, config_digest=config, made=version.made)
     alias = _alias_version(registry, version.name, spec.registry.alias)
-    compared = task.compare_tokens(folder, promises, rows)
+    compared = task.compare_tokens(copy.folder, promises, rows)
     return Intake(
         version,
-        folder,
+        copy.folder,
         candidate,
         rows,
         service,
@@ -264,13 +259,17 @@ def _check_champion(service: Service | None, spec: ReleaseSpec) -> None:
         verify_bundle(Path(stable.bundle), stable.digest)
 
 
-def _check_memory(need: MemoryNeed, spec: ReleaseSpec, available: int | None) -> None:
-    """Each server against its own limit, and all of them against what this machine has left."""
+def _memory(task: Task[Any], layout: ModelLayout, spec: ReleaseSpec, available: int | None) -> MemoryNeed | None:
+    """What the model takes: each server against its own limit, and all of them against what this machine has left."""
+    need = task.memory(layout, spec)
+    if need is None:
+        return None
     if spec.package.memory_mb:
         one = replace(need, replicas=1, reference=0)
         check_fits(one, spec.package.memory_mb << 20, "package.memory_mb")
     if available is not None:
         check_fits(need, available, "this machine")
+    return need
 
 
 def _alias_version(registry: Registry, name: str, alias: str) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.serving.engines.engine import Engine
-from pipelines.serving.engines.streaming import Place, StreamingEngine
+from pipelines.serving.engines.streaming import EnginePlace, StreamingEngine
 
 ENGINES = ("onnxruntime", "torch")
 STREAMING = ("llamacpp", "vllm")
@@ -28,7 +28,7 @@ def load_engine(folder: Path, facts: Mapping[str, Any], threads: int = 0) -> Eng
     raise BadInput(f"the engine {engine!r} is not known", code="E_ENGINE", expected=", ".join(ENGINES))
 
 
-def streaming_engine(folder: Path, facts: Mapping[str, Any], place: Place, name: str) -> StreamingEngine:
+def streaming_engine(folder: Path, facts: Mapping[str, Any], place: EnginePlace, name: str) -> StreamingEngine:
     """The engine that `facts["engine"]` names, for the folder's model; it does not run yet, and calls itself `name`."""
     engine = facts["engine"]
     if engine == "llamacpp":

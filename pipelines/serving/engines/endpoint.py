@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.errors import BadInput
 from pipelines.serving.engines.api import EngineApi
-from pipelines.serving.engines.streaming import Habits, Place
+from pipelines.serving.engines.streaming import EnginePlace, Habits
 from pipelines.serving.probes import answer_of
 
 MOST_OPEN = 1024
@@ -42,7 +42,7 @@ class EndpointEngine:
     Facts: `context`, `version`, and `precision` and `flags`, which nobody can ask it.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], place: Place, name: str) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, Any], place: EnginePlace, name: str) -> None:
         self._folder, self._facts, self._place, self._name = folder, facts, place, name
         self._api: EngineApi | None = None
         self._called = ""

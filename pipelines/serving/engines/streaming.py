@@ -27,7 +27,7 @@ class Habits:
 
 
 @dataclass(frozen=True)
-class Place:
+class EnginePlace:
     """What a machine gives an engine, and no digest knows: another machine gives other things to the same bundle.
 
     `threads` 0 lets the engine choose. `at` is where an engine that was brought lives, the Python of an environment or

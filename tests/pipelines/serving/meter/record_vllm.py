@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.serving.engines.streaming import Place
+from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.serving.engines.vllm import VllmEngine, vllm_version
 from tests.pipelines.model_folders import make_generator
 from tests.pipelines.serving.meter.record_llamacpp import CHAT, HELLO, LOOK, TOOLS, USAGE, WHERE, WORDS, record, teach
@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = make_generator(Path(name), positions=2048, width=128, chat=CHAT, words=WORDS)
         teach(folder)
-        engine = VllmEngine(folder, facts, Place(1, python), "tiny")
+        engine = VllmEngine(folder, facts, EnginePlace(1, python), "tiny")
         url = engine.start(0)
         engine.complete("Hello", 8)
         for file, (path, more) in ASKED.items():

@@ -14,7 +14,7 @@ from pipelines.errors import BadInput
 from pipelines.records.settings import ServerSettings
 from pipelines.serving.engines import streaming_engine
 from pipelines.serving.engines.llamacpp import LlamaCppEngine
-from pipelines.serving.engines.streaming import Place
+from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.serving.settings_file import write_settings
 from pipelines.supply.bundle import seal
 from tests.pipelines.serving.server.test_llama_server import HELLO, command_of, started
@@ -76,7 +76,7 @@ def test_a_body_that_is_too_deep_to_be_written_again_goes_on_as_it_came(url, sea
 
 def met(url: str, **changes: Any) -> Any:
     """An engine there, of these facts."""
-    engine = streaming_engine(Path("unused"), {**FACTS, **changes}, Place(1, url), "tiny")
+    engine = streaming_engine(Path("unused"), {**FACTS, **changes}, EnginePlace(1, url), "tiny")
     assert engine.start(0) == url
     return engine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from pipelines.supply.layout import read_layout
 from pipelines.tasks.generation.served import served_facts
 from tests.pipelines.model_folders import copy_folder, edit_json
 
+VERSION = f"xllamacpp {version('xllamacpp')}"
+
 
 def facts(layout: Any, **serve: Any) -> dict[str, Any]:
     """Of a spec's `serve`."""
@@ -20,11 +23,11 @@ def facts(layout: Any, **serve: Any) -> dict[str, Any]:
 
 def test_what_is_usual_is_told_where_nothing_was_said(tiny_generator, tmp_path):
     """The model's own context, or 4,096 of it; four answers at once."""
-    assert facts(read_layout(tiny_generator)) == {"context": 512, "slots": 4}
+    assert facts(read_layout(tiny_generator)) == {"context": 512, "slots": 4, "version": VERSION}
     large = copy_folder(tiny_generator, tmp_path / "large")
     edit_json(large / "config.json", max_position_embeddings=131_072)
     edit_json(large / "tokenizer_config.json", model_max_length=1e30)
-    assert facts(read_layout(large)) == {"context": 4096, "slots": 4}
+    assert facts(read_layout(large)) == {"context": 4096, "slots": 4, "version": VERSION}
     assert facts(read_layout(large), args={"context": 131_072})["context"] == 131_072
 
 
@@ -33,7 +36,7 @@ def test_what_was_said_is_told_in_one_order(tiny_generator):
     said = {"slots": 1, "seed": 7, "context": 100, "batch": 64}
     layout = read_layout(tiny_generator)
     assert list(facts(layout, args=said, model_names=("a", "b/c")).items()) == [
-        ("context", 100), ("slots", 1), ("batch", 64), ("seed", 7), ("names", ["a", "b/c"]),
+        ("context", 100), ("slots", 1), ("version", VERSION), ("batch", 64), ("seed", 7), ("names", ["a", "b/c"]),
     ]  # fmt: skip
     assert list(facts(layout, args=dict(reversed(said.items())))) == list(facts(layout, args=said))
 
