@@ -142,6 +142,12 @@ class RegistryContract:
         digest = {"shipway.bundle_digest": "sha256:" + "1" * 64, "derived_from": "1"}
         assert [add("a"), add("b", **digest), add("c", **digest)] == [1, 2, 2]
 
+    def test_the_same_weights_elsewhere_are_registered_once(self, add):
+        """What says the same of where its files lie is the same version; the oldest is found."""
+        here, there = ({"shipway.weights": f"file:///{place} sha256:1"} for place in ("here", "there"))
+        said = ({}, here, there, here, there, {"shipway.weights": ""}, {"shipway.weights": ""})
+        assert [add(str(n), **tags) for n, tags in enumerate(said)] == [1, 2, 3, 2, 3, 4, 5]
+
     def test_tags_are_added_and_replaced(self, registry, add, name):
         """`mark` leaves other tags alone."""
         add("a", old="1", kept="2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -148,7 +149,11 @@ class Download:
 
 
 def open_client(**settings: Any) -> httpx.Client:
-    """A client that follows redirects: what it is told to say in secret stays at the first host."""
+    """A client that follows redirects: what it is told to say in secret stays at the first host.
+
+    Addresses that it is sent to may be signed, which is as good as a password: they are not logged.
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         return httpx.Client(timeout=TIMEOUT, follow_redirects=True, **settings)
     except (OSError, ValueError) as error:
