@@ -47,7 +47,7 @@ _PINNED = {
 
 
 @dataclass(frozen=True)
-class Place:
+class WeightsPlace:
     """Where files lie: a scheme, its host or bucket, a name there, and what pins the name to the same files."""
 
     scheme: str
@@ -101,7 +101,7 @@ def read_pointer(folder: Path) -> Pointer | None:
     return Pointer(uri, digest)
 
 
-def parse_uri(uri: object) -> Place:
+def parse_uri(uri: object) -> WeightsPlace:
     """What does the URI name? BadInput E_POINTER where it is none, or may name other files tomorrow."""
     text = uri if isinstance(uri, str) and len(uri) <= LONGEST_URI else ""
     is_plain = text.isascii() and text.isprintable() and " " not in text
@@ -117,7 +117,7 @@ def parse_uri(uri: object) -> Place:
     host = parts.get("host") or ""
     if (scheme != "file" and ".." in name) or int(host.partition(":")[2] or 1) > HIGHEST_PORT:
         raise _bad(f"{text[:120]!r} is no place that weights are taken from", EXPECTED)
-    return Place(scheme, name, host, parts.get("pin") or "")
+    return WeightsPlace(scheme, name, host, parts.get("pin") or "")
 
 
 def is_taken(name: str) -> bool:

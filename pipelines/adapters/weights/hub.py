@@ -19,7 +19,7 @@ from pipelines.adapters.weights.download import Download, open_client, parse_ans
 from pipelines.adapters.weights.listing import place_of, taken
 from pipelines.errors import BadInput, UnsafeArtifact
 from pipelines.supply.checks.paths import FolderLimits, at_most
-from pipelines.supply.pointer import Place, is_taken, parse_uri
+from pipelines.supply.pointer import WeightsPlace, is_taken, parse_uri
 
 HUB = "https://huggingface.co"
 MOST_LISTED = 20_000
@@ -49,7 +49,7 @@ class HubWeights:
                 found = download.file(url, place_of(name, into), size)
                 _check_digest(name, listed[name], found, uri)
 
-    def _listed(self, download: Download, place: Place) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _listed(self, download: Download, place: WeightsPlace) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every file of the repository, page by page, with what the Hub says of it."""
         url: str | None = f"{self._endpoint}/api/models/{place.name}/tree/{place.pin}?recursive=true"
         listed = 0

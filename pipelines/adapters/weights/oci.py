@@ -20,7 +20,7 @@ from pipelines.adapters.weights.hub import is_loopback, split_address
 from pipelines.adapters.weights.listing import place_of, taken
 from pipelines.errors import BadInput, Forbidden, UnsafeArtifact
 from pipelines.supply.checks.paths import FolderLimits
-from pipelines.supply.pointer import Place, parse_uri
+from pipelines.supply.pointer import WeightsPlace, parse_uri
 
 MOST_MANIFEST_BYTES = 4 * 2**20
 ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -66,7 +66,7 @@ class OciWeights:
 class PullAuth(httpx.Auth):
     """Answers a registry's challenge: by a token for pulling this one artifact, or by name and password."""
 
-    def __init__(self, place: Place, credentials: str, *, is_plain: bool) -> None:
+    def __init__(self, place: WeightsPlace, credentials: str, *, is_plain: bool) -> None:
         self._place = place
         self._is_plain = is_plain
         self._basic = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials else ""
@@ -111,7 +111,7 @@ def _token(answer: httpx.Response) -> str:
     return found if isinstance(found, str) and found.isascii() and found.isprintable() else ""
 
 
-def _layers(download: Download, api: str, place: Place) -> dict[str, tuple[str, int]]:
+def _layers(download: Download, api: str, place: WeightsPlace) -> dict[str, tuple[str, int]]:
     """The files of an artifact: each name with its digest and size."""
     body, _ = download.page(f"{api}/manifests/{place.pin}", MOST_MANIFEST_BYTES, {"accept": ACCEPT})
     _check(f"the manifest of {download.uri}", hashlib.sha256(body).hexdigest(), place.pin)

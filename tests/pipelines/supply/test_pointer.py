@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import BadInput, UnsafeArtifact
-from pipelines.supply.pointer import MOST_BYTES, POINTER, Place, Pointer, is_taken, parse_uri, read_pointer
+from pipelines.supply.pointer import MOST_BYTES, POINTER, WeightsPlace, Pointer, is_taken, parse_uri, read_pointer
 
 DIGEST = "sha256:" + "0" * 64
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -97,12 +97,12 @@ def test_a_pointer_is_a_plain_file(folder):
 @pytest.mark.parametrize(
     ("uri", "place"),
     [
-        ("file:///mnt/models/x", Place("file", "/mnt/models/x")),
-        ("file://localhost/a%20b/%C3%A9", Place("file", "/a b/é")),
-        (f"hf://org/model-1.5_b@{COMMIT}", Place("hf", "org/model-1.5_b", pin=COMMIT)),
-        ("s3://bucket/a/prefix", Place("s3", "a/prefix", "bucket")),
-        (f"oci://ghcr.io/org/model@{DIGEST}", Place("oci", "org/model", "ghcr.io", DIGEST)),
-        (f"oci://localhost:5000/m__x/y-z@{DIGEST}", Place("oci", "m__x/y-z", "localhost:5000", DIGEST)),
+        ("file:///mnt/models/x", WeightsPlace("file", "/mnt/models/x")),
+        ("file://localhost/a%20b/%C3%A9", WeightsPlace("file", "/a b/é")),
+        (f"hf://org/model-1.5_b@{COMMIT}", WeightsPlace("hf", "org/model-1.5_b", pin=COMMIT)),
+        ("s3://bucket/a/prefix", WeightsPlace("s3", "a/prefix", "bucket")),
+        (f"oci://ghcr.io/org/model@{DIGEST}", WeightsPlace("oci", "org/model", "ghcr.io", DIGEST)),
+        (f"oci://localhost:5000/m__x/y-z@{DIGEST}", WeightsPlace("oci", "m__x/y-z", "localhost:5000", DIGEST)),
     ],
 )
 def test_a_place_is_read(uri, place):
