@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import BadInput, UnsafeArtifact
-from pipelines.supply.pointer import MOST_BYTES, POINTER, WeightsPlace, Pointer, is_taken, parse_uri, read_pointer
+from pipelines.supply.pointer import MOST_BYTES, POINTER, Pointer, WeightsPlace, is_taken, parse_uri, read_pointer
 
 DIGEST = "sha256:" + "0" * 64
 COMMIT = "0123456789abcdef" * 2 + "01234567"
