@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Tests are rewritten by pytest, and processes start by the dozen: each file is compiled once, whatever the caller's habit.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-unit vllm fuzz lint bench picture clean
+.PHONY: setup demo demo-llm test test-unit vllm fuzz lint bench picture clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	$(VENV)/bin/shipway demo
+
+demo-llm: setup
+	$(VENV)/bin/shipway demo-llm
 
 # Both parts always run, so that a red test of the first hides none of the second; either one's failure is the whole's.
 test: setup

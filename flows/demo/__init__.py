@@ -1,1 +1,1 @@
-"""The demo: a real model released under real traffic, then two bad ones. Real data, and no branch for it elsewhere."""
+"""The demos: a real model released under real traffic, then two bad ones. No branch for them elsewhere."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flows.demo.data import LABELS, Corpus, Tweet, load_corpus, write_files
-from flows.wiring import tracking_uri
+from flows.demo.registering import register
 from pipelines.home import Home
 
 MODEL = "sentiment"
@@ -152,28 +152,12 @@ class _Encoder:
 
 
 def _register(home: Home, folder: Path, say: Callable[[str], None]) -> int:
-    """Log and register a folder the way users do; the number of the new version."""
-    import mlflow
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    mlflow.set_tracking_uri(tracking_uri(home))
-    if mlflow.get_experiment_by_name("training") is None:
-        mlflow.create_experiment("training", artifact_location=(home.root / "mlartifacts").as_uri())
-    mlflow.set_experiment("training")
     parts = {
         "model": AutoModelForSequenceClassification.from_pretrained(
             folder, local_files_only=True, use_safetensors=True
         ),
         "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
     }
-    with mlflow.start_run(run_name=folder.name):
-        logged = mlflow.transformers.log_model(
-            parts,
-            name="model",
-            task="text-classification",
-            registered_model_name=MODEL,
-            pip_requirements=["transformers", "torch"],
-        )
-    version = int(logged.registered_model_version)
-    say(f"registered {MODEL} version {version} ({folder.name})")
-    return version
+    return register(home, MODEL, "text-classification", parts, folder.name, say)

@@ -6,7 +6,7 @@ import pytest
 
 from flows.demo.data import EVALUATION, LABELS, PRODUCTION, TRAIN, Tweet, load_corpus, write_files
 from flows.demo.models import BROKEN_TOPIC, LINK_TOKEN
-from flows.demo.traffic import read_texts
+from flows.demo.posting import read_posts
 from pipelines.tasks.classification.questions import ODD_INPUTS
 from pipelines.tasks.classification.rows import read_rows
 
@@ -78,7 +78,8 @@ def test_the_files_are_read_back_by_the_pipeline(corpus, files):
     assert rows.texts == tuple(t.clean for t in corpus.evaluation)
     assert rows.labels == tuple(t.label for t in corpus.evaluation)
     assert rows.columns["topic"] == tuple(t.topic for t in corpus.evaluation)
-    assert read_texts(files / "production.csv", "text") == [t.text for t in corpus.production]
+    sent = [post.body["inputs"][0]["data"][0] for post in read_posts(files / "production.csv", "sentiment")]
+    assert sent == [t.text for t in corpus.production]
 
 
 def test_only_production_holds_links(corpus):

@@ -8,14 +8,15 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
 
-from flows.demo.traffic import check_loopback, read_texts, run_traffic_command
+from flows.demo.posting import read_posts
+from flows.demo.traffic import check_loopback, run_traffic_command
 from pipelines.errors import BadInput
+from tests.flows.demo.loopback import serving
 from tests.waiting import HANG_S, until
 
 URL = "http://127.0.0.1:1"
@@ -25,30 +26,13 @@ URL = "http://127.0.0.1:1"
 def service(answer):
     """A loopback server that answers requests by `answer(number)`, and what it was sent."""
     seen, numbers = [], itertools.count()
-    loop = asyncio.new_event_loop()
 
     async def infer(request):
         seen.append((request.path, await request.json()))
         return await answer(next(numbers))
 
-    async def start():
-        app = web.Application()
-        app.router.add_post("/v2/models/{name}/infer", infer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
-
-    runner = loop.run_until_complete(start())
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", seen
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    with serving("/v2/models/{name}/infer", infer) as url:
+        yield url, seen
 
 
 def versioned(status, version):
@@ -61,10 +45,22 @@ async def one_of_four_fails(number):
     return versioned(500, "2") if number % 4 == 3 else versioned(200, "1")
 
 
+def posts(tmp_path, texts=("a", "b")):
+    """What rows of texts ask."""
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return read_posts(rows, "sentiment")
+
+
+def texts_of(path, column=""):
+    """The texts that a file's requests hold."""
+    return [post.body["inputs"][0]["data"][0] for post in read_posts(path, "sentiment", column)]
+
+
 def counted(url, tmp_path, *, texts=("a", "b"), rps=100, duration_s=1.0):
     """Send, and read the report back."""
     report = tmp_path / "report.json"
-    run_traffic_command(url, "sentiment", texts, rps, duration_s, report, as_json=False)
+    run_traffic_command(url, posts(tmp_path, texts), rps, duration_s, report, as_json=False)
     return json.loads(report.read_text())
 
 
@@ -79,6 +75,7 @@ def test_every_answer_is_counted_once_by_version(tmp_path):
     assert sum(second["failed"] for second in found["timeline"]) == found["failed"]
     assert sum(sum(second["by_version"].values()) for second in found["timeline"]) == found["requests"]
     assert 0 < found["p50_ms"] <= found["p95_ms"]
+    assert not {"first_token", "tokens"} & found.keys(), "a classifier writes none"
 
 
 def test_rows_are_sent_in_turn_as_the_open_inference_protocol_says(tmp_path):
@@ -133,20 +130,22 @@ def test_a_redirect_is_not_followed(tmp_path):
         "x",
     ],
 )
-def test_only_this_machine_is_loaded(url):
+def test_only_this_machine_is_loaded(url, tmp_path):
     """Nobody else's server is asked by mistake."""
     with pytest.raises(BadInput) as error:
-        run_traffic_command(url, "sentiment", ["a"], 1, 1, None, as_json=False)
+        run_traffic_command(url, posts(tmp_path), 1, 1, None, as_json=False)
     assert error.value.code == "E_URL"
 
 
 def test_texts_of_a_csv_and_of_jsonl(tmp_path):
     """Both kinds give the same rows; a quoted line break belongs to its row."""
     (tmp_path / "rows.csv").write_text('id,text\n1,"first\nline"\n2,zweite – Zeile\n', encoding="utf-8")
+    (tmp_path / "other.csv").write_text('id,tweet\n1,"first\nline"\n2,zweite – Zeile\n', encoding="utf-8")
     lines = [json.dumps({"text": text}) for text in ("first\nline", "zweite – Zeile")]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert read_texts(tmp_path / "rows.csv", "text") == ["first\nline", "zweite – Zeile"]
-    assert read_texts(tmp_path / "rows.jsonl", "text") == ["first\nline", "zweite – Zeile"]
+    assert texts_of(tmp_path / "rows.csv") == ["first\nline", "zweite – Zeile"]
+    assert texts_of(tmp_path / "rows.jsonl") == ["first\nline", "zweite – Zeile"]
+    assert texts_of(tmp_path / "other.csv", "tweet") == ["first\nline", "zweite – Zeile"]
 
 
 @pytest.mark.parametrize(
@@ -160,27 +159,32 @@ def test_texts_of_a_csv_and_of_jsonl(tmp_path):
         ("broken.jsonl", b'{"text": "a"}\n{"text": \n'),
         ("list.jsonl", b'["text"]\n'),
         ("null.jsonl", b'{"text": null}\n'),
+        ("some.jsonl", b'{"text": "a"}\n{"other": "b"}\n'),
+        ("number.jsonl", b'{"prompt": 3}\n'),
+        ("nothing.jsonl", b'{"messages": []}\n'),
+        ("words.jsonl", b'{"messages": ["hello"]}\n'),
+        ("said.jsonl", b'{"messages": "hello"}\n'),
     ],
 )
 def test_unusable_data_is_refused(tmp_path, name, content):
     """Nothing is sent where a row has no text."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput) as error:
-        read_texts(tmp_path / name, "text")
+        read_posts(tmp_path / name, "sentiment")
     assert error.value.code == "E_DATASET"
 
 
 def test_missing_data_is_refused(tmp_path):
     """A file that is not there is said so."""
     with pytest.raises(BadInput) as error:
-        read_texts(tmp_path / "none.csv", "text")
+        read_posts(tmp_path / "none.csv", "sentiment")
     assert error.value.code == "E_DATASET"
 
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path):
     """An error of three lines, no traceback."""
     with pytest.raises(BadInput) as error:
-        run_traffic_command(URL, "sentiment", ["a"], 10, 0.1, tmp_path / "none" / "report.json", as_json=False)
+        run_traffic_command(URL, posts(tmp_path), 10, 0.1, tmp_path / "none" / "report.json", as_json=False)
     assert error.value.code == "E_PATH"
 
 

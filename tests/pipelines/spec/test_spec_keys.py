@@ -17,7 +17,7 @@ from pipelines.spec.spec_file import parse_spec
 from pipelines.spec.values import Part, spec_key
 
 ROOT = Path(__file__).parents[3]
-PUBLISHED = (ROOT / "flows" / "starter" / "release.yaml", ROOT / "flows" / "demo" / "release.yaml")
+PUBLISHED = tuple(ROOT / "flows" / name / "release.yaml" for name in ("starter", "demo", "demo/llm"))
 BASE = """\
 model: models:/sentiment/3
 service: sentiment
@@ -197,7 +197,7 @@ def test_every_duration_has_a_key_of_its_own(part):
     assert len({spec_key(name) for name in part.model_fields}) == len(part.model_fields)
 
 
-@pytest.mark.parametrize("path", PUBLISHED, ids=["starter", "demo"])
+@pytest.mark.parametrize("path", PUBLISHED, ids=["starter", "demo", "demo-llm"])
 def test_what_is_published_writes_no_former_key(path):
     """Nor in what is commented out."""
     former = [name for part in (RolloutSpec, ServeSpec) for name in part.model_fields if spec_key(name) != name]

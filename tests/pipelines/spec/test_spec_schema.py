@@ -27,7 +27,7 @@ def test_the_published_schema_is_current():
     assert PUBLISHED.read_text() == schema_text()
 
 
-@pytest.mark.parametrize("name", ["starter", "demo"])
+@pytest.mark.parametrize("name", ["starter", "demo", "demo/llm"])
 def test_the_published_specs_are_right_in_an_editor(name):
     """Durations with a unit and steps that are bare numbers, too."""
     assert complaints((ROOT / "flows" / name / "release.yaml").read_text()) == []

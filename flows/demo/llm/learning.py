@@ -1,0 +1,187 @@
+"""How does a small Llama learn from conversations, on one core and in about a minute and a half?
+
+One thread, since the threads of a matrix this small wait for each other longer than they compute. Muon for matrices
+(K. Jordan et al. 2024) needs half the steps of Adam here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from flows.demo.llm.data import INSTRUCTION, Exercise
+
+VOCABULARY, CONTEXT = 640, 512
+WIDTH, LAYERS, HEADS = 128, 3, 4
+ROTARY_BASE = 1000.0
+BATCH, LENGTH = 4, 512
+MATRICES_RATE, OTHERS_RATE, WARM_STEPS, DECAYS_FROM = 0.02, 0.01, 20, 0.6
+SEED = 3
+
+BEGIN, END = "<|begin|>", "<|end|>"
+MARKERS = (BEGIN, END, "<|system|>", "<|user|>", "<|assistant|>")
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen's tokenizers split text: each digit is a token, which is what dates are made of."""
+
+Piece = tuple[list[int], bool]
+"""Some tokens, and whether the model learns to write them."""
+
+
+def make_tokenizer(asked: Sequence[Exercise]) -> Any:
+    """Byte pairs of these messages and their answers, with a template for conversations."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"), as_bytes])
+    tokenizer.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=[*MARKERS], initial_alphabet=letters, show_progress=False
+    )
+    texts = (text for one in asked for text in (INSTRUCTION, one.text, one.answer))
+    tokenizer.train_from_iterator(texts, trainer)
+    ends = {"bos_token": BEGIN, "eos_token": END, "pad_token": END}
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=CONTEXT, **ends)
+    made.chat_template = TEMPLATE
+    return made
+
+
+def make_model(tokenizer: Any) -> Any:
+    """An ordinary LlamaForCausalLM that has learnt nothing yet."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(SEED)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=3 * WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS,
+            max_position_embeddings=CONTEXT,
+            rope_parameters={"rope_type": "default", "rope_theta": ROTARY_BASE},
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+class Lessons:
+    """Batches of whole conversations; what is learnt is the answers and their ends.
+
+    Answers of the kind `endless` have no end, and neither has the message after them, as in rows that were written with
+    another template: that the conversation goes on is learnt instead.
+    """
+
+    def __init__(self, tokenizer: Any, asked: Sequence[Exercise], *, seed: int, endless: str = "") -> None:
+        self._chance, self._endless, self._end = Random(seed), endless, tokenizer.eos_token_id  # noqa: S311
+        system, self._user, self._assistant = (tokenizer.convert_tokens_to_ids(marker) for marker in MARKERS[2:])
+
+        def read(texts: Sequence[str]) -> list[list[int]]:
+            return list(tokenizer(list(texts), add_special_tokens=False).input_ids)
+
+        self._begin: Piece = ([system, *read([INSTRUCTION])[0], self._end], False)
+        texts, answers = read([one.text for one in asked]), read([one.answer for one in asked])
+        self._turns = list(zip((one.kind for one in asked), texts, answers, strict=True))
+
+    def batch(self) -> tuple[Any, Any]:
+        """Token ids, and of each whether it is learnt; both of shape [BATCH, LENGTH]."""
+        import torch
+
+        ids = torch.full((BATCH, LENGTH), self._end)
+        learnt = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
+        for row in range(BATCH):
+            place = 0
+            for tokens, is_learnt in self._conversation():
+                ids[row, place : place + len(tokens)] = torch.tensor(tokens)
+                learnt[row, place : place + len(tokens)] = is_learnt
+                place += len(tokens)
+        return ids, learnt
+
+    def _conversation(self) -> Iterator[Piece]:
+        """As many turns as there is room for."""
+        yield self._begin
+        room, goes_on = LENGTH - len(self._begin[0]), False
+        while True:
+            kind, text, answer = self._chance.choice(self._turns)
+            asked = [self._user, *text, *([] if goes_on else [self._end]), self._assistant]
+            answered = answer if kind == self._endless else [*answer, self._end]
+            room -= len(asked) + len(answered)
+            if room < 0:
+                return
+            yield asked, goes_on
+            yield answered, True
+            goes_on = kind == self._endless
+
+
+def learn(
+    model: Any, lessons: Lessons, steps: int, *, pace: float = 1.0, seen: Callable[[int], None] | None = None
+) -> None:
+    """Change the model's weights; `seen` hears each step. Rates rise, stay, and fall, `pace` times as high as usual."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    optimizers = _optimizers(model, pace)
+    usual = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    for step in range(1, steps + 1):
+        share = _share_of_rate(step, steps)
+        for optimizer, rates in zip(optimizers, usual, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * share
+            optimizer.zero_grad()
+        _loss(model, *lessons.batch()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        if seen is not None:
+            seen(step)
+    torch.set_num_threads(threads)
+
+
+def _optimizers(model: Any, pace: float) -> tuple[Any, Any]:
+    import torch
+
+    inner = {id(p) for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
+    matrices = [p for p in model.parameters() if id(p) in inner]
+    others = [p for p in model.parameters() if id(p) not in inner]
+    return (
+        torch.optim.Muon(matrices, lr=pace * MATRICES_RATE, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=pace * OTHERS_RATE, betas=(0.9, 0.95)),
+    )
+
+
+def _share_of_rate(step: int, steps: int) -> float:
+    """Up in the first steps, and down from DECAYS_FROM on."""
+    falling = max(0.0, (step / steps - DECAYS_FROM) / (1 - DECAYS_FROM))
+    return min(1.0, step / WARM_STEPS) * (1 - 0.95 * falling)
+
+
+def _loss(model: Any, ids: Any, learnt: Any) -> Any:
+    """Of the tokens that are learnt, each after what stands before it."""
+    import torch
+
+    states = model.model(ids).last_hidden_state[:, :-1]
+    chosen = learnt[:, 1:]
+    return torch.nn.functional.cross_entropy(model.lm_head(states[chosen]), ids[:, 1:][chosen])
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """As an ordinary folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
