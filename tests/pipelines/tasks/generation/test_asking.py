@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipelines.errors import BadInput, UnsafeArtifact
@@ -19,6 +18,7 @@ from pipelines.tasks.generation.generation import TextGeneration
 from pipelines.tasks.generation.rows import Prompts, Row
 from pipelines.tasks.task import Subject
 from tests.pipelines.model_folders import copy_folder, edit_json
+from tests.systems.children import living_children
 
 HELLO = {"role": "user", "content": "Hello"}
 
@@ -34,11 +34,6 @@ def subject(tiny_generator: Path) -> Subject:
 def prompts(n: int, most_tokens: int = 8, asked: str = "The quick") -> Prompts:
     """So many rows."""
     return Prompts(tuple(Row(f"{asked} {row}", (" fox",), "", row) for row in range(n)), {}, "sha256:x", most_tokens)
-
-
-def own_children() -> list[psutil.Process]:
-    """Processes that this one has begun, and that live."""
-    return psutil.Process().children(recursive=True)
 
 
 def asked(subject: Subject, rows: Prompts, heard: Callable[[int], None]) -> int:
@@ -59,10 +54,11 @@ def test_a_model_is_asked_once_for_one_question(subject, monkeypatch):
 
 def test_a_child_that_is_killed_is_told_and_asked_again(subject):
     """As by the system where memory is short: no answer is kept, and how it ended is said."""
+    before = living_children()
 
     def kill(done: int) -> None:
         if done:
-            for child in own_children():
+            for child in living_children() - before:
                 child.kill()
 
     rows = prompts(400, 64, "Killed")
@@ -73,23 +69,24 @@ def test_a_child_that_is_killed_is_told_and_asked_again(subject):
 
 def test_who_interrupts_leaves_no_child(subject):
     """Whoever waits is told at once."""
-    before = {child.pid for child in own_children()}
+    before = living_children()
 
     def interrupt(_: int) -> None:
-        assert {child.pid for child in own_children()} > before
+        assert living_children() - before
         raise Interrupted
 
     with pytest.raises(Interrupted):
         asked(subject, prompts(400, 64, "Interrupted"), interrupt)
-    assert {child.pid for child in own_children()} == before
+    assert living_children() <= before
 
 
 def test_a_child_that_does_nothing_is_ended(subject, monkeypatch):
     """It may hang in a library, for ever."""
+    before = living_children()
     monkeypatch.setattr(asking, "STALLED_S", 0.0)
     with pytest.raises(RuntimeError, match="nothing was answered for 0 s"):
         asked(subject, prompts(2, asked="Stalled"), lambda _: None)
-    assert own_children() == []
+    assert living_children() <= before
 
 
 def test_tokens_are_counted_with_the_template(tiny_generator):
