@@ -113,13 +113,48 @@ def absorb(bets: Bets, bank: Bank, counts: Ints, temper: Values | float = 1.0) -
         return replace(bank, waiting=together)
     judged = together[ready]
     factors = bets.log_factors(bank.past[ready], judged) * np.broadcast_to(temper, bank.rows)[ready, None]
-    gained, weights = mixed(bank.log_weights[ready], bets.log_prior, factors)
-    log_e, log_weights, past = bank.log_e.copy(), bank.log_weights.copy(), bank.past.copy()
-    log_e[ready] += gained
-    log_weights[ready] = weights
-    past[ready] += judged
     together[ready] = 0
-    return Bank(log_e, log_weights, together, past)
+    return replace(_after(bets, bank, ready, judged, factors), waiting=together)
+
+
+def absorb_parts(
+    bets: Bets, bank: Bank, waiting: Ints, counts: Ints, temper: Values | float = 1.0
+) -> tuple[Bank, Ints]:
+    """The bank after counts of several parts of one stratum, and what waits in each part, [parts, rows, columns].
+
+    No request is in two parts, and each part waits to be large enough by itself. Given what came before, the parts say
+    something independently of each other, so that a bet's e-value is the product of theirs: the order of the parts has
+    no part in it, and weights return to the prior once in a stratum, however many parts it has.
+    """
+    together = waiting + counts
+    ready = (together[..., 0] >= MIN_CANARY) & (together[..., together.shape[-1] // 2] >= MIN_STABLE)
+    parts, rows = np.nonzero(ready)
+    if not rows.size:
+        return bank, together
+    judged = together[parts, rows]
+    tempered = np.broadcast_to(temper, bank.rows)[rows, None]
+    touched, place = np.unique(rows, return_inverse=True)
+    factors = _sums(bets.log_factors(bank.past[rows], judged) * tempered, place, len(touched))
+    bank = _after(bets, bank, touched, _sums(judged, place, len(touched)), factors)
+    together[parts, rows] = 0
+    return bank, together
+
+
+def _sums(values: npt.NDArray[Any], place: Ints, rows: int) -> npt.NDArray[Any]:
+    """The sums of the values that belong to each row."""
+    total = np.zeros((rows, values.shape[1]), dtype=values.dtype)
+    np.add.at(total, place, values)
+    return total
+
+
+def _after(bets: Bets, bank: Bank, rows: Ints, judged: Ints, factors: Values) -> Bank:
+    """The bank whose rows have gained what their bets did, and count what was judged to the past."""
+    gained, weights = mixed(bank.log_weights[rows], bets.log_prior, factors)
+    log_e, log_weights, past = bank.log_e.copy(), bank.log_weights.copy(), bank.past.copy()
+    log_e[rows] += gained
+    log_weights[rows] = weights
+    past[rows] += judged
+    return replace(bank, log_e=log_e, log_weights=log_weights, past=past)
 
 
 def mixed(log_weights: Values, log_prior: Values, log_factors: Values) -> tuple[Values, Values]:

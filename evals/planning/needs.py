@@ -39,7 +39,7 @@ margin of errors."""
 
 USUAL_RATE, RATE_HARM = 0.01, 0.05
 USUAL_RATES = {"goodput": 0.05, "cut": 0.1}
-"""Rates of bad answers that are taken for usual, by what they are asked about."""
+"""Rates of bad answers that are taken for usual, by what they are asked about, where too few were seen."""
 
 Draw = Callable[[np.random.Generator, Ints, Ints], Ints]
 
@@ -106,8 +106,12 @@ class Need:
 
 def needs(plan: CanaryPlan, usual: Usual, timetable: Timetable, attributes: Sequence[str] = ()) -> tuple[Need, ...]:
     """What every gate of the plan needs."""
-    found = [_errors(plan, usual, timetable), *_latency(plan, usual, timetable)]
-    found += [_rate(plan, name, timetable) for name in plan.rates]
+    found = [_errors(plan, usual, timetable)]
+    if plan.latency is not None:
+        found += _timed(plan, "latency", plan.latency, usual, timetable)
+    for name, test in plan.streams.items():
+        found += _timed(plan, name, test, usual.of_streams(name), timetable)
+    found += [_rate(plan, name, usual, timetable) for name in plan.rates]
     if "quality" in plan.shares:
         found.append(_quality(plan, usual, timetable))
     return (*found, *(_slice(plan, usual, timetable, name) for name in attributes))
@@ -118,52 +122,55 @@ def _errors(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Need:
     whole = (1 - IN_SLICES) if plan.has_slices else 1.0
     harmless = NonInferiority((margin,))
     promote = play(harmless, _coins(p, p), timetable, -math.log(plan.alpha_promote))
-    caught_at = -math.log(plan.alpha * plan.shares["errors"] * whole)
+    caught_at = _proof(plan, "errors", whole)
     catch = play(ERRORS, _coins(min(1.0, p + margin), p), timetable, caught_at)
     return Need("errors", f"{100 * margin:g} pp more failed requests", promote, catch)
 
 
-def _latency(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Iterator[Need]:
+def _timed(plan: CanaryPlan, name: str, test: LatencyTest, usual: Usual, timetable: Timetable) -> Iterator[Need]:
     """Each quantile alone, at thresholds that are higher by the margin or the tolerance."""
-    if plan.latency_tolerance is None or plan.latency is None:
-        return
-    tolerance, margin = plan.latency_tolerance, plan.latency_margin
-    harm = margin or max(USUAL_HARM, 3 * tolerance)
-    slower = round(math.log1p(harm) / math.log(GRID_RATIO))
-    whole = (1 - IN_SLICES) if plan.has_slices else 1.0
-    for quantile, weight in zip(plan.latency_quantiles, quantile_weights(len(plan.latency_quantiles)), strict=True):
+    harm = test.margin or max(USUAL_HARM, 3 * test.tolerance)
+    slower, allowed = round(math.log1p(harm) / math.log(GRID_RATIO)), LatencyTest.shift(test.tolerance)
+    whole = (1 - IN_SLICES) if plan.has_slices and name == "latency" else 1.0
+    for quantile, weight in zip(test.quantiles, quantile_weights(len(test.quantiles)), strict=True):
         step = usual.quantile_step(quantile)
-        caught_at = -math.log(plan.alpha * plan.shares["latency"] * whole * weight)
-        over = step + LatencyTest.shift(tolerance) - slower
-        if quantile == plan.latency_quantiles[-1]:
+        caught_at = _proof(plan, name, whole * weight)
+        over = step + allowed - slower
+        if quantile == test.quantiles[-1]:
             beyond = usual.quantile_step(1 - (1 - quantile) / 10)
             catch = play(TAIL, _graded(usual, (over, over + beyond - step), (step, beyond)), timetable, caught_at)
         else:
             catch = play(EXCEEDANCE, _coins(usual.slower_than(over), usual.slower_than(step)), timetable, caught_at)
         promote = None
-        if margin is not None:
-            coins = _coins(usual.slower_than(step + LatencyTest.shift(margin)), usual.slower_than(step))
+        if test.margin is not None:
+            coins = _coins(usual.slower_than(step + LatencyTest.shift(test.margin)), usual.slower_than(step))
             promote = play(HARMLESS, coins, timetable, -math.log(plan.alpha_promote))
-        yield Need(f"latency p{100 * quantile:g}", f"latency higher by {harm:.0%}", promote, catch)
+        said = name.replace("_", " ")
+        yield Need(f"{said} p{100 * quantile:g}", f"{said} higher by {harm:.0%}", promote, catch)
 
 
-def _rate(plan: CanaryPlan, name: str, timetable: Timetable) -> Need:
-    """A rate of bad answers; how many are usual is not known beforehand, so that a guess stands for it."""
-    test, p = plan.rates[name], USUAL_RATES.get(name, USUAL_RATE)
+def _rate(plan: CanaryPlan, name: str, usual: Usual, timetable: Timetable) -> Need:
+    """A rate of bad answers; where too few were seen a guess stands for how many are usual."""
+    test, p = plan.rates[name], usual.rates.get(name, USUAL_RATES.get(name, USUAL_RATE))
     harm = test.margin or RATE_HARM
-    caught_at = -math.log(plan.alpha * plan.shares[name])
-    catch = play(test.odds, _coins(min(1.0, p + harm), p), timetable, caught_at)
+    catch = play(test.odds, _coins(min(1.0, p + harm), p), timetable, _proof(plan, name))
     promote = None
     if test.margin is not None:
         promote = play(NonInferiority((test.margin,)), _coins(p, p), timetable, -math.log(plan.alpha_promote))
-    return Need(name.replace("_", " "), f"{100 * harm:g} pp more of them than {p:.0%}", promote, catch)
+    return Need(name.replace("_", " "), f"{100 * harm:g} pp more of them than {p:.1%}", promote, catch)
+
+
+def _proof(plan: CanaryPlan, metric: str, part: float = 1.0) -> float:
+    """At which evidence this part of a metric sends home by itself; infinite where it has no share of α."""
+    share = plan.shares.get(metric, 0.0) * part
+    return -math.log(plan.alpha * share) if share else math.inf
 
 
 def _quality(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Need:
     margin = plan.quality_margin or 0.0
     harmless, worse = MeanScore(margin, worse=False), MeanScore()
     promote = _play_scores(harmless, usual, 0.0, timetable, -math.log(plan.alpha_promote))
-    catch = _play_scores(worse, usual, margin, timetable, -math.log(plan.alpha * plan.shares["quality"]))
+    catch = _play_scores(worse, usual, margin, timetable, _proof(plan, "quality"))
     return Need("quality", f"scores lower by {margin:g}", promote, catch)
 
 
@@ -171,7 +178,7 @@ def _slice(plan: CanaryPlan, usual: Usual, timetable: Timetable, attribute: str)
     """One value of an attribute, of those that are judged at once."""
     part = Timetable(timetable.stages, timetable.requests_per_s * SLICE_PART, timetable.look_s, timetable.until_s)
     harm, p = min(0.5, SLICE_HARM * plan.error_margin), usual.error_rate
-    caught_at = -math.log(plan.alpha * plan.shares["errors"] * IN_SLICES / MOST_SLICES)
+    caught_at = _proof(plan, "errors", IN_SLICES / MOST_SLICES)
     catch = play(ERRORS, _coins(min(1.0, p + harm), p), part, caught_at)
     return Need(
         f"errors in one {attribute}",

@@ -19,11 +19,14 @@ LEAST_S = 60.0
 
 Histogram = Mapping[int, int]
 
+STREAM_SIGMA = {"first_token": 0.6, "between_tokens": 0.3}
+"""How far timings of streams are taken to lie apart, as the deviation of their logarithms, where too few were seen."""
 
-def _typical_latencies() -> Histogram:
+
+def _typical_latencies(sigma: float = SIGMA) -> Histogram:
     """A hundred thousand lognormal latencies, those of the simulated releases, by grid step."""
     rng = np.random.default_rng(0)
-    steps = np.ceil((np.log(MEDIAN_MS) + SIGMA * rng.normal(size=100_000)) / np.log(GRID_RATIO)).astype(int)
+    steps = np.ceil((np.log(MEDIAN_MS) + sigma * rng.normal(size=100_000)) / np.log(GRID_RATIO)).astype(int)
     return dict(zip(*(values.tolist() for values in np.unique(steps, return_counts=True)), strict=True))
 
 
@@ -44,8 +47,16 @@ class Usual:
     """Scores for each request."""
     latencies: Histogram = field(default_factory=_typical_latencies)
     scores: Histogram = field(default_factory=_typical_scores)
+    timings: Mapping[str, Histogram] = field(default_factory=dict)
+    """Of streamed answers, by what is timed."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """The part of the answers that are bad, by what they were asked about."""
     assumed: tuple[str, ...] = ("errors", "latency", "scores")
     """What was not measured."""
+
+    def of_streams(self, name: str) -> Usual:
+        """The same with the time of something in streamed answers in place of latencies."""
+        return replace(self, latencies=self.timings.get(name) or _typical_latencies(STREAM_SIGMA[name]))
 
     def slower_than(self, step: float) -> float:
         """The fraction of requests that take longer than a step of the latency grid."""
@@ -68,7 +79,25 @@ def usual_of(strata: Sequence[Stratum]) -> Usual | None:
     usual = Usual((routed + sum(s.canary.routed for s in strata)) / lasted_s)
     if routed >= ENOUGH:
         usual = replace(usual, error_rate=(errors + 0.1) / (routed + 20), assumed=usual.assumed[1:])
+    usual = replace(usual, timings=_timings(stable), rates=_rates(stable))
     return _with_scores(_with_latencies(usual, _sum([histogram(arm) for arm in stable])), stable, routed)
+
+
+def _timings(stable: Sequence[ArmCounts]) -> dict[str, Histogram]:
+    names = sorted({name for arm in stable for name in arm.timings})
+    found = {name: _sum([histogram(arm.timings[name]) for arm in stable if name in arm.timings]) for name in names}
+    return {name: counts for name, counts in found.items() if sum(counts.values()) >= ENOUGH}
+
+
+def _rates(stable: Sequence[ArmCounts]) -> dict[str, float]:
+    """Drawn a little towards half a percent, as errors are."""
+    asked: dict[str, list[int]] = {}
+    for what, n, bad in (
+        (what, *counts) for arm in stable for what, bins in arm.rates.items() for counts in bins.values()
+    ):
+        total = asked.setdefault(what, [0, 0])
+        total[0], total[1] = total[0] + n, total[1] + bad
+    return {what: (bad + 0.1) / (n + 20) for what, (n, bad) in asked.items() if n >= ENOUGH}
 
 
 def _with_latencies(usual: Usual, latencies: Histogram) -> Usual:

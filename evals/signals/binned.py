@@ -4,7 +4,7 @@ Requests of a language model differ in what must be computed before the first to
 a cache. A canary with a small share finds less in its cache for its whole life, so its mix is another one and a
 comparison of all requests together would convict it for that. Within a bin of uncached tokens both arms are asked
 alike: each bin of a stratum is a stratum of its own, with thresholds from stable's own past in that bin, and all bins
-feed one process, one after the other in the order of their names.
+feed one process together.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.maths.e_processes import Bank, Bets, NonInferiority, OddsRatio, absorb
-from evals.signals.latency import LatencyState, LatencyTest
+from evals.maths.e_processes import Bank, Bets, Ints, NonInferiority, OddsRatio, Values, absorb_parts
+from evals.signals.graded import TAIL
+from evals.signals.latency import EXCEEDANCE, HARMLESS, Counted, LatencyState, LatencyTest, histogram, tempers
 from evals.signals.strata import ArmCounts, Stratum
 
 NOBODY = ArmCounts()
@@ -26,42 +27,43 @@ def absorb_in_bins(test: LatencyTest, state: LatencyState, stratum: Stratum) -> 
     """The state after one stratum of something that is timed, within the bins that its requests are in."""
     if not (stratum.canary.by_slice or stratum.stable.by_slice or state.bins):
         return test.absorb(state, stratum)
+    bins, counted = {}, {}
     for name in sorted({*stratum.canary.by_slice, *stratum.stable.by_slice, *state.bins}):
         stable, canary = (arm.by_slice.get(name, NOBODY) for arm in (stratum.stable, stratum.canary))
         part = replace(stratum, stable=stable, canary=canary, control=None)
         own = state.bins.get(name, LatencyState())
-        after = test.absorb(_with_evidence(own, state), part)
-        state = replace(_with_evidence(state, after), bins={**state.bins, name: _without_evidence(after)})
+        bins[name] = replace(own, window=own.window.after(part, histogram(stable)))
+        if steps := test.steps(own.window):
+            counted[name] = test.counted(part, steps)
+    return _judged(test, replace(state, bins=bins), counted) if counted else replace(state, bins=bins)
+
+
+def _judged(test: LatencyTest, state: LatencyState, counted: Mapping[str, Counted]) -> LatencyState:
+    """The state after the counts of each bin in which a quantile is known."""
+    body = tempers(test.quantiles[:-1])
+    kinds: list[tuple[str, Bets, Values | float]] = [("body", EXCEEDANCE, body), ("tail", TAIL, 1.0)]
+    if test.margin is not None:
+        kinds.append(("harmless", HARMLESS, 1.0))
+    for kind, bets, temper in kinds:
+        state = _of_kind(state, kind, bets, {name: getattr(counts, kind) for name, counts in counted.items()}, temper)
     return state
 
 
-_SHARED = ("body", "tail", "harmless")
-
-
-def _with_evidence(state: LatencyState, of: LatencyState) -> LatencyState:
-    """The state with its own window and its own counts that wait, and the evidence of another one."""
-    banks: dict[str, Any] = {name: _joined(getattr(of, name), getattr(state, name)) for name in _SHARED}
-    return replace(state, **banks)
-
-
-def _without_evidence(state: LatencyState) -> LatencyState:
-    """What is a bin's own: its window, and its counts that wait. It has no bins in it."""
-    waiting: dict[str, Any] = {name: _joined(_blank(getattr(state, name)), getattr(state, name)) for name in _SHARED}
-    return replace(state, **waiting, bins={})
-
-
-def _joined(evidence: Bank, waiting: Bank) -> Bank:
-    """The evidence of one bank, and the counts that wait in another, which may have fewer rows as yet."""
-    counts = np.zeros_like(evidence.waiting)
-    rows = min(len(counts), waiting.rows)
-    counts[:rows] = waiting.waiting[:rows]
-    return replace(evidence, waiting=counts)
-
-
-def _blank(bank: Bank) -> Bank:
-    """A bank of the same size that has seen nothing; its weights are not read, since evidence comes from elsewhere."""
-    zero = np.zeros_like
-    return Bank(zero(bank.log_e), zero(bank.log_weights), zero(bank.waiting), zero(bank.past))
+def _of_kind(
+    state: LatencyState, kind: str, bets: Bets, counts: Mapping[str, Ints], temper: Values | float
+) -> LatencyState:
+    """The evidence is the state's, and what waits each bin's own: of a bin's bank nothing else is read."""
+    rows = len(next(iter(counts.values())))
+    owns = {name: getattr(state.bins[name], kind).grown(bets, rows) for name in counts}
+    waiting = np.stack([own.waiting for own in owns.values()])
+    evidence = getattr(state, kind).grown(bets, rows)
+    evidence, waiting = absorb_parts(bets, evidence, waiting, np.stack(list(counts.values())), temper)
+    found: dict[str, Any] = {
+        name: replace(state.bins[name], **{kind: replace(own, waiting=left)})
+        for (name, own), left in zip(owns.items(), waiting, strict=True)
+    }
+    after: dict[str, Any] = {kind: evidence, "bins": {**state.bins, **found}}
+    return replace(state, **after)
 
 
 @dataclass(frozen=True)
@@ -83,27 +85,25 @@ class RateTest:
     def absorb(self, state: RateState, stratum: Stratum, what: str) -> RateState:
         """The state after one stratum, in which answers were asked about this."""
         canary, stable = stratum.canary.rates.get(what, {}), stratum.stable.rates.get(what, {})
-        for name in sorted({*canary, *stable}):
-            counts = np.array([[*canary.get(name, (0, 0)), *stable.get(name, (0, 0))]])
-            state = self._in_bin(state, name, counts)
-        return state
-
-    def _in_bin(self, state: RateState, name: str, counts: Any) -> RateState:
-        kinds: list[tuple[str, Bets]] = [("harm", self.odds)]
+        names = sorted({*canary, *stable})
+        if not names:
+            return state
+        counts = np.array([[[*canary.get(name, (0, 0)), *stable.get(name, (0, 0))]] for name in names])
+        waiting = np.array([state.waiting.get(name, (NOTHING, NOTHING)) for name in names])[:, :, None]
+        harm, harm_waits = absorb_parts(self.odds, state.harm, waiting[:, 0], counts)
+        harmless, harmless_waits = state.harmless, waiting[:, 1]
         if self.margin is not None:
-            kinds.append(("harmless", NonInferiority((self.margin,))))
-        waiting, after = state.waiting.get(name, ((0, 0, 0, 0), (0, 0, 0, 0))), {}
-        left = dict(zip(("harm", "harmless"), waiting, strict=True))
-        for kind, bets in kinds:
-            bank = replace(getattr(state, kind), waiting=np.array([left[kind]], dtype=np.int64))
-            bank = absorb(bets, bank, counts)
-            left[kind] = tuple(bank.waiting[0].tolist())
-            after[kind] = replace(bank, waiting=np.zeros_like(bank.waiting))
-        seen = tuple(int(n) for n in np.array(state.seen) + counts[0])
-        return replace(state, **after, waiting={**state.waiting, name: (left["harm"], left["harmless"])}, seen=seen)
+            bets = NonInferiority((self.margin,))
+            harmless, harmless_waits = absorb_parts(bets, harmless, harmless_waits, counts)
+        left = zip(names, harm_waits[:, 0].tolist(), harmless_waits[:, 0].tolist(), strict=True)
+        waits = {name: (tuple(of_harm), tuple(of_harmless)) for name, of_harm, of_harmless in left}
+        seen = tuple(int(n) for n in state.seen + counts.sum(axis=(0, 1)))
+        return replace(state, harm=harm, harmless=harmless, waiting={**state.waiting, **waits}, seen=seen)
 
 
 Counts = tuple[int, ...]
+
+NOTHING: Counts = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class RateState:
     harm: Bank = field(default_factory=lambda: Bank.of(OddsRatio()))
     harmless: Bank = field(default_factory=lambda: Bank.of(NonInferiority((0.01,))))
     waiting: Mapping[str, tuple[Counts, Counts]] = field(default_factory=dict)
-    seen: Counts = (0, 0, 0, 0)
+    seen: Counts = NOTHING
 
     @property
     def log_e(self) -> float:

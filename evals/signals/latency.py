@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from evals.maths.e_processes import Bank, OddsRatio, Values, absorb, log_mean
+from evals.maths.e_processes import Bank, Ints, OddsRatio, Values, absorb, log_mean
 from evals.signals.graded import TAIL
 from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
 from evals.signals.window import Window
@@ -78,6 +78,14 @@ class LatencyState:
 _BANKS = ("body", "tail", "slices", "harmless")
 
 
+class Counted(NamedTuple):
+    """Counts of one stratum at stable's quantiles, each with the shape [rows, columns] of its bank."""
+
+    body: Ints
+    tail: Ints
+    harmless: Ints
+
+
 @dataclass(frozen=True)
 class LatencyTest:
     """Harm is being slower by more than `tolerance`; harmless is being slower by less than `margin`.
@@ -99,21 +107,29 @@ class LatencyTest:
         steps, after = self.steps(state.window), replace(state, window=window)
         if not steps:
             return after
-        *quantiles, beyond = steps
-        slower = self.shift(self.tolerance)
-        body = np.array([slower_than(stratum.canary, stratum.stable, s, slower) for s in quantiles[:-1]])
+        *quantiles, _ = steps
+        counts, body = self.counted(stratum, steps), after.body.grown(EXCEEDANCE, len(quantiles) - 1)
         after = replace(
             after,
-            body=absorb(
-                EXCEEDANCE,
-                after.body.grown(EXCEEDANCE, len(quantiles) - 1),
-                body.reshape(-1, 4),
-                tempers(self.quantiles[:-1]),
-            ),
-            tail=absorb(TAIL, after.tail, np.array([_graded(stratum, quantiles[-1], beyond, slower)])),
+            body=absorb(EXCEEDANCE, body, counts.body, tempers(self.quantiles[:-1])),
+            tail=absorb(TAIL, after.tail, counts.tail),
             slices=self._in_slices(after.slices, stratum, slices, quantiles) if slices else after.slices,
         )
-        return after if self.margin is None else self._harmless(after, stratum, quantiles, self.shift(self.margin))
+        if self.margin is None:
+            return after
+        harmless = after.harmless.grown(HARMLESS, len(quantiles))
+        return replace(after, harmless=absorb(HARMLESS, harmless, counts.harmless))
+
+    def counted(self, stratum: Stratum, steps: Sequence[int]) -> Counted:
+        """What is counted at stable's quantiles, and at the step beyond them (see `steps`)."""
+        *quantiles, beyond = steps
+        slower, less = self.shift(self.tolerance), self.shift(self.margin or 0.0)
+        arms = stratum.canary, stratum.stable
+        return Counted(
+            np.array([slower_than(*arms, s, slower) for s in quantiles[:-1]]).reshape(-1, 4),
+            np.array([_graded(stratum, quantiles[-1], beyond, slower)]),
+            np.array([slower_than(*arms, s, less) for s in quantiles]),
+        )
 
     def _in_slices(self, bank: Bank, stratum: Stratum, slices: Sequence[str], steps: Sequence[int]) -> Bank:
         """A slice is held against the thresholds of all of stable's requests: any known threshold is a fair one."""
@@ -127,11 +143,6 @@ class LatencyTest:
     def shift(slower: float) -> int:
         """By how many grid steps is a threshold higher that may be exceeded by this fraction?"""
         return math.ceil(math.log1p(slower) / math.log(GRID_RATIO) - 1e-9)
-
-    @staticmethod
-    def _harmless(state: LatencyState, stratum: Stratum, steps: Sequence[int], slower: int) -> LatencyState:
-        counts = np.array([slower_than(stratum.canary, stratum.stable, s, slower) for s in steps])
-        return replace(state, harmless=absorb(HARMLESS, state.harmless.grown(HARMLESS, len(steps)), counts))
 
 
 def tempers(quantiles: Sequence[float]) -> Values:

@@ -96,8 +96,10 @@ def forecast(
     usual, source = measured or (Usual(), "--rps N says it")
     if requests_per_s is not None:
         usual, source = replace(usual, requests_per_s=requests_per_s), "given"
-    pace = _pace(plan, usual.requests_per_s or ASSUMED_RATE)
-    found = needs(canary_plan(plan), usual, pace, plan.slices)
+    pace, judged = _pace(plan, usual.requests_per_s or ASSUMED_RATE), canary_plan(plan)
+    found = needs(judged, usual, pace, plan.slices)
+    guessed = [name for name in (*judged.streams, *judged.rates) if name not in {*usual.timings, *usual.rates}]
+    usual = replace(usual, assumed=(*usual.assumed, *guessed))
     planned_s = sum(lasts_s for _, lasts_s in pace.stages[:-1]) + plan.bake_s
     pairs = min(recorded, plan.replay.requests) if plan.replay else 0
     replayed = pairs >= pairs_to_promote(plan.alpha_promote, plan.gates.errors.margin)

@@ -105,7 +105,10 @@ class RolloutGates(Part):
     """What is judged on live traffic."""
 
     errors: ErrorsGate = ErrorsGate()
-    latency: LatencyGate | None = LatencyGate()
+    latency: LatencyGate | None = Field(
+        default=LatencyGate(),
+        description="of whole answers; where serve.api is openai and nothing is said, null and the next two instead",
+    )
     first_token: LatencyGate | None = Field(
         default=None, description="of streamed answers: the time to the first piece"
     )

@@ -73,9 +73,26 @@ def parse_spec(text: str, *, where: str = "release.yaml", model: str | None = No
         raw["model"] = model
     _refuse_non_json(raw, "")
     try:
-        return ReleaseSpec.model_validate_json(json.dumps(raw))
+        return ReleaseSpec.model_validate_json(json.dumps(_with_times_of_streams(raw)))
     except ValidationError as error:
         raise _explained(error) from None
+
+
+def _with_times_of_streams(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Whole answers of language models are as long as what they say, and cold as the cache: not judged unasked.
+
+    What is asked instead is in the record, so that a release goes on with what it began with.
+    """
+    match raw:
+        case {"serve": {"api": "openai"}, "rollout": {"gates": {"latency": _}}}:
+            return raw
+        case {"serve": {"api": "openai"}}:
+            rollout = raw.get("rollout", {})
+            gates = rollout.get("gates", {}) if isinstance(rollout, dict) else None
+            if isinstance(gates, dict):
+                asked: dict[str, Any] = {"latency": None, "first_token": {}, "between_tokens": {}} | gates
+                return {**raw, "rollout": {**rollout, "gates": asked}}
+    return raw
 
 
 def _read_text(path: Path) -> str:

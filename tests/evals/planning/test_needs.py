@@ -12,6 +12,8 @@ from evals.canary.plan import CanaryPlan
 from evals.planning.needs import Reached, Timetable, needs
 from evals.planning.usual import Usual
 from evals.planning.worlds import EQUAL
+from evals.signals.binned import RateTest
+from evals.signals.latency import LatencyTest
 from pipelines.forecast.simulation import simulate_release
 from pipelines.spec.gates import RolloutGates
 from pipelines.spec.rollout import RolloutSpec, StepSpec
@@ -38,6 +40,28 @@ def test_scores_that_never_come_need_nothing():
     """Their share is handed to the others."""
     plan = CanaryPlan(quality_margin=0.02, labels_arrive=False)
     assert "quality" not in {need.gate for need in needs(plan, Usual(), PACE)}
+
+
+def test_streams_and_their_answers_are_named():
+    """As what is timed in them is at this service; another rate of misses takes another number of requests."""
+    test = LatencyTest((0.5, 0.99), 0.05, 0.15)
+    plan = CanaryPlan(latency_tolerance=None, streams={"between_tokens": test}, rates={"goodput": RateTest(0.25, 0.05)})
+    assumed, measured = (
+        {need.gate: need for need in needs(plan, usual, PACE)}
+        for usual in (Usual(), Usual(timings={"between_tokens": {60: 900, 70: 100}}, rates={"goodput": 0.3}))
+    )
+    assert set(assumed) == {"errors", "between tokens p50", "between tokens p99", "goodput"}
+    assert assumed["between tokens p99"].promote is not None
+    assert median_of(measured["goodput"].catch) > 2 * median_of(assumed["goodput"].catch)
+    assert "than 30.0%" in measured["goodput"].harm
+
+
+def test_what_has_no_share_of_alpha_catches_nothing():
+    """And still stands in the way of a promotion, where it has a margin."""
+    plan = CanaryPlan(latency_margin=0.15, alpha_shares={"errors": 1.0})
+    latency = [need for need in needs(plan, Usual(), PACE) if need.gate.startswith("latency")]
+    assert [np.isinf(need.catch.requests).all() for need in latency] == [True] * 3
+    assert median_of(latency[0].promote) < np.inf
 
 
 def test_it_is_what_whole_releases_take():

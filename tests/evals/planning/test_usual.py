@@ -36,6 +36,17 @@ def test_what_was_seen_enough_is_measured():
     assert seen.slower_than(seen.quantile_step(0.5)) == 0.0
 
 
+def test_streams_are_as_they_were_seen():
+    """What is timed in them, and how many answers were bad; what was seen in too few is left to be assumed."""
+    rates = {"goodput": {"0": (60, 3), "64": (40, 7)}, "cut": {"": (5, 1)}}
+    timing = ArmCounts(100, over={10: 100, 20: 0})
+    seen = usual_of([stratum(n, ArmCounts(100, rates=rates, timings={"first_token": timing})) for n in range(12)])
+    assert seen is not None
+    assert (seen.timings, seen.rates) == ({"first_token": {20: 1200}}, {"goodput": pytest.approx(120.1 / 1220)})
+    assert seen.of_streams("first_token").quantile_step(0.5) == 20
+    assert seen.of_streams("between_tokens").slower_than(seen.of_streams("between_tokens").quantile_step(0.9)) < 0.11
+
+
 def test_what_was_seen_too_little_is_assumed():
     """A service with a request now and then has a rate, and nothing else that is known."""
     seen = usual_of([stratum(n, ArmCounts(1, 1)) for n in range(100)])

@@ -107,6 +107,22 @@ def test_what_language_models_need_changes_no_other_release(usual, unusual):
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "judged"),
+    [
+        ("", {"first_token", "between_tokens"}),
+        ("rollout: {bake: 0}\n", {"first_token", "between_tokens"}),
+        ("rollout: {gates: {first_token: null}}\n", {"between_tokens"}),
+        ("rollout: {gates: {latency: {}}}\n", {"latency"}),
+    ],
+)
+def test_whole_answers_of_language_models_are_judged_where_it_is_said(said, judged):
+    """They are as long as what is said in them. What is asked instead is in the record, and stays what it was."""
+    spec = parse_spec(BASE + OPENAI + said)
+    assert {"latency", "first_token", "between_tokens"} & {*canary_plan(spec.rollout).shares} == judged
+    assert ReleaseSpec.model_validate_json(json.dumps(spec.as_dict())) == spec
+
+
 def test_gates_of_language_models_reach_the_judge():
     """Each with its tolerance; the shares of what is judged sum to one."""
     gates = "rollout: {gates: {goodput: {margin: 0.1}, answers: {tolerance: 0.5, about: [empty, cut]}}}\n"
