@@ -1,7 +1,7 @@
 """Is the canary judge right, and how fast?
 
     python -m benchmarks.judge [--equal 1000] [--releases 200] [--many 20000] [--worlds TEXT] [--tables NAME …]
-                               [--seed 1] [--json]
+                               [--seed 1] [--processes 1] [--json]
 
 Every world is played with `evals.sequential:default_test`, release i with seed + i: `--equal` times where the canary is
 no worse, else `--releases` times; equal canaries also with all of α on latency, or on quality, and at other rates until
@@ -17,21 +17,27 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import many_streams
 from benchmarks.many_releases import first_alarms
+from benchmarks.many_streams import STREAM_WORLDS, StreamWorld
 from evals.canary.plan import CanaryPlan
 from evals.maths.rates import clopper_pearson, requests_to_tell
 from evals.planning.worlds import EQUAL, INTERVAL_S, WORLDS, Traffic, World, play
 from evals.sequential import SequentialTest, default_test
 
 ALPHA = 0.01
-TABLES = ("all_metrics", "alone", "errors_only", "rates")
+TABLES = ("all_metrics", "alone", "errors_only", "rates", "language")
+CHUNK = 250
+"""Releases of language models that are played side by side."""
 RATES = {1.0: 48.0, 10.0: 6.0, 50.0: 1.0}
 """Requests a second, and for how many hours an equal canary may wait for its promotion at that rate."""
 
@@ -108,6 +114,19 @@ def on_errors(world: World, releases: int, seed: int) -> dict[str, Any]:
     return found | _against_bound(world, found["rollback_requests"])
 
 
+def of_language(world: StreamWorld, releases: int, seed: int, processes: int) -> dict[str, Any]:
+    """All gates of language models; each chunk of releases has a seed of its own."""
+    sizes = [min(CHUNK, releases - begin) for begin in range(0, releases, CHUNK)]
+    chunks = [(world, size, seed + number) for number, size in enumerate(sizes)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        alarms = np.concatenate([found for found, _ in pool.map(many_streams.first_alarms, *zip(*chunks, strict=True))])
+    home = alarms[~np.isnan(alarms)]
+    found = {"world": world.name, "n": releases, "rollback": share_and_interval(home.size, releases)}
+    if world.is_equal or not home.size:
+        return found
+    return found | {"rollback_requests": _spread(home.tolist()), "plan_says": many_streams.planned(world)}
+
+
 def _against_bound(world: World, requests: Sequence[float] | None) -> dict[str, Any]:
     if requests is None or world.canary_errors <= world.stable_errors:
         return {}
@@ -144,6 +163,10 @@ def measure(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         is_of_errors = world.canary_errors != EQUAL.canary_errors or (is_equal and not world.pod_noise)
         if "errors_only" in figures and is_of_errors:
             figures["errors_only"].append(on_errors(world, many, seed))
+    for world in (w for w in STREAM_WORLDS if "language" in figures and options.worlds in w.name):
+        _say(world.name)
+        number = many if world.is_equal else releases
+        figures["language"].append(of_language(world, number, seed, options.processes))
     for test in (latency_test, quality_test) if "alone" in figures else ():
         _say(test.__name__)
         figures["alone"].append({"alpha_on": test.__name__, **judged(EQUAL, test, equal, seed)})
@@ -168,6 +191,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=20_000, help="of each world of errors, errors alone")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="only these")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="that play language models")
     options = parser.parse_args()
     figures = measure(options)
     if options.json:

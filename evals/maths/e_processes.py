@@ -208,7 +208,7 @@ class OddsRatio:
         j = np.arange(sizes.sum()) - starts[row] + least[row]
         log_h = log_choose(canary[row], j) + log_choose(stable[row], (bad[row] - j))
         null, *alternatives = (
-            _log_sums(log_h + j * tilt, starts, row) for tilt in (math.log(self.rho0), *log_ratios.tolist())
+            log_sums(log_h + j * tilt, starts, row) for tilt in (math.log(self.rho0), *log_ratios.tolist())
         )
         gains = canary_bad[:, None] * (log_ratios - math.log(self.rho0))
         return np.asarray(gains + null[:, None] - np.stack(alternatives, axis=1))
@@ -271,7 +271,7 @@ def log_choose(n: Ints, k: Ints) -> Values:
     return np.asarray(table[n] - table[k] - table[n - k])
 
 
-def _log_sums(values: Values, starts: Ints, row: Ints) -> Values:
+def log_sums(values: Values, starts: Ints, row: Ints) -> Values:
     """Log of the sum of exp over each row's part of a flat array."""
     top = np.maximum.reduceat(values, starts)
     return np.asarray(top + np.log(np.add.reduceat(np.exp(values - top[row]), starts)))

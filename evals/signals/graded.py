@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.maths.e_processes import Ints, Values, log_choose, log_sum
+from evals.maths.e_processes import Ints, Values, log_choose, log_sums
 
 MOST_TERMS = 200_000
 """Outcomes that are summed over at one stratum; where there are more, the second threshold is not looked at."""
@@ -38,27 +38,42 @@ class GradedOdds:
 
     def log_factors(self, past: Ints, counts: Ints) -> Values:  # noqa: ARG002  nothing is estimated from the past
         """Log e of every pair of ratios for a stratum of every row."""
-        return np.stack([self._of_row(row) for row in counts])
+        found = np.zeros((len(counts), len(self.ratios)))
+        telling = np.flatnonzero(counts[:, 1] + counts[:, 4] > 0)
+        if telling.size:
+            found[telling] = self._likelihood_ratios(counts[telling])
+        return found
 
-    def _of_row(self, row: Ints) -> Values:
-        """Which outcomes are summed over is chosen by what is given: the sizes, and how many are slow in all."""
-        canary, canary_slow, canary_slowest, stable, stable_slow, stable_slowest = row.tolist()
+    def _likelihood_ratios(self, counts: Ints) -> Values:
+        """Which outcomes are summed over is chosen by what is given: the sizes, and how many are slow in all.
+
+        The outcomes of all rows lie behind each other in one array, so that a row costs what its own need.
+        """
+        counts = np.where((_terms(counts) > MOST_TERMS)[:, None] & _OF_THE_SLOWEST, 0, counts)
+        canary, canary_slow, canary_slowest, stable, stable_slow, stable_slowest = counts.T
         slow, slowest = canary_slow + stable_slow, canary_slowest + stable_slowest
-        if slow == 0:
-            return np.zeros(len(self.ratios))
-        if (min(slow, canary) + 1) * (min(slowest, canary) + 1) > MOST_TERMS:
-            slowest = canary_slowest = 0
-        log_r1, log_r2 = np.log(self.ratios).T
-        middle = slow - slowest
-        j, k = np.meshgrid(np.arange(min(middle, canary) + 1), np.arange(min(slowest, canary) + 1), indexing="ij")
-        rest = canary - j - k
-        inside = (rest >= 0) & (rest <= canary + stable - slow)
-        j, k, rest = j[inside], k[inside], rest[inside]
-        log_h = log_choose(np.full_like(rest, canary + stable - slow), rest)
-        log_h += log_choose(np.full_like(j, middle), j) + log_choose(np.full_like(k, slowest), k)
-        log_z = log_sum(log_h + np.multiply.outer(log_r1, j) + np.multiply.outer(log_r2, k))
-        gain = (canary_slow - canary_slowest) * log_r1 + canary_slowest * log_r2
-        return np.asarray(gain + float(log_sum(log_h)) - log_z)
+        middle, sizes = slow - slowest, _terms(counts)
+        row = np.repeat(np.arange(len(counts)), sizes)
+        number = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        j, k = np.divmod(number, np.minimum(slowest, canary)[row] + 1)
+        rest, fast = canary[row] - j - k, canary + stable - slow
+        inside = (j <= middle[row]) & (rest >= 0) & (rest <= fast[row])
+        row, j, k, rest = row[inside], j[inside], k[inside], rest[inside]
+        starts = np.searchsorted(row, np.arange(len(counts)))
+        log_h = log_choose(fast[row], rest) + log_choose(middle[row], j) + log_choose(slowest[row], k)
+        log_ratios = np.log(self.ratios)
+        alternatives = [log_sums(log_h + r1 * j + r2 * k, starts, row) for r1, r2 in log_ratios.tolist()]
+        gains = np.stack([canary_slow - canary_slowest, canary_slowest], axis=1) @ log_ratios.T
+        return np.asarray(gains + log_sums(log_h, starts, row)[:, None] - np.stack(alternatives, axis=1))
+
+
+_OF_THE_SLOWEST = np.array([False, False, True, False, False, True])
+
+
+def _terms(counts: Ints) -> Ints:
+    """How many outcomes a row's stratum may have: so many of the slow and of the slowest may be the canary's."""
+    canary, slow, slowest = counts[:, 0], counts[:, 1] + counts[:, 4], counts[:, 2] + counts[:, 5]
+    return np.asarray((np.minimum(slow, canary) + 1) * (np.minimum(slowest, canary) + 1))
 
 
 TAIL = GradedOdds(
