@@ -193,7 +193,7 @@ def play(bets: Bets, draw: Draw, timetable: Timetable, log_proof: float) -> Reac
     rng, bank, share_now = np.random.default_rng(1), Bank.of(bets, RELEASES), 0.0
     reached = Reached(np.full(RELEASES, np.inf), np.full(RELEASES, np.inf))
     requests = np.zeros(RELEASES)
-    for share, at_s, length_s in timetable.strata():
+    for share, at_s, length_s in timetable.strata() if math.isfinite(log_proof) else ():
         bank = bank if share == share_now else bank.cut()
         share_now, routed = share, timetable.requests_per_s * length_s
         canary, stable = rng.poisson(share * routed, RELEASES), rng.poisson((1 - share) * routed, RELEASES)

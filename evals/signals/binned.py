@@ -17,7 +17,7 @@ import numpy as np
 
 from evals.maths.e_processes import Bank, Bets, Ints, NonInferiority, OddsRatio, Values, absorb_parts
 from evals.signals.graded import TAIL
-from evals.signals.latency import EXCEEDANCE, HARMLESS, Counted, LatencyState, LatencyTest, histogram, tempers
+from evals.signals.latency import EXCEEDANCE, HARMLESS, AtQuantiles, LatencyState, LatencyTest, histogram, tempers
 from evals.signals.strata import ArmCounts, Stratum
 
 NOBODY = ArmCounts()
@@ -38,7 +38,7 @@ def absorb_in_bins(test: LatencyTest, state: LatencyState, stratum: Stratum) -> 
     return _judged(test, replace(state, bins=bins), counted) if counted else replace(state, bins=bins)
 
 
-def _judged(test: LatencyTest, state: LatencyState, counted: Mapping[str, Counted]) -> LatencyState:
+def _judged(test: LatencyTest, state: LatencyState, counted: Mapping[str, AtQuantiles]) -> LatencyState:
     """The state after the counts of each bin in which a quantile is known."""
     body = tempers(test.quantiles[:-1])
     kinds: list[tuple[str, Bets, Values | float]] = [("body", EXCEEDANCE, body), ("tail", TAIL, 1.0)]

@@ -78,7 +78,7 @@ class LatencyState:
 _BANKS = ("body", "tail", "slices", "harmless")
 
 
-class Counted(NamedTuple):
+class AtQuantiles(NamedTuple):
     """Counts of one stratum at stable's quantiles, each with the shape [rows, columns] of its bank."""
 
     body: Ints
@@ -120,12 +120,12 @@ class LatencyTest:
         harmless = after.harmless.grown(HARMLESS, len(quantiles))
         return replace(after, harmless=absorb(HARMLESS, harmless, counts.harmless))
 
-    def counted(self, stratum: Stratum, steps: Sequence[int]) -> Counted:
+    def counted(self, stratum: Stratum, steps: Sequence[int]) -> AtQuantiles:
         """What is counted at stable's quantiles, and at the step beyond them (see `steps`)."""
         *quantiles, beyond = steps
         slower, less = self.shift(self.tolerance), self.shift(self.margin or 0.0)
         arms = stratum.canary, stratum.stable
-        return Counted(
+        return AtQuantiles(
             np.array([slower_than(*arms, s, slower) for s in quantiles[:-1]]).reshape(-1, 4),
             np.array([_graded(stratum, quantiles[-1], beyond, slower)]),
             np.array([slower_than(*arms, s, less) for s in quantiles]),
