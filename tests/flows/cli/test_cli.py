@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import main
 from pipelines.home import Home
 
 SPEC = """\
@@ -30,6 +31,22 @@ def shipway(home: Path, *arguments: str, cwd: Path | None = None) -> subprocess.
     environment = {**os.environ, "SHIPWAY_HOME": str(home)}
     command = [sys.executable, "-m", "flows.cli", *arguments]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """What a command answers where nothing was released: in this process, since none of them leaves it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("SHIPWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["shipway", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), "".join(capsys.readouterr())
+
+    return run
 
 
 def fingerprint(folder: Path) -> str:
@@ -97,13 +114,12 @@ ABOUT_NOTHING = [
 
 
 @pytest.mark.parametrize("command", ABOUT_NOTHING, ids=" ".join)
-def test_a_command_about_what_is_not_there_makes_nothing(tmp_path, monkeypatch, command):
+def test_a_command_about_what_is_not_there_makes_nothing(tmp_path, typed, command):
     """In a folder where nothing was released it names the home, or the registry, that it looked into."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "release.yaml").write_text(SPEC)
-    done = shipway(tmp_path / "home", *command, cwd=tmp_path)
-    assert done.returncode == (0 if command[0] in {"list", "gc"} or command == ["down"] else 2)
-    assert command == ["down"] or str(tmp_path / "home") in done.stdout + done.stderr
+    code, said = typed(*command)
+    assert code == (0 if command[0] in {"list", "gc"} or command == ["down"] else 2)
+    assert command == ["down"] or str(tmp_path / "home") in said.replace("\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["release.yaml"]
 
 
@@ -165,15 +181,14 @@ def test_a_registry_that_is_down_is_exit_7(tmp_path):
 
 
 @pytest.mark.parametrize("command", [("status", "nothing"), ("verify", "nothing"), ("abort", "nothing")])
-def test_an_unknown_release_is_exit_2(tmp_path, command):
+def test_an_unknown_release_is_exit_2(typed, command):
     """The id is named, and nothing happens."""
-    done = shipway(tmp_path, *command)
-    assert done.returncode == 2
-    assert "E_NOT_FOUND" in done.stderr
+    code, said = typed(*command)
+    assert (code, "E_NOT_FOUND" in said) == (2, True)
 
 
 def test_an_unknown_service_is_exit_2(tmp_path):
-    """Neither a service nor a release has this name."""
+    """Neither a service nor a release has this name; the process ends so, too."""
     assert shipway(tmp_path, "rollback", "nothing").returncode == 2
 
 
