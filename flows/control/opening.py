@@ -15,6 +15,7 @@ import psutil
 
 from flows.control.lock import Held, busy, hold
 from flows.wiring import actor, clock, trusted_data
+from pipelines.adapters.processes.devices import devices_here
 from pipelines.adapters.proxies.ability import check_router, check_spoken
 from pipelines.errors import Busy, ShipwayError, Withdrawn
 from pipelines.forecast.decidability import refuse_undecidable
@@ -29,6 +30,7 @@ from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.stages.intake import Intake, find_service, refuse_strange_rows, take_in
+from pipelines.tasks.memory import Machine
 
 
 def _taken_in(
@@ -46,7 +48,7 @@ def _taken_in(
         work=work,
         force=force,
         kept=kept,
-        available=psutil.virtual_memory().available,
+        machine=Machine(psutil.virtual_memory().available, devices_here() if spec.serve.python else ()),
         weights=ports.weights,
     )
 

@@ -17,6 +17,19 @@ ArgName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
 Arg = bool | int | float | Annotated[str, Field(max_length=1000)]
 
 
+class ParallelSpec(Part):
+    """Over which devices an engine spreads a model: a part of what is released, as other sums answer otherwise."""
+
+    tensor: Annotated[int, Field(ge=1, le=64, description="devices that share each layer")] = 1
+    pipeline: Annotated[int, Field(ge=1, le=64, description="groups of them, one after the other; for many hosts")] = 1
+    replicas: Annotated[int, Field(ge=1, le=64, description="of the whole, in one engine")] = 1
+
+    @property
+    def devices(self) -> int:
+        """How many it takes."""
+        return self.tensor * self.pipeline * self.replicas
+
+
 class EngineSpec(Part):
     """Which engine serves: a part of what is released, as another version of it answers otherwise.
 
@@ -57,6 +70,9 @@ class EngineSpec(Part):
         ),
     ] = Field(default_factory=dict)
 
+    parallel: Annotated[
+        ParallelSpec, Field(description="for vllm: over which devices; `shipway plan` proposes what fits")
+    ] = ParallelSpec()
     model_names: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[!-~]+$", max_length=200)], ...],
         Field(max_length=16, description="what callers call the model, besides the service's name"),
@@ -68,6 +84,8 @@ class EngineSpec(Part):
         if self.engine not in BROUGHT and (ways or self.version):
             names = " or ".join(sorted(BROUGHT))
             raise SpecProblem("E_ENGINE", f"serve.python, url, image and version are of {names}: serve.engine: {names}")
+        if self.engine not in BROUGHT and self.parallel != ParallelSpec():
+            raise SpecProblem("E_ENGINE", f"serve.parallel is of {' or '.join(sorted(BROUGHT))}: others use one device")
         if self.engine in BROUGHT and len(ways) != 1:
             raise SpecProblem("E_ENGINE", f"{self.engine} is brought in one way: serve.python, or serve.url")
         if self.image is not None:

@@ -29,8 +29,8 @@ from pipelines.supply.layout import SETTINGS, ModelLayout, gather, read_layout, 
 from pipelines.supply.pointer import Pointer, read_pointer
 from pipelines.supply.scan import scan
 from pipelines.tasks.known import task_for
-from pipelines.tasks.memory import MemoryNeed, check_fits
-from pipelines.tasks.task import Task, TaskRows
+from pipelines.tasks.memory import Machine, MemoryNeed, check_fits
+from pipelines.tasks.task import Facts, Task, TaskRows
 
 
 class AlreadyLive(Exception):
@@ -81,12 +81,12 @@ def take_in(
     work: Path,
     force: str = "",
     kept: Path | None = None,
-    available: int | None = None,
+    machine: Machine | None = None,
     weights: Weights | None = None,
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
 
-    A model that cannot fit into so many bytes as are `available` is refused; None does not ask. What libraries say of
+    A model that cannot fit into this `machine` is refused; None does not ask. What libraries say of
     files is kept in the private folder `kept`, where one is named. Files that a version only points at come from
     `weights`; without it such a version is refused.
     """
@@ -99,7 +99,7 @@ def take_in(
     task = task_for(copy.layout.config_json)
     task.check_spec(spec)
     promises = task.promises(copy.layout, spec.serve)
-    memory = _memory(task, copy.layout, spec, available)
+    memory = _memory(task, copy.layout, promises, spec, machine)
     rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
     digest = _identity(artifact_digest(copy.folder), promises)
     _refuse_known_bytes(service, version, digest, force)
@@ -259,16 +259,18 @@ def _check_champion(service: Service | None, spec: ReleaseSpec) -> None:
         verify_bundle(Path(stable.bundle), stable.digest)
 
 
-def _memory(task: Task[Any], layout: ModelLayout, spec: ReleaseSpec, available: int | None) -> MemoryNeed | None:
+def _memory(
+    task: Task[Any], layout: ModelLayout, promises: Facts, spec: ReleaseSpec, machine: Machine | None
+) -> MemoryNeed | None:
     """What the model takes: each server against its own limit, and all of them against what this machine has left."""
-    need = task.memory(layout, spec)
+    need = task.memory(layout, promises, spec, machine.devices if machine else ())
     if need is None:
         return None
     if spec.package.memory_mb:
         one = replace(need, replicas=1, reference=0)
         check_fits(one, spec.package.memory_mb << 20, "package.memory_mb")
-    if available is not None:
-        check_fits(need, available, "this machine")
+    if machine is not None:
+        check_fits(need, machine.available, "this machine")
     return need
 
 

@@ -17,6 +17,23 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
+class Device:
+    """One accelerator: its bytes, those that nobody holds, and the numbers of those that it is linked to fast."""
+
+    memory: int
+    free: int
+    near: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to serve and to judge with: bytes of memory that are left, and accelerators."""
+
+    available: int
+    devices: tuple[Device, ...] = ()
+
+
+@dataclass(frozen=True)
 class MemoryNeed:
     """Bytes: of one server's `weights` and `cache`, times `replicas`; and of the reference that judges them before.
 
@@ -29,6 +46,8 @@ class MemoryNeed:
     reference: int
     what: str
     helps: tuple[tuple[str, int], ...] = ()
+    spread: tuple[str, ...] = ()
+    """What is said of accelerators, where an engine has some."""
 
     @property
     def served(self) -> int:
@@ -42,7 +61,8 @@ class MemoryNeed:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {**asdict(self), "helps": [list(help_) for help_ in self.helps], "served": self.served}
+        plain = {"helps": [list(help_) for help_ in self.helps], "spread": list(self.spread), "served": self.served}
+        return asdict(self) | plain
 
     def sentence(self) -> str:
         """For a person."""
@@ -50,7 +70,7 @@ class MemoryNeed:
         return (
             f"{times}({shown(self.weights)} weights + {shown(self.cache)} cache) to serve ({self.what}), "
             f"{shown(self.reference)} to judge"
-        )
+        ) + "".join(f"; {said}" for said in self.spread)
 
 
 def shown(size: int) -> str:

@@ -20,7 +20,7 @@ from pipelines.spec.evaluate import EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
-from pipelines.tasks.memory import MemoryNeed
+from pipelines.tasks.memory import Device, MemoryNeed
 
 Facts = Mapping[str, Any]
 """What a bundle says about itself: its engine, and what its task promises to callers."""
@@ -105,8 +105,13 @@ class Task(Protocol[R]):
         """
         ...
 
-    def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> MemoryNeed | None:
-        """What it takes to judge and to serve it so; None where that is not known before it runs."""
+    def memory(
+        self, layout: ModelLayout, facts: Facts, spec: ReleaseSpec, devices: Sequence[Device] = ()
+    ) -> MemoryNeed | None:
+        """What it takes to judge and to serve it so, here; None where that is not known before it runs.
+
+        BadInput E_MEMORY or E_ENGINE where an engine that was brought cannot hold it on these devices.
+        """
         ...
 
     def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:

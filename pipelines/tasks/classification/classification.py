@@ -29,6 +29,7 @@ from pipelines.tasks.classification import golden, questions
 from pipelines.tasks.classification.rows import Rows, by_length, read_rows
 from pipelines.tasks.classification.tokens import check_tokens
 from pipelines.tasks.classification.wire import MAX_CHARACTERS
+from pipelines.tasks.memory import Device
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
 
 
@@ -56,7 +57,7 @@ class Classification:
         """The labels in the order of the outputs, and how many tokens of a text are read."""
         return {"labels": list(labels_of(layout.config_json)), "max_length": layout.max_length}
 
-    def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> None:
+    def memory(self, layout: ModelLayout, facts: Facts, spec: ReleaseSpec, devices: Sequence[Device] = ()) -> None:
         """Not known: activations of the largest request are most of it."""
 
     def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:

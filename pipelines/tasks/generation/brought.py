@@ -49,7 +49,11 @@ _OTHER_BYTES = (
     ),
     *("tokenizer", "tokenizer-revision", "tool-server"),
 )
+_PARALLEL = {"data-parallel-size": "replicas", "pipeline-parallel-size": "pipeline", "tensor-parallel-size": "tensor"}
+_HOSTS = ("data-parallel-address", "data-parallel-rpc-port", "master-addr", "master-port", "nnodes", "node-rank")
 REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(_PARALLEL, "serve.parallel says it"),
+    **dict.fromkeys(_HOSTS, "it opens a port to other hosts; bring those as one serve.url"),
     **dict.fromkeys(_OURS, "Shipway sets it"),
     **dict.fromkeys(_CODE, "it brings code"),
     **dict.fromkeys(_OTHER_BYTES, "it brings what is in no digest"),
@@ -71,8 +75,14 @@ def brought_facts(layout: ModelLayout, serve: ServeSpec, usual_context: int) -> 
         "context": context,
         "precision": precision,
         "version": _version(serve, told),
-        "flags": dict(sorted(flags.items())),
+        "flags": dict(sorted({**flags, **spread_flags(serve)}.items())),
     }
+
+
+def spread_flags(serve: ServeSpec) -> dict[str, int]:
+    """How vLLM is told what `serve.parallel` says; what is usual is not said."""
+    said = {flag: getattr(serve.parallel, name) for flag, name in _PARALLEL.items()}
+    return {flag: number for flag, number in said.items() if number > 1}
 
 
 def read_flags(args: Mapping[str, Any]) -> dict[str, Any]:

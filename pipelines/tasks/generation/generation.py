@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,10 +27,11 @@ from pipelines.tasks.asked import refuse_other_metrics
 from pipelines.tasks.generation import golden, questions
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
+from pipelines.tasks.generation.parallel import check_spread
 from pipelines.tasks.generation.rows import Prompts, read_prompts, refuse_unfit
 from pipelines.tasks.generation.served import served_facts
-from pipelines.tasks.generation.sizes import judging_need, memory_need
-from pipelines.tasks.memory import MemoryNeed
+from pipelines.tasks.generation.sizes import judging_need, load_of, memory_need
+from pipelines.tasks.memory import Device, MemoryNeed
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
 
 METRICS = (*PROPORTIONS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
@@ -68,12 +70,17 @@ class TextGeneration:
         """How long a conversation may be, whether there can be one, and how it is served."""
         return {"task": self.name, "chats": layout.chats, **served_facts(layout, serve)}
 
-    def memory(self, layout: ModelLayout, spec: ReleaseSpec) -> MemoryNeed:
+    def memory(
+        self, layout: ModelLayout, facts: Facts, spec: ReleaseSpec, devices: Sequence[Device] = ()
+    ) -> MemoryNeed:
         """Weights and cache of all replicas, and the reference in 32 bits."""
-        if spec.serve.engine in BROUGHT:
-            return judging_need(layout, spec.serve.replicas)
-        precision = PRECISION.get(spec.compress, "f16")
-        return memory_need(layout, self.promises(layout, spec.serve), precision, spec.serve.replicas)
+        serve = spec.serve
+        if serve.engine not in BROUGHT:
+            return memory_need(layout, facts, PRECISION.get(spec.compress, "f16"), serve.replicas)
+        need, load = judging_need(layout, serve.replicas), load_of(layout, facts) if serve.python else None
+        if load is None or not devices:
+            return need
+        return replace(need, spread=check_spread(load, devices, facts["flags"], serve.parallel))
 
     def judge_contract(self, candidate: Facts, champion: Facts | None) -> Verdict:
         """No shorter a context, and conversations where the champion had them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.supply.checks.safetensors import read_header
 from pipelines.supply.layout import ModelLayout, weight_files
+from pipelines.tasks.generation.parallel import DeviceLoad
 from pipelines.tasks.memory import MemoryNeed
 
 BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
@@ -41,9 +42,17 @@ def memory_need(layout: ModelLayout, facts: Mapping[str, Any], precision: str, r
 
 
 def judging_need(layout: ModelLayout, replicas: int) -> MemoryNeed:
-    """The same where an engine serves that was brought: it has devices of its own, and counts for itself."""
+    """The same where an engine serves that was brought: of this machine's memory it takes what is not counted here."""
     reference = int(count_numbers(layout) * REFERENCE_BYTES)
-    return MemoryNeed(0, 0, replicas, reference, "besides what the engine itself takes, which is not counted")
+    return MemoryNeed(0, 0, replicas, reference, "besides what the engine itself takes")
+
+
+def load_of(layout: ModelLayout, facts: Mapping[str, Any]) -> DeviceLoad | None:
+    """What an engine that was brought must hold on its devices; None where that cannot be counted."""
+    config = layout.config_json
+    heads = _first(config, _HEADS)
+    kept = _first(config, ("num_key_value_heads",)) or heads
+    return DeviceLoad.of(count_numbers(layout), cache_of_token(config), (heads, kept), facts)
 
 
 def count_numbers(layout: ModelLayout) -> int:

@@ -28,6 +28,7 @@ serve: {{api: openai, {}}}
         "python: /a/python",
         "engine: llamacpp, url: 'http://127.0.0.1:1'",
         "version: 0.32.0",
+        "parallel: {tensor: 2}",
     ],
 )
 def test_an_engine_is_brought_in_one_way_and_its_own_needs_none(said):
@@ -70,6 +71,6 @@ def test_another_engine_is_another_spec_and_none_is_the_older_one():
     plain, brought = (
         parse_spec(SPEC.format(said)) for said in ("port: 0", "port: 0, engine: vllm, python: /p, version: 0.32.0")
     )
-    assert not {"engine", "python", "url", "image", "version", "args"} & plain.as_dict()["serve"].keys()
+    assert not {"engine", "python", "url", "image", "version", "args", "parallel"} & plain.as_dict()["serve"].keys()
     assert brought.as_dict()["serve"]["version"] == "0.32.0"
     assert plain.digest() != brought.digest()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.errors import BadInput
+from pipelines.spec.engine import ParallelSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
 from pipelines.tasks.generation.brought import REFUSED, read_flags
@@ -67,6 +68,16 @@ def refused(**said: Any) -> tuple[str, str]:
     with pytest.raises(BadInput) as caught:
         facts(**said)
     return caught.value.code, caught.value.field or ""
+
+
+def test_devices_are_a_part_of_what_is_released(at):
+    """Told as flags, where it is more than one; said in one place only."""
+    assert facts(python=at, parallel=ParallelSpec(tensor=2, replicas=3))["flags"] == {
+        "data-parallel-size": 3,
+        "tensor-parallel-size": 2,
+    }
+    assert refused(python=at, args={"tensor_parallel_size": 2}) == ("E_ENGINE_ARGS", "serve.args.tensor_parallel_size")
+    assert refused(python=at, args={"data-parallel-address": "10.0.0.1"})[0] == "E_ENGINE_ARGS"
 
 
 def test_version_flags_length_and_precision_are_facts(at):
