@@ -80,7 +80,7 @@ def server(model) -> Iterator[ThreadingHTTPServer]:
             pass
 
     with Quiet(("127.0.0.1", 0), Handler) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
         yield listening
         listening.shutdown()
 

@@ -136,7 +136,7 @@ def hanging_up() -> Iterator[str]:
                 heard += self.request.recv(65536)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Deaf) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:

@@ -41,7 +41,7 @@ class Traced(ThreadingHTTPServer):
         self.seen: list[list[tuple[str, str]]] = []
         self.is_broken = is_broken
         super().__init__(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def arm(self) -> Arm:
