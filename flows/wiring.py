@@ -22,6 +22,7 @@ from pipelines.adapters.sql.services import SqlServices
 from pipelines.adapters.weights.hub import HUB, HubWeights
 from pipelines.adapters.weights.mounted import MountedWeights
 from pipelines.adapters.weights.oci import OciWeights
+from pipelines.adapters.weights.s3 import S3Weights
 from pipelines.adapters.weights.schemes import SchemeWeights
 from pipelines.home import Home
 from pipelines.ports import Builder, Now, Ports, Weights
@@ -79,7 +80,7 @@ def wire(home: Home, *, only_reading: bool = False) -> Ports:
 
 
 def weights() -> Weights:
-    """Where weights may lie that a version points at: SHIPWAY_MOUNTS, HF_ENDPOINT with HF_TOKEN, SHIPWAY_REGISTRIES."""
+    """Where weights may lie that a version points at: SHIPWAY_MOUNTS, _REGISTRIES, _BUCKETS, HF_ENDPOINT, _TOKEN."""
     mounts = [Path(folder) for folder in os.environ.get("SHIPWAY_MOUNTS", "").split(":") if folder]
     declared = (said.rpartition("@") for said in os.environ.get("SHIPWAY_REGISTRIES", "").split())
     return SchemeWeights(
@@ -87,6 +88,7 @@ def weights() -> Weights:
             "file": MountedWeights(mounts),
             "hf": HubWeights(os.environ.get("HF_ENDPOINT") or HUB, os.environ.get("HF_TOKEN", "")),
             "oci": OciWeights({host: credentials for credentials, _, host in declared}),
+            "s3": S3Weights(os.environ.get("SHIPWAY_BUCKETS", "").split()),
         }
     )
 

@@ -39,7 +39,10 @@ def point(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The registered model; made where it is new.")],
     uri: Annotated[
         str,
-        typer.Argument(metavar="URI", help="file:///FOLDER, hf://ORG/MODEL@COMMIT or oci://HOST/NAME@sha256:DIGEST."),
+        typer.Argument(
+            metavar="URI",
+            help="file:///FOLDER, hf://ORG/MODEL@COMMIT, oci://HOST/NAME@sha256:DIGEST or s3://BUCKET/PREFIX.",
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -12,11 +12,12 @@ from pipelines.adapters.memory.weights import MemoryWeights
 from pipelines.adapters.weights.hub import HubWeights
 from pipelines.adapters.weights.mounted import MountedWeights
 from pipelines.adapters.weights.oci import OciWeights
+from pipelines.adapters.weights.s3 import S3Weights
 from pipelines.adapters.weights.schemes import SchemeWeights
 from pipelines.errors import BadInput, NotFound, UnsafeArtifact
 from pipelines.ports import NoWeights, Weights
 from pipelines.supply.checks.paths import LIMITS, FolderLimits
-from tests.systems.weight_places import COMMIT, REPOSITORY, Hub, OciRegistry
+from tests.systems.weight_places import COMMIT, REPOSITORY, Bucket, Hub, OciRegistry, set_aws
 
 TAKEN = {
     "model.safetensors": b"weights " * 40_000,
@@ -208,6 +209,38 @@ class TestOciWeights(WeightsContract):
     def absent(self, registry) -> str:
         """Another artifact."""
         return f"oci://{registry.front.host}/models/tiny@sha256:{'0' * 64}"
+
+
+class TestS3Weights(WeightsContract):
+    """From a bucket that pages its listing, by somebody whom AWS's settings name."""
+
+    @pytest.fixture
+    def bucket(self) -> Iterator[Bucket]:
+        """Nothing lies there yet."""
+        with closing(Bucket(key="AKID")) as bucket:
+            yield bucket
+
+    @pytest.fixture
+    def weights(self, bucket, monkeypatch) -> Weights:
+        """The adapter."""
+        set_aws(monkeypatch, bucket.front.url, "AKID")
+        return S3Weights(["models"], pause_s=0.001)
+
+    @pytest.fixture
+    def hold(self, bucket) -> Callable[[dict[str, bytes]], str]:
+        """Below a prefix, with what stands for its folder, and a model beside it."""
+
+        def put(files: dict[str, bytes]) -> str:
+            bucket.files |= {f"chat/v1/{name}": data for name, data in files.items()}
+            bucket.files |= {"chat/v1/": b"", "chat/v10/config.json": b"another one"}
+            return "s3://models/chat/v1"
+
+        return put
+
+    @pytest.fixture
+    def absent(self) -> str:
+        """Another prefix."""
+        return "s3://models/nothing"
 
 
 def test_a_scheme_chooses_the_adapter(tmp_path):

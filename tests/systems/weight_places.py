@@ -1,15 +1,19 @@
-"""Places on loopback where weights lie: a Hub with the two routes that are asked of one, and an OCI registry."""
+"""Places on loopback where weights lie: a Hub with the two routes that are asked of one, an OCI registry, a bucket."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import pytest
 
 COMMIT = "a" * 40
 REPOSITORY = "org/model"
@@ -223,6 +227,60 @@ class OciRegistry:
         token = f"t{len(self.front.seen)}"
         self._good.add(token)
         return Answer(body=json.dumps({"token": token}).encode())
+
+
+def set_aws(monkeypatch: pytest.MonkeyPatch, endpoint: str, key: str = "") -> None:
+    """What AWS's tools are told: this endpoint, and who asks, or nobody. No file of the user's is read."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    for name, value in {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "s3cret"}.items():
+        if key:
+            monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.delenv(name, raising=False)
+
+
+@dataclass
+class Bucket:
+    """A bucket of S3, `models`, whose addresses must be signed by `key`; "" for a public one. It pages its listing."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    key: str = ""
+    page: int = 3
+    listing: bytes = b""
+    """What it answers instead of its listing."""
+
+    def __post_init__(self) -> None:
+        self.front = Listening(self._answered)
+
+    def close(self) -> None:
+        """End it."""
+        self.front.close()
+
+    def _answered(self, path: str, _: dict[str, str]) -> Answer:
+        parts = urlsplit(path)
+        asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        signer = asked.get("X-Amz-Credential", "").partition("/")[0]
+        if signer != self.key or (self.key and not asked.get("X-Amz-Signature")):
+            return Answer(403)
+        bucket, _, name = unquote(parts.path).removeprefix("/").partition("/")
+        if bucket != "models" or (name and name not in self.files):
+            return Answer(404)
+        if name:
+            return Answer(body=self.files[name], headers={"x-file": "yes"})
+        return Answer(body=self.listing or self._listed(asked["prefix"], int(asked.get("continuation-token", 0))))
+
+    def _listed(self, prefix: str, start: int) -> bytes:
+        names = sorted(name for name in self.files if name.startswith(prefix))
+        page = names[start : start + self.page]
+        objects = "".join(f"<Contents><Key>{escape(n)}</Key><Size>{len(self.files[n])}</Size></Contents>" for n in page)
+        more = start + self.page < len(names)
+        goes_on = f"<NextContinuationToken>{start + self.page}</NextContinuationToken>" if more else ""
+        said = f"<IsTruncated>{str(more).lower()}</IsTruncated>{goes_on}{objects}"
+        space = "http://s3.amazonaws.com/doc/2006-03-01/"
+        return f'<?xml version="1.0"?>\n<ListBucketResult xmlns="{space}">{said}</ListBucketResult>'.encode()
 
 
 def _sha256(data: bytes) -> str:

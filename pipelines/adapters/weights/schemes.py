@@ -27,6 +27,6 @@ class SchemeWeights:
                 code="E_POINTER",
                 field="weights",
                 expected=", ".join(f"{known}://" for known in sorted(self._adapters)),
-                hint="mount the bucket as a folder, name the folder in SHIPWAY_MOUNTS, and point at file:///FOLDER",
+                hint="mount it as a folder, name the folder in SHIPWAY_MOUNTS, and point at file:///FOLDER",
             )
         adapter.fetch(uri, into, limits)
