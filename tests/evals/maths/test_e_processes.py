@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.maths.e_processes import Bank, NonInferiority, OddsRatio, absorb, log_mean
+from evals.maths.e_processes import Bank, NonInferiority, OddsRatio, absorb, absorb_parts, log_mean
 from evals.maths.rates import requests_to_tell
 
 ERRORS = OddsRatio()
@@ -256,3 +257,29 @@ def test_worse_by_the_margin_is_rarely_promoted():
     runs = releases(rng, 400, 60, 0.015, 0.005, weight)
     promoted = requests_until(NonInferiority((0.01,)), runs, math.log(20))
     assert np.mean(~np.isnan(promoted)) <= 0.05
+
+
+def test_one_part_is_a_stratum():
+    """What it gains, what waits and what is past are as without parts."""
+    rng = np.random.default_rng(5)
+    bets, bank, whole = OddsRatio(), Bank.of(OddsRatio(), 3), Bank.of(OddsRatio(), 3)
+    waiting = np.zeros((1, 3, 4), dtype=np.int64)
+    for _ in range(30):
+        canary, stable = rng.poisson(4, 3), rng.poisson(40, 3)
+        counts = np.stack([canary, rng.binomial(canary, 0.3), stable, rng.binomial(stable, 0.2)], axis=1)
+        bank, waiting = absorb_parts(bets, bank, waiting, counts[None])
+        whole = absorb(bets, whole, counts)
+    assert replace(bank, waiting=waiting[0]) == whole
+
+
+def test_the_order_of_parts_says_nothing():
+    """Each waits until it is large enough by itself; those that are speak together."""
+    bets = OddsRatio()
+    parts = np.array([[[20, 9, 90, 3]], [[4, 4, 90, 0]], [[30, 3, 20, 2]]])
+    banks = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        bank, waiting = absorb_parts(bets, Bank.of(bets), np.zeros_like(parts), parts[order])
+        assert [int(part.sum()) for part in waiting[np.argsort(order)]] == [0, 98, 0]
+        banks.append(bank)
+    assert banks[0].log_e == pytest.approx(banks[1].log_e)
+    assert banks[0].past.tolist() == banks[1].past.tolist() == [[50, 12, 110, 5]]
