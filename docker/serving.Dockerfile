@@ -1,7 +1,8 @@
 # One image per bundle. Two targets, so that a new model adds one layer and nothing is installed again. A release with
 # `package: {target: docker}` builds both, without a network: what is installed was downloaded before.
 #
-#   runtime   context: wheels/, requirements.txt (the versions that evaluated), app/ (Shipway's own packages)
+#   runtime   context: wheels/, requirements.txt (the versions that evaluated), app/ (Shipway's own packages),
+#             libraries/ (of the system, which an engine needs and a slim base lacks)
 #   serving   context: the bundle's folder
 #
 # It is run with a read-only root, no capabilities, and its port on loopback.
@@ -11,6 +12,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG RUNTIME_IMAGE=runtime
 
 FROM ${BASE_IMAGE} AS runtime
+ARG ENGINE_MODULE
 ENV PATH=/opt/shipway/bin:$PATH \
     PYTHONPATH=/opt/shipway/app \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -23,6 +25,11 @@ RUN --mount=type=bind,target=/build \
     pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps --find-links /build/wheels \
         -r /build/requirements.txt && \
     cp -r /build/app /opt/shipway/app && \
+    for library in /build/libraries/*; do \
+        [ ! -e "$library" ] || ldconfig -p | grep -qF "$(basename "$library")" || cp "$library" /usr/local/lib/; \
+    done && \
+    ldconfig && \
+    python -c "import ${ENGINE_MODULE}" && \
     python -m compileall -q /opt/shipway
 
 FROM ${RUNTIME_IMAGE} AS serving
@@ -33,11 +40,8 @@ WORKDIR /tmp
 ENV SHIPWAY_DIGEST=${DIGEST}
 LABEL org.opencontainers.image.title="shipway model server"
 EXPOSE 8080
-# Alive means that it answers a question: a server that only accepts connections is not.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 CMD ["python", "-c", "import json, urllib.request as r; \
-body = json.dumps({'inputs': ['is anybody there?']}).encode(); \
-q = r.Request('http://127.0.0.1:8080/invocations', body, {'content-type': 'application/json'}); \
-json.load(r.urlopen(q, timeout=4))['predictions'][0]"]
+# An answer of a model that generates waits for those before it.
+HEALTHCHECK --interval=10s --timeout=65s --start-period=120s --retries=3 CMD ["python", "-m", "pipelines.serving.server.alive"]
 ENTRYPOINT ["sh", "-c", "exec python -m pipelines.serving.server --bundle /srv/bundle --digest \"$SHIPWAY_DIGEST\" --host 0.0.0.0 --port 8080 \"$@\"", "server"]
 # The weights come last: a new version pushes only this layer. The server hashes them against the digest at its start.
 COPY . /srv/bundle

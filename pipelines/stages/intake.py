@@ -22,6 +22,7 @@ from pipelines.records.service import Deployment, Service, Services
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.spec.serve import server_settings
 from pipelines.stages.pointed import fetch_pointed
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
@@ -266,9 +267,11 @@ def _memory(
     need = task.memory(layout, promises, spec, machine.devices if machine else ())
     if need is None:
         return None
-    if spec.package.memory_mb:
-        one = replace(need, replicas=1, reference=0)
-        check_fits(one, spec.package.memory_mb << 20, "package.memory_mb")
+    limit_mb = server_settings(spec.serve, spec.package, is_contained=spec.package.target == "docker").memory_mb
+    if limit_mb:
+        more = (f"package.memory_mb: more than {(need.weights + need.cache) >> 20}", 0)
+        one = replace(need, replicas=1, reference=0, helps=(more, *need.helps))
+        check_fits(one, limit_mb << 20, "package.memory_mb")
     if machine is not None:
         check_fits(need, machine.available, "this machine")
     return need

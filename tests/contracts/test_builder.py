@@ -100,7 +100,7 @@ class TestDockerBuilder(BuilderContract):
         image = engine().images.get(bundle.image)
         assert image.labels[BUNDLE_LABEL] == bundle.digest
         assert (image.id, image.attrs["Config"]["User"]) == (bundle.image, "10001:10001")
-        assert "/invocations" in str(image.attrs["Config"]["Healthcheck"]["Test"])
+        assert "pipelines.serving.server.alive" in str(image.attrs["Config"]["Healthcheck"]["Test"])
 
     def test_an_image_goes_with_its_home(self, builder, tmp_path, folder):
         """Another home's image of the same bundle stays, and so does the runtime that it stands on."""

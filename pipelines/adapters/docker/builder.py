@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.adapters.docker.context import dockerfile, fill_context, runtime_key
+from pipelines.adapters.docker.context import MODULES, dockerfile, fill_context, runtime_key
 from pipelines.adapters.docker.engine import (
     BUNDLE_LABEL,
     HOME_LABEL,
@@ -64,15 +64,16 @@ class DockerBuilder:
             return
         with tempfile.TemporaryDirectory(prefix="shipway-image-") as folder:
             fill_context(Path(folder), engine_name)
-            options = ("--target=runtime", f"--tag={_runtime_tag(key)}", f"--build-arg=BASE_IMAGE={self._base}")
-            build_image(Path(folder), dockerfile(), *options, f"--label={RUNTIME_LABEL}={key}", "--network=none")
+            arguments = {"BASE_IMAGE": self._base, "ENGINE_MODULE": MODULES.get(engine_name, engine_name)}
+            options = ("--target=runtime", f"--tag={_runtime_tag(key)}", f"--label={RUNTIME_LABEL}={key}")
+            build_image(Path(folder), dockerfile(), *options, *_arguments(arguments), "--network=none")
 
     def _build_serving(self, bundle: Bundle, key: str, labels: tuple[str, ...]) -> None:
         arguments = {"BASE_IMAGE": self._base, "RUNTIME_IMAGE": _runtime_tag(key), "DIGEST": bundle.digest}
-        named = (f"--build-arg={name}={value}" for name, value in arguments.items())
         tag = f"--tag=shipway-serving:{bundle.digest.removeprefix('sha256:')[:24]}-{key[:8]}-{self._home_id}"
         labelled = (f"--label={label}" for label in labels)
-        build_image(bundle.path, dockerfile(), "--target=serving", tag, *labelled, *named, "--network=none")
+        options = ("--target=serving", tag, *labelled, *_arguments(arguments))
+        build_image(bundle.path, dockerfile(), *options, "--network=none")
 
 
 def remove_images(home_id: str, digest: str) -> None:
@@ -89,6 +90,10 @@ def remove_images(home_id: str, digest: str) -> None:
         if not any(BUNDLE_LABEL in image.labels for image in left):
             for image in left:
                 remove_image(client, image)
+
+
+def _arguments(said: Mapping[str, str]) -> Iterator[str]:
+    return (f"--build-arg={name}={value}" for name, value in said.items())
 
 
 def _runtime_tag(key: str) -> str:

@@ -1,7 +1,8 @@
 """What must be in an image so that it serves as this installation does?
 
 The same versions of every distribution that the server and its engine need, downloaded here with this machine's index,
-certificates and credentials, so that none of those enters the build; and Shipway's own packages as installed.
+certificates and credentials, so that none of those enters the build; Shipway's own packages as installed; and what an
+engine's wheel takes from the system, for bases that lack it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,19 @@ from pipelines.errors import DependencyDown
 OWN_PACKAGES = ("evals", "pipelines")
 """What a server imports; what decides about releases is not in its image."""
 
+MODULES = {"llamacpp": "xllamacpp"}
+"""What is imported of an engine's wheel, where it is not called as the engine is."""
+
+LIBRARIES = {"llamacpp": ("libgomp.so.1",)}
+"""Of the system: a wheel names them, and brings them not. `python:X.Y-slim` has no OpenMP."""
+
+_FIND_LIBRARY = """
+import ctypes, sys
+ctypes.CDLL(sys.argv[1])
+found = (line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps"))
+print(next(path for path in found if path.rpartition("/")[2].startswith(sys.argv[1])))
+"""
+
 
 def pins(engine: str) -> list[str]:
     """`name==version` of everything that Shipway with this engine needs, as it is installed here."""
@@ -43,6 +57,22 @@ def _requirements(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
         needed = Requirement(line)
         if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras | {""}):
             yield needed
+
+
+def libraries(engine: str) -> dict[str, Path]:
+    """The files of the system that the engine's wheel needs, as far as this machine has them, by their name.
+
+    Whether the image lacks one of them is seen when it is built: the engine is imported there.
+    """
+    return {name: found for name in LIBRARIES.get(engine, ()) if (found := _library(name))}
+
+
+def _library(name: str) -> Path | None:
+    """Where the loader finds it; asked of a child, as this process may have loaded another library's copy."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _FIND_LIBRARY, name], capture_output=True, text=True, check=False
+    )
+    return Path(done.stdout.strip()) if done.returncode == 0 else None
 
 
 def _normal(name: str) -> str:
@@ -67,23 +97,27 @@ def dockerfile() -> Path:
 
 
 def runtime_key(engine: str, base: str) -> str:
-    """What identifies a runtime image: its base, the Dockerfile, the versions, and Shipway's own files."""
+    """What identifies a runtime image: its base, the Dockerfile, the versions, and all files that are copied."""
     content = hashlib.sha256()
     for part in (base, dockerfile().read_text(), *pins(engine)):
         content.update(part.encode() + b"\0")
-    for name, file in own_files().items():
+    for name, file in (*own_files().items(), *libraries(engine).items()):
         content.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return content.hexdigest()[:24]
 
 
 def fill_context(folder: Path, engine: str) -> None:
-    """Put wheels, their list and Shipway's own packages into a build context. DependencyDown where pip fails."""
+    """Put wheels, their list, libraries and Shipway's own packages into a build context. DependencyDown of pip's."""
     wheels, listed = folder / "wheels", folder / "requirements.txt"
     listed.write_text("\n".join(pins(engine)) + "\n")
     for name, file in own_files().items():
         (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / "app" / name)
+    (folder / "libraries").mkdir()
+    for name, file in libraries(engine).items():
+        shutil.copyfile(file, folder / "libraries" / name)
     _open_to_all(folder / "app")
+    _open_to_all(folder / "libraries")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--no-deps"]
     done = subprocess.run(
         [*command, "--dest", str(wheels), "--requirement", str(listed)], capture_output=True, text=True, check=False

@@ -22,6 +22,9 @@ MODEL_FILE = "model.gguf"
 QUEUED_PER_SLOT = 16
 """Requests that may wait for a slot: each holds a thread of the engine's HTTP server."""
 
+BESIDES = 16
+"""Threads of Python and of the engine that answer nobody; those that compute stand in two pools."""
+
 CACHE_MB = 256
 """Of prompts whose slot another one has taken. llama.cpp would take 8 GiB."""
 
@@ -48,6 +51,11 @@ FORCED = 1e4
 STOP_S = 5.0
 ERRORS_ONLY = 1
 _OPEN = re.compile(rb"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
+
+
+def threads_of(slots: int, computing: int) -> int:
+    """How many threads has a server with so many slots, of which so many compute? All of them from its start."""
+    return slots * (1 + QUEUED_PER_SLOT) + 1 + 2 * computing + BESIDES
 
 
 class LlamaCppEngine:

@@ -167,8 +167,9 @@ class Passing:
         self._asked_s = monotonic()
         lines = end_to_end(request.headers, request.named.get(b"connection"), NOT_ASKED)
         asked = (b"%b %b HTTP/1.1" % (request.method, request.target), b"host: " + front.replica.authority, *lines)
-        head = b"\r\n".join((*asked, b"content-length: %d\r\n\r\n" % len(body)))
-        # A connection that the engine may be about to close is worth nothing: a new one on loopback costs little.
+        # A connection that the engine may be about to close is worth nothing: a new one on loopback costs little. Kept
+        # open, each would hold a thread of llama.cpp for seconds, and there are as many as a container may have.
+        head = b"\r\n".join((*asked, b"connection: close", b"content-length: %d\r\n\r\n" % len(body)))
         self._call = Call(front.replica, self, request.method, head, body, may_repeat=False)
 
     def begin(self) -> None:

@@ -29,7 +29,7 @@ from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
 from pipelines.tasks.generation.parallel import check_spread
 from pipelines.tasks.generation.rows import Prompts, read_prompts, refuse_unfit
-from pipelines.tasks.generation.served import served_facts
+from pipelines.tasks.generation.served import check_image, served_facts
 from pipelines.tasks.generation.sizes import judging_need, load_of, memory_need
 from pipelines.tasks.memory import Device, MemoryNeed
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
@@ -63,8 +63,7 @@ class TextGeneration:
         if spec.serve.api != "openai":
             reason = "a language model is asked by OpenAI's API, and its answers are followed"
             raise BadInput(reason, code="E_API", field="serve.api", expected="openai", hint="serve: {api: openai}")
-        if spec.package.target != "process":
-            raise BadInput("there is no image for language models yet", code="E_PACKAGE", field="package.target")
+        check_image(spec.serve, spec.package)
 
     def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
         """How long a conversation may be, whether there can be one, and how it is served."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
+from os import cpu_count
 from typing import Any
 
 from pipelines.errors import BadInput
+from pipelines.serving.engines.llamacpp import threads_of
 from pipelines.spec.engine import BROUGHT
+from pipelines.spec.package import PackageSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
 from pipelines.tasks.generation.brought import brought_facts
@@ -35,6 +39,20 @@ def served_facts(layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
         raise BadInput(reason, code="E_CONTEXT", field="serve.args.context", expected=f"at most {layout.max_length:,}")
     slots = said.pop("slots", USUAL_SLOTS)
     return {"context": context, "slots": slots, "version": _version(), **dict(sorted(said.items())), **names}
+
+
+def check_image(serve: ServeSpec, package: PackageSpec) -> None:
+    """Whether there is an image of such a server. BadInput E_PACKAGE where its engine is brought, or has no room."""
+    if package.target == "process":
+        return
+    if serve.engine in BROUGHT:
+        reason = f"an image holds llama.cpp; {serve.engine} is started, or asked, by a process of this machine"
+        raise BadInput(reason, code="E_PACKAGE", field="package.target", expected="process")
+    slots = serve.args.get("slots", USUAL_SLOTS)
+    threads = threads_of(slots, ceil(serve.cpus or cpu_count() or 1)) if type(slots) is int else 0
+    if threads > package.pids:
+        reason = f"llama.cpp has {threads:,} threads for {slots:,} slots, and the container may have {package.pids:,}"
+        raise BadInput(reason, code="E_PACKAGE", field="package.pids", expected=f"at least {threads:,}")
 
 
 def _version() -> str:

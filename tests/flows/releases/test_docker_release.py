@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from ast import literal_eval
 from collections.abc import Iterator
 
 import psutil
@@ -11,11 +13,15 @@ import pytest
 
 from flows.control.up_file import find_up
 from pipelines.adapters.docker.engine import HOME_LABEL, UNIT_LABEL, engine
+from pipelines.records.service import Deployment
 from pipelines.services.units import server_name
-from tests.contracts.test_runtime import outgrow
+from pipelines.serving.probes import is_server_ready
+from tests.contracts.test_runtime import inside, outgrow
 from tests.flows.releases.real_world import SPEC, Client, World, bootstrapped, calling, kill
+from tests.pipelines.model_folders import make_generator
+from tests.pipelines.serving.server.test_llama_server import LONG, slow_reader
 from tests.systems.docker_engine import BASE_IMAGE
-from tests.waiting import HANG_S
+from tests.waiting import HANG_S, until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -23,6 +29,14 @@ pytestmark = [
     pytest.mark.usefixtures("docker_engine"),
     pytest.mark.timeout(600),
 ]
+WRITER = """\
+model: models:/writer/1
+service: writer
+bootstrap: true
+evaluate: {data: rows.jsonl, max_tokens: 4, gates: [{metric: finished, min: 0.0}]}
+serve: {api: openai, cpus: 2, drain: 60s, args: {context: 512}}
+rollout: {gates: {latency: null, drift: null}}
+"""
 PACKAGE = f"package: {{target: docker, base_image: '{BASE_IMAGE}', memory_mb: 700, pids: 100}}\n"
 
 
@@ -107,6 +121,46 @@ def test_a_killed_stable_is_started_again(world):
     os.kill(world.ports.runtime.status(name).pid, signal.SIGKILL)
     world.wait("another shim", lambda: world.ports.runtime.status(name).restarts > before.restarts + 1)
     assert len([unit for unit in containers(world) if unit.endswith(name)]) == 1
+
+
+def test_a_language_model_is_released_as_a_container(world):
+    """Judged, staged and questioned in an image without torch; told to end, it finishes the answers that it began."""
+    stable, unit = released_writer(world)
+    (container,) = [c for c in engine().containers.list() if c.labels[UNIT_LABEL].endswith(unit)]
+    host = container.attrs["HostConfig"]
+    assert container.attrs["Image"] == stable.image == world.newest().sealed.image
+    assert (host["Memory"], host["PidsLimit"], host["ReadonlyRootfs"]) == (700 * 2**20, 100, True)
+    installed = literal_eval(
+        inside(container, "import importlib.metadata as m; print({d.name for d in m.distributions()})")
+    )
+    assert installed & {"xllamacpp", "torch", "transformers", "onnxruntime", "mlflow", "prefect"} == {"xllamacpp"}
+    assert container.exec_run(container.attrs["Config"]["Healthcheck"]["Test"][1:]).exit_code == 0
+    with (
+        slow_reader(world.ports.runtime.status(unit).url) as client,
+        client.stream("POST", "/v1/completions", json=LONG) as answer,
+    ):
+        pieces = answer.iter_raw()
+        first = next(pieces)
+        ending = world.begin("down", "writer")
+        until(lambda: not is_server_ready(answer.url.port))
+        said = b"".join((first, *pieces))
+    assert ending.wait(HANG_S) == 0
+    assert (said.count(b'"finish_reason":"length"'), said[-14:]) == (4, b"data: [DONE]\n\n")
+    world.wait("the end of its container", lambda: not any(name.endswith(unit) for name in containers(world)))
+
+
+def released_writer(world: World) -> tuple[Deployment, str]:
+    """A language model that serves from an image, and the unit of its server."""
+    root = world.home.root
+    folder = make_generator(root / "models" / "writer")
+    world.ports.registry.register("writer", folder, {})
+    rows = ({"prompt": f"The quick {n}", "reference": "fox jumps"} for n in range(30))
+    (root / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (root / "writer.yaml").write_text(WRITER + PACKAGE)
+    done = world.run("release", str(root / "writer.yaml"), "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    stable = world.ports.services.load("writer").stable
+    return stable, server_name("writer", stable.digest, 0)
 
 
 def test_an_engine_that_is_restarted_accuses_nobody(world, client, docker_engine):

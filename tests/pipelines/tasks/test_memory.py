@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import BadInput
 from pipelines.spec.serve import ServeSpec
+from pipelines.spec.spec_file import parse_spec
+from pipelines.stages.intake import _memory
 from pipelines.supply.layout import read_layout
+from pipelines.tasks.generation.generation import TextGeneration
 from pipelines.tasks.generation.served import served_facts
 from pipelines.tasks.generation.sizes import cache_of_token, count_numbers, memory_need
 from pipelines.tasks.memory import GIB, MemoryNeed, check_fits
@@ -59,3 +63,16 @@ def test_what_cannot_fit_is_refused_with_what_would():
         check_fits(NEED, 15 * GIB, "package.memory_mb")
     assert (caught.value.code, caught.value.field) == ("E_MEMORY", "package.memory_mb")
     assert caught.value.hint == "this would fit: q8_0"
+
+
+def test_a_server_in_a_container_has_the_containers_memory(tiny_generator: Path):
+    """Also where the spec does not say how much: 4 GiB then. A process has what its machine has."""
+    layout, task = replace(read_layout(tiny_generator), max_length=2**23), TextGeneration()
+    plain = "model: models:/m/1\nservice: s\nevaluate: {data: d, gates: [{metric: finished, min: 0.0}]}\n"
+    served = f"{plain}serve: {{api: openai, args: {{context: {2**23}}}}}\n"
+    promises = task.promises(layout, parse_spec(served).serve)
+    assert _memory(task, layout, promises, parse_spec(served), None).cache == 8 * GIB
+    with pytest.raises(BadInput) as caught:
+        _memory(task, layout, promises, parse_spec(f"{served}package: {{target: docker}}\n"), None)
+    assert (caught.value.code, caught.value.field) == ("E_MEMORY", "package.memory_mb")
+    assert caught.value.hint == "this would fit: package.memory_mb: more than 8192"

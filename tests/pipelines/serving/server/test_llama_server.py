@@ -10,16 +10,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 
 from pipelines.errors import BadInput
 from pipelines.records.settings import GatewaySettings, Objective, ServerSettings
+from pipelines.serving.engines.llamacpp import threads_of
 from pipelines.serving.probes import is_server_ready
 from pipelines.serving.requests.data_plane import Serving
 from pipelines.serving.server.generation import try_out
@@ -42,6 +45,12 @@ LONG = {"prompt": "The", "max_tokens": 480, "n": 4, "logprobs": 60, "stream": Tr
 """More megabytes than sockets hold, so that some is still to be sent however fast it was generated."""
 
 
+def slow_reader(url: str) -> httpx.Client:
+    """A client that takes few bytes: what it does not read stays with the server."""
+    few_bytes = httpx.HTTPTransport(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)])
+    return httpx.Client(base_url=url, timeout=HANG_S, transport=few_bytes)
+
+
 class Running:
     """A server's process, and where it is."""
 
@@ -50,9 +59,7 @@ class Running:
         self.url = f"http://127.0.0.1:{port}"
         self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=HANG_S)
         self.http = httpx.Client(base_url=self.url, timeout=HANG_S)
-        few_bytes = httpx.HTTPTransport(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)])
-        self.slow = httpx.Client(base_url=self.url, timeout=HANG_S, transport=few_bytes)
-        """What it does not read stays with the server."""
+        self.slow = slow_reader(self.url)
 
 
 def command_of(bundle: Path, digest: str, port: int, *more: object) -> list[str]:
@@ -270,6 +277,15 @@ def test_who_leaves_holds_no_slot(server):
         with server.http.stream("POST", "/v1/completions", json=asked) as answer:
             next(answer.iter_lines())
     until(lambda: "llamacpp:requests_processing 0" in server.http.get("/metrics").text)
+
+
+def test_it_has_no_more_threads_than_a_container_lets_it_have(server):
+    """Whoever was answered holds none: llama.cpp would make another one for the next, and end where it cannot."""
+    asked = {"prompt": "The", "max_tokens": 4}
+    with ThreadPoolExecutor(8) as clients:
+        answers = [clients.submit(server.http.post, "/v1/completions", json=asked) for _ in range(60)]
+    assert {answer.result().status_code for answer in answers} == {200}
+    assert psutil.Process(server.process.pid).num_threads() <= threads_of(FACTS["slots"], 1)
 
 
 def test_a_term_in_the_middle_of_a_stream_finishes_it(sealed, tmp_path):

@@ -38,7 +38,9 @@ FACTS = {"task": "generation", "chats": True, "context": 512, "slots": 4}
         ("metric: perplexity", "metric: ece", "E_METRIC"),
         ("serve:", "compress: dynamic-int8\nserve:", "E_COMPRESS"),
         ("api: openai", "api: inference", "E_API"),
-        ("serve:", "package: {target: docker}\nserve:", "E_PACKAGE"),
+        ("serve: {", "package: {target: docker}\nserve: {engine: vllm, python: /p, ", "E_PACKAGE"),
+        ("serve: {", "package: {target: docker}\nserve: {cpus: 4, args: {slots: 64}, ", "E_PACKAGE"),
+        ("serve: {", "package: {target: docker, pids: 80}\nserve: {cpus: 4, ", "E_PACKAGE"),
         ("serve:", "rollout: {gates: {quality: {}}}\nserve:", "E_METRIC"),
     ],
 )
@@ -48,7 +50,17 @@ def test_what_a_language_model_does_not_do_is_refused(old, new, code):
     with pytest.raises(BadInput) as caught:
         TextGeneration().check_spec(parse_spec(LANGUAGE.replace(old, new)))
     assert caught.value.code == code
-    assert caught.value.expected or code == "E_PACKAGE"
+    assert caught.value.expected
+
+
+def test_a_language_model_is_served_from_an_image():
+    """Where its engine is Shipway's own and has room for its threads; a process has no such limit."""
+    many = LANGUAGE.replace("serve: {", "serve: {cpus: 4, args: {slots: 64}, ")
+    for package in ("{target: docker, pids: 1200}", "{pids: 16}"):
+        TextGeneration().check_spec(parse_spec(f"{many}package: {package}\n"))
+    TextGeneration().check_spec(
+        parse_spec(f"{LANGUAGE.replace('serve: {', 'serve: {cpus: 8, ')}package: {{target: docker}}\n")
+    )
 
 
 @pytest.mark.parametrize(
