@@ -44,7 +44,7 @@ WEIGHTS_S = {
 """Seconds on a quiet machine, by group; what is not named here takes less."""
 
 
-DOCKER_FILES = {"builder", "docker_release", "housekeeping", "runtime"}
+DOCKER_FILES = {"builder", "docker_release", "housekeeping", "runtime", "vllm_image"}
 
 
 def group_of(nodeid: str) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.spec.values import Part, SpecProblem
+from pipelines.spec.values import ImageRef, Part, SpecProblem
 
 EngineName = Literal["auto", "llamacpp", "vllm"]
 BROUGHT = frozenset({"vllm"})
 """Engines that live in an environment of their own."""
 
+_BY_DIGEST = re.compile(r"([^/@]+/)*[^:/@]+@sha256:[0-9a-f]{64}")
 MOST_ARGS = 64
 ArgName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
 Arg = bool | int | float | Annotated[str, Field(max_length=1000)]
@@ -33,7 +35,7 @@ class ParallelSpec(Part):
 class EngineSpec(Part):
     """Which engine serves: a part of what is released, as another version of it answers otherwise.
 
-    One that is brought lives in an environment, or somebody else runs it at a URL; an image is a third way to say it.
+    One that is brought lives in an environment or in an image, or somebody else runs it at a URL.
     """
 
     engine: Annotated[
@@ -52,7 +54,10 @@ class EngineSpec(Part):
             description="for vllm: where one answers that somebody else starts and ends, with its own router",
         ),
     ] = None
-    image: Annotated[str | None, Field(max_length=300, description="for vllm: not built yet")] = None
+    image: ImageRef | None = Field(
+        default=None,
+        description="for vllm: NAME@sha256:… of an image on this machine, whose python3 has it; a tag may be moved",
+    )
     version: Annotated[
         str | None,
         Field(
@@ -87,15 +92,17 @@ class EngineSpec(Part):
         if self.engine not in BROUGHT and self.parallel != ParallelSpec():
             raise SpecProblem("E_ENGINE", f"serve.parallel is of {' or '.join(sorted(BROUGHT))}: others use one device")
         if self.engine in BROUGHT and len(ways) != 1:
-            raise SpecProblem("E_ENGINE", f"{self.engine} is brought in one way: serve.python, or serve.url")
-        if self.image is not None:
-            raise SpecProblem("E_ENGINE", "serve.image is not built yet: name the Python of an environment, or a url")
+            raise SpecProblem(
+                "E_ENGINE", f"{self.engine} is brought in one way: serve.python, serve.image or serve.url"
+            )
+        if self.image is not None and not _BY_DIGEST.fullmatch(self.image):
+            raise SpecProblem("E_ENGINE", f"serve.image is NAME@sha256:… and no tag, which may be moved: {self.image}")
         return self
 
     @property
     def place(self) -> str:
         """Where an engine that is brought lives; "" for Shipway's own."""
-        return self.python or self.url or ""
+        return self.python or self.image or self.url or ""
 
     @classmethod
     def usual(cls) -> dict[str, Any]:

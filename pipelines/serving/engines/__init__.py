@@ -40,6 +40,10 @@ def streaming_engine(folder: Path, facts: Mapping[str, Any], place: EnginePlace,
             from pipelines.serving.engines.endpoint import EndpointEngine
 
             return EndpointEngine(folder, facts, place, name)
+        if place.is_image:
+            from pipelines.serving.engines.vllm_image import ContainedVllm
+
+            return ContainedVllm(folder, facts, place, name)
         from pipelines.serving.engines.vllm import VllmEngine
 
         return VllmEngine(folder, facts, place, name)

@@ -30,13 +30,18 @@ class Habits:
 class EnginePlace:
     """What a machine gives an engine, and no digest knows: another machine gives other things to the same bundle.
 
-    `threads` 0 lets the engine choose. `at` is where an engine that was brought lives, the Python of an environment or
-    a URL. Its answers may go on for `drain_s` when it is asked to end.
+    `threads` 0 lets the engine choose. `at` is where an engine that was brought lives: the Python of an environment, an
+    image, or a URL. Its answers may go on for `drain_s` when it is asked to end.
     """
 
     threads: int = 0
     at: str = ""
     drain_s: float = 10.0
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it lives in an image, `NAME@sha256:…`, and neither in a folder nor at a URL."""
+        return bool(self.at) and not self.at.startswith(("/", "http:", "https:"))
 
 
 class StreamingEngine(Protocol):

@@ -46,8 +46,8 @@ SET: Mapping[str, str] = {
 }
 """It neither tells nor asks anybody anything. Bound to cores, arms of one machine would share the first ones."""
 
-_LEASH = str(Path(__file__).with_name("leash.py"))
-_ASK_VERSION = """
+LEASH = str(Path(__file__).with_name("leash.py"))
+ASK_VERSION = """
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 assert find_spec("vllm")
@@ -73,9 +73,9 @@ class VllmEngine(EndpointEngine):
         found = vllm_version(self._place.at)
         if found != self._facts["version"]:
             raise other_version(self._place.at, found, str(self._facts["version"]))
-        port = port or _free_port()
+        port = port or free_port()
         self._child = subprocess.Popen(
-            [sys.executable, "-I", _LEASH, *self._command(port)],
+            [sys.executable, "-I", LEASH, self._place.at, *self.told(str(self._folder.absolute()), "127.0.0.1", port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -88,13 +88,13 @@ class VllmEngine(EndpointEngine):
             self.stop(0.0)
             raise
 
-    def _command(self, port: int) -> list[str]:
-        folder, ours = str(self._folder.absolute()), {"host": "127.0.0.1", "port": port}
+    def told(self, folder: str, host: str, port: int) -> list[str]:
+        """What its Python is told: the model's folder as it sees it, where it listens, and what the facts say."""
         facts, drain_s = self._facts, math.ceil(self._place.drain_s)
-        told = {"max-model-len": facts["context"], "dtype": facts["precision"], "max-logprobs": MOST_LIKELY}
-        said = {"model": folder, "served-model-name": self._name, **ours, **told, "shutdown-timeout": drain_s}
-        flags = facts.get("flags") or {}
-        return [self._place.at, "-m", MODULE, *(flag(name, value) for name, value in {**said, **flags}.items())]
+        said = {"model": folder, "served-model-name": self._name, "host": host, "port": port}
+        known = {"max-model-len": facts["context"], "dtype": facts["precision"], "max-logprobs": MOST_LIKELY}
+        all_said = {**said, **known, "shutdown-timeout": drain_s, **(facts.get("flags") or {})}
+        return ["-m", MODULE, *(flag(name, value) for name, value in all_said.items())]
 
     def _ready(self, url: str) -> str:
         until_s = monotonic() + READY_S
@@ -135,7 +135,7 @@ class VllmEngine(EndpointEngine):
 
 def vllm_version(python: str) -> str:
     """Which distribution of vLLM does this Python have, and which version? BadInput E_ENGINE where it has none."""
-    command = [python, "-I", "-c", _ASK_VERSION]
+    command = [python, "-I", "-c", ASK_VERSION]
     try:
         done = subprocess.run(
             command, env=environment(os.environ, 1), capture_output=True, text=True, timeout=VERSION_S, check=True
@@ -163,6 +163,7 @@ def flag(name: str, value: object) -> str:
     return f"--{name}={value}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of loopback."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])

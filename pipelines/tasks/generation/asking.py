@@ -6,13 +6,15 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from evals.offline.language import Written
 from pipelines.errors import BadInput, UnsafeArtifact
+from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.spec.engine import BROUGHT
 from pipelines.supply.layout import TOKENIZER
 from pipelines.supply.oracle.child import BOUNDS, Bounds, NoAnswer, ask, devices
@@ -96,6 +98,31 @@ def as_written(said: Said) -> Written:
 
 
 def _asked(question: Mapping[str, Any], weights_mb: int, heard: Heard) -> tuple[Said, ...]:
+    with _at_an_address(question) as at:
+        return _asked_there({**question, "at": at}, weights_mb, heard)
+
+
+@contextmanager
+def _at_an_address(question: Mapping[str, Any]) -> Iterator[str]:
+    """Where the child finds the engine: it has no way to the Docker Engine, and is told a URL instead of an image."""
+    place = EnginePlace(question["threads"], question["at"])
+    if not place.is_image:
+        yield place.at
+        return
+    from pipelines.serving.engines import streaming_engine
+
+    engine = streaming_engine(Path(question["folder"]), question["facts"], place, "model")
+    try:
+        url = engine.start(0)
+    except BadInput as error:
+        raise RuntimeError(str(error)) from error
+    try:
+        yield url
+    finally:
+        engine.stop()
+
+
+def _asked_there(question: Mapping[str, Any], weights_mb: int, heard: Heard) -> tuple[Said, ...]:
     memory_mb = 0 if question["at"] else SPARE_MB + TIMES_WEIGHTS * weights_mb  # it takes what it takes for users
     bounds = Bounds(memory_mb, MOST_CPU_S, MOST_S, MOST_ANSWER_MB)
     with tempfile.TemporaryDirectory(prefix="shipway-asked-") as name:

@@ -15,6 +15,7 @@ from pipelines.errors import BadInput
 from pipelines.services.adoption import checked_url
 from pipelines.serving.engines.endpoint import ENGINES, UNKNOWN, Introduction, declared_engines, told_by
 from pipelines.serving.engines.vllm import vllm_version
+from pipelines.serving.engines.vllm_image import contained_version, digest_of
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
 
@@ -76,6 +77,7 @@ def brought_facts(layout: ModelLayout, serve: ServeSpec, usual_context: int) -> 
         "precision": precision,
         "version": _version(serve, told),
         "flags": dict(sorted({**flags, **spread_flags(serve)}.items())),
+        **({"image": digest_of(serve.image)} if serve.image else {}),
     }
 
 
@@ -151,9 +153,22 @@ def _declared(python: str) -> str:
     return str(path)
 
 
+def _declared_image(image: str) -> str:
+    """An image that a spec may name: it is run. Declared by its name, or by its name and digest."""
+    name = image.partition("@")[0]
+    if not {name, image} & set(declared_engines()):
+        hint = f"who runs Shipway sets {ENGINES}={image}, or {name} for all its digests, for `up` and every command"
+        reason = f"a spec may come from anybody, and nobody has declared {image}"
+        raise BadInput(reason[:300], code="E_ENGINE", field="serve.image", expected=f"one of {ENGINES}", hint=hint)
+    return image
+
+
 def _version(serve: ServeSpec, told: Introduction | None) -> str:
     """What is there; where that does not tell, what the spec says is there."""
-    found = told.version if told else vllm_version(_declared(serve.place))
+    if serve.image:
+        found = contained_version(_declared_image(serve.image))
+    else:
+        found = told.version if told else vllm_version(_declared(serve.place))
     if found == UNKNOWN:
         return serve.version or UNKNOWN
     if serve.version not in {None, found.split()[-1]}:

@@ -10,6 +10,7 @@ from pipelines.errors import BadInput
 from pipelines.spec.serve import ServeSpec, server_settings
 from pipelines.spec.spec_file import parse_spec
 
+DIGEST = "sha256:" + "0" * 64
 SPEC = """\
 model: models:/chat/3
 service: chat
@@ -24,7 +25,10 @@ serve: {{api: openai, {}}}
         "engine: vllm",
         "engine: vllm, python: /a/python, url: 'http://127.0.0.1:1'",
         "engine: vllm, image: vllm/vllm-openai",
-        "engine: vllm, python: /a/python, image: x",
+        "engine: vllm, image: 'vllm/vllm-openai:v0.32.0'",
+        f"engine: vllm, image: 'vllm/vllm-openai:v0.32.0@{DIGEST}'",
+        f"engine: vllm, python: /a/python, image: 'a/b@{DIGEST}'",
+        f"engine: llamacpp, image: 'a/b@{DIGEST}'",
         "python: /a/python",
         "engine: llamacpp, url: 'http://127.0.0.1:1'",
         "version: 0.32.0",
@@ -32,7 +36,7 @@ serve: {{api: openai, {}}}
     ],
 )
 def test_an_engine_is_brought_in_one_way_and_its_own_needs_none(said):
-    """An image is not built yet, and says so."""
+    """An image is named by its digest: a tag may be moved."""
     with pytest.raises(BadInput) as caught:
         parse_spec(SPEC.format(said))
     assert caught.value.code == "E_ENGINE"
@@ -56,7 +60,13 @@ def test_a_place_that_is_none_is_refused(said):
 
 
 @pytest.mark.parametrize(
-    ("said", "place"), [({}, ""), ({"python": "/a/python"}, "/a/python"), ({"url": "http://h:1"}, "http://h:1")]
+    ("said", "place"),
+    [
+        ({}, ""),
+        ({"python": "/a/python"}, "/a/python"),
+        ({"url": "http://h:1"}, "http://h:1"),
+        ({"image": f"h:5000/a/b@{DIGEST}"}, f"h:5000/a/b@{DIGEST}"),
+    ],
 )
 def test_a_server_is_told_where_its_engine_lives(said, place):
     """It stands in its settings, and in no digest of a bundle."""

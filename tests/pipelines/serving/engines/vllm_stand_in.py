@@ -71,6 +71,20 @@ def stand_in(folder: Path, version: str = VERSION) -> str:
     return str(file)
 
 
+def lay_site(folder: Path, version: str = VERSION) -> None:
+    """The same as a package, with its metadata, in a folder that is copied among those of a Python."""
+    package = folder / "vllm" / "entrypoints" / "openai"
+    package.mkdir(parents=True)
+    (package / "api_server.py").write_text(
+        f'import sys\nsys.argv[1:1] = ["-m", __name__]\n{PROGRAM}'.replace("VERSION", version)
+    )
+    (folder / "vllm" / "__init__.py").touch()
+    name, number = version.split()
+    metadata = folder / f"{name}-{number}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+
+
 def seen_by(home: Path) -> dict[str, object]:
     """What it was told, and what it knew of its environment."""
     return json.loads((home / "seen.json").read_text())

@@ -15,6 +15,7 @@ from pipelines.errors import BadInput
 from pipelines.spec.engine import ParallelSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
+from pipelines.tasks.generation import brought
 from pipelines.tasks.generation.brought import REFUSED, read_flags
 from pipelines.tasks.generation.served import served_facts
 from tests.pipelines.serving.engines.vllm_stand_in import VERSION, stand_in
@@ -165,6 +166,29 @@ def test_a_spec_runs_no_program_that_nobody_declared(tmp_path, monkeypatch, decl
         return
     assert refused(python=python) == ("E_ENGINE", "serve.python")
     assert refused(python=f"{tmp_path}/elsewhere/../python") == ("E_ENGINE", "serve.python")
+
+
+NAMED = "host:5000/some/vllm"
+IMAGE = f"{NAMED}@sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize("declared", [NAMED, IMAGE, f"/opt, {NAMED}"])
+def test_an_images_digest_is_part_of_the_release(monkeypatch, declared):
+    """It may be declared by its name, or by its name and digest."""
+    monkeypatch.setenv("SHIPWAY_ENGINES", declared)
+    monkeypatch.setattr(brought, "contained_version", lambda image: VERSION)
+    found = facts(image=IMAGE)
+    assert (found["version"], found["image"]) == (VERSION, f"sha256:{'0' * 64}")
+    assert refused(image=IMAGE, version="1.2.4") == ("E_ENGINE", "serve.version")
+
+
+@pytest.mark.parametrize(
+    "declared", ["", "host:5000", "host:5000/some", "some/vllm", f"{NAMED}@sha256:{'1' * 64}", "/"]
+)
+def test_a_spec_runs_no_image_that_nobody_declared(monkeypatch, declared):
+    """Neither one of the same registry, nor another digest."""
+    monkeypatch.setenv("SHIPWAY_ENGINES", declared)
+    assert refused(image=IMAGE) == ("E_ENGINE", "serve.image")
 
 
 def test_what_answers_at_a_url_says_what_it_is(url):
