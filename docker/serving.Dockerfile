@@ -1,8 +1,8 @@
 # One image per bundle. Two targets, so that a new model adds one layer and nothing is installed again. A release with
 # `package: {target: docker}` builds both, without a network: what is installed was downloaded before.
 #
-#   runtime   context: wheels/, requirements.txt (the versions that evaluated), app/ (Shipway's own packages),
-#             libraries/ (of the system, which an engine needs and a slim base lacks)
+#   runtime   context: wheels/, requirements.txt (the engine, in the version that evaluated), the same in shared/ (what the
+#             server needs besides), app/ (Shipway's own packages), libraries/ (of the system, which slim bases lack)
 #   serving   context: the bundle's folder
 #
 # It is run with a read-only root, no capabilities, and its port on loopback.
@@ -12,7 +12,6 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG RUNTIME_IMAGE=runtime
 
 FROM ${BASE_IMAGE} AS runtime
-ARG ENGINE_MODULE
 ENV PATH=/opt/shipway/bin:$PATH \
     PYTHONPATH=/opt/shipway/app \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -20,8 +19,13 @@ ENV PATH=/opt/shipway/bin:$PATH \
     TOKENIZERS_PARALLELISM=false \
     HF_HUB_OFFLINE=1 \
     TRANSFORMERS_OFFLINE=1
-RUN --mount=type=bind,target=/build \
+# What every engine's runtime has is the same layer in all of them.
+RUN --mount=type=bind,source=shared,target=/build \
     python3 -m venv /opt/shipway && \
+    pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps --find-links /build/wheels \
+        -r /build/requirements.txt
+ARG ENGINE_MODULE
+RUN --mount=type=bind,target=/build \
     pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps --find-links /build/wheels \
         -r /build/requirements.txt && \
     cp -r /build/app /opt/shipway/app && \

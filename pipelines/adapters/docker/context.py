@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -39,7 +39,7 @@ print(next(path for path in found if path.rpartition("/")[2].startswith(sys.argv
 
 
 def pins(engine: str) -> list[str]:
-    """`name==version` of everything that Shipway with this engine needs, as it is installed here."""
+    """`name==version` of everything that Shipway with this engine needs, or with none, as it is installed here."""
     found: dict[str, str] = {}
     waiting = [("shipway", frozenset({engine}))]
     while waiting:
@@ -107,9 +107,7 @@ def runtime_key(engine: str, base: str) -> str:
 
 
 def fill_context(folder: Path, engine: str) -> None:
-    """Put wheels, their list, libraries and Shipway's own packages into a build context. DependencyDown of pip's."""
-    wheels, listed = folder / "wheels", folder / "requirements.txt"
-    listed.write_text("\n".join(pins(engine)) + "\n")
+    """Put wheels, their lists, libraries and Shipway's own packages into a build context. DependencyDown of pip's."""
     for name, file in own_files().items():
         (folder / "app" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / "app" / name)
@@ -118,10 +116,19 @@ def fill_context(folder: Path, engine: str) -> None:
         shutil.copyfile(file, folder / "libraries" / name)
     _open_to_all(folder / "app")
     _open_to_all(folder / "libraries")
+    shared = pins("")
+    _download(folder / "shared", shared)
+    _download(folder, [pin for pin in pins(engine) if pin not in shared])
+
+
+def _download(folder: Path, listed: Sequence[str]) -> None:
+    """These wheels, and the list of them."""
+    (folder / "wheels").mkdir(parents=True)
+    requirements = folder / "requirements.txt"
+    requirements.write_text("".join(f"{pin}\n" for pin in listed))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--dest", str(wheels), "--requirement", str(listed)], capture_output=True, text=True, check=False
-    )
+    where = ["--dest", str(folder / "wheels"), "--requirement", str(requirements)]
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise DependencyDown(
