@@ -48,7 +48,7 @@ def _taken_in(
         work=work,
         force=force,
         kept=kept,
-        machine=Machine(psutil.virtual_memory().available, devices_here() if spec.serve.python else ()),
+        machine=Machine(psutil.virtual_memory().available, devices_here() if spec.serve.place else ()),
         weights=ports.weights,
     )
 

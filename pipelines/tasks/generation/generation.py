@@ -76,7 +76,7 @@ class TextGeneration:
         serve = spec.serve
         if serve.engine not in BROUGHT:
             return memory_need(layout, facts, PRECISION.get(spec.compress, "f16"), serve.replicas)
-        need, load = judging_need(layout, serve.replicas), load_of(layout, facts) if serve.python else None
+        need, load = judging_need(layout, serve.replicas), None if serve.url else load_of(layout, facts)
         if load is None or not devices:
             return need
         return replace(need, spread=check_spread(load, devices, facts["flags"], serve.parallel))

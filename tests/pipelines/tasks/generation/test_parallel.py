@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from pipelines.errors import BadInput
 from pipelines.spec.engine import ParallelSpec
+from pipelines.spec.spec_file import parse_spec
+from pipelines.supply.layout import read_layout
+from pipelines.tasks.generation.generation import TextGeneration
 from pipelines.tasks.generation.parallel import DeviceLoad, check_spread, proposed, room_of
 from pipelines.tasks.memory import GIB, Device
 
@@ -117,3 +122,19 @@ def test_links_are_said(near, said):
     sentence, links = check_spread(LARGE, cards(2, near), {}, ParallelSpec(tensor=2))
     assert links.startswith(said)
     assert sentence.endswith("14.41 GiB on each of 2 devices")
+
+
+@pytest.mark.parametrize(("way", "is_counted"), [({"python": "/p"}, True), ({"url": "http://127.0.0.1:1"}, False)])
+def test_only_what_shipway_starts_is_counted(tiny_generator, way, is_counted):
+    """Nobody knows the devices behind a URL; without a driver there are none to count."""
+    text = (
+        "model: models:/chat/3\nservice: chat\nevaluate: {data: r.jsonl, gates: [{metric: finished, min: 0.5}]}\n"
+        f"serve: {{api: openai, engine: vllm, {', '.join(f'{key}: {value!r}' for key, value in way.items())}}}\n"
+    )
+    layout, facts = read_layout(tiny_generator), {"context": 256, "precision": "float32", "flags": {}}
+    memory = partial(TextGeneration().memory, layout, facts, parse_spec(text))
+    assert (bool(memory([Device(GIB, GIB)]).spread), memory().spread) == (is_counted, ())
+    if is_counted:
+        with pytest.raises(BadInput, match="weights") as caught:
+            memory([Device(1000, 1000)])
+        assert caught.value.code == "E_MEMORY"
