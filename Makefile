@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 # What starts real servers, proxies and containers mostly waits for them: two workers share it (tests/ordering.py).
-SLOW := integration or e2e or postgres or docker or vllm
+SLOW := integration or e2e or postgres or docker or vllm or loadtools
 WORKERS ?= 2
 UV := $(VENV)/bin/uv
 # uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.
@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Tests are rewritten by pytest, and processes start by the dozen: each file is compiled once, whatever the caller's habit.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo demo-llm test test-unit vllm fuzz lint bench picture clean
+.PHONY: setup demo demo-llm test test-unit vllm load-tools fuzz lint bench picture clean
 
 setup: $(VENV)/.ready
 
@@ -52,6 +52,19 @@ $(VLLM)/.ready:
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# Two load tools that people use, each in an environment of its own (docs/llm.md), against the gateway's meter.
+TOOLS := .loadtools
+load-tools: setup $(TOOLS)/.ready
+	SHIPWAY_LOAD_TOOLS=$(CURDIR)/$(TOOLS) $(PY) -m pytest -m loadtools
+
+$(TOOLS)/.ready:
+	mkdir -p $(TOOLS)
+	test -x $(TOOLS)/guidellm/bin/python || python3 -m venv $(TOOLS)/guidellm
+	test -x $(TOOLS)/aiperf/bin/python || python3 -m venv $(TOOLS)/aiperf
+	$(TOOLS)/guidellm/bin/pip install --quiet guidellm==0.8.1
+	$(TOOLS)/aiperf/bin/pip install --quiet aiperf==0.13.0
+	touch $@
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -66,4 +79,4 @@ picture: setup
 	$(PY) docs/picture.py
 
 clean:
-	rm -rf $(VENV) $(VLLM) .shipway
+	rm -rf $(VENV) $(VLLM) $(TOOLS) .shipway

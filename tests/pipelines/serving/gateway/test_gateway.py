@@ -43,6 +43,7 @@ class Bench:
     folder: Path
     workers: int = 1
     figures: Literal["private", "public"] = "private"
+    api: Literal["inference", "openai"] = "inference"
     port: int = field(default_factory=free_port)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     generation: tuple[int, int] = (0, 0)
@@ -79,7 +80,7 @@ class Bench:
         options += ["--settings", self.folder / "settings"]
         record = Recording(share=1.0, keep=5, redact=("body.user",))
         told = GatewaySettings(workers=self.workers, timeout_s=2.0, slices=("x-lang", "body.tier"), record=record)
-        write_settings(self.folder / "settings", replace(told, metrics=self.figures))
+        write_settings(self.folder / "settings", replace(told, metrics=self.figures, api=self.api))
         process = self.start("-m", "pipelines.serving.gateway", *map(str, options))
         until(self._answers)
         self.generation = self.router.read("s").generation
