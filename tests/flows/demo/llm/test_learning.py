@@ -14,6 +14,7 @@ from flows.demo.llm.learning import (
     LENGTH,
     MARKERS,
     Lessons,
+    _straighten,
     learn,
     make_model,
     make_tokenizer,
@@ -130,3 +131,24 @@ def test_it_learns(exercises, tokenizer):
     assert loss() < 0.7 * before
     assert heard == list(range(1, 9))
     assert torch.get_num_threads() == threads
+
+
+def test_a_step_in_32_bits_is_muons():
+    """As torch carries it out in 16, but for the bits that those lack; tall, wide and square."""
+    import torch
+
+    torch.manual_seed(0)
+    for shape in ((96, 32), (32, 96), (32, 32)):
+        theirs = torch.nn.Parameter(torch.randn(shape))
+        ours, moments = torch.nn.Parameter(theirs.detach().clone()), [torch.zeros(shape)]
+        muon, plain = (
+            kind([p], lr=0.02, weight_decay=0.01) for kind, p in ((torch.optim.Muon, theirs), (torch.optim.SGD, ours))
+        )
+        begun = ours.detach().clone()
+        for _ in range(3):
+            theirs.grad = torch.randn(shape)
+            ours.grad = theirs.grad.clone()
+            muon.step()
+            _straighten([ours], moments)
+            plain.step()
+        assert float((ours - theirs).norm() / (theirs - begun).norm()) < 0.02
