@@ -303,13 +303,17 @@ def planned(world: StreamWorld) -> float | None:
     )
 
 
+def timed(hist: Ints) -> ArmCounts:
+    """Counts of a histogram by grid step, as a gateway tells them."""
+    left = int(hist.sum()) - np.cumsum(hist)
+    return ArmCounts(int(hist.sum()), over={int(step): int(left[step]) for step in np.flatnonzero(hist)})
+
+
 def _told(number: int, seen: Seen) -> Stratum:
     """What stable of the only release did, as its gateway tells it."""
     timings = {}
     for name, hist in seen.timed.items():
-        steps = hist[0, 0].sum(axis=0)
-        left = int(steps.sum()) - np.cumsum(steps)
-        timings[name] = ArmCounts(int(steps.sum()), over={int(s): int(left[s]) for s in np.flatnonzero(steps)})
+        timings[name] = timed(hist[0, 0].sum(axis=0))
     rates = {what: {"": tuple(counts[0, 0].sum(axis=0).tolist())} for what, counts in seen.rates.items()}
     stable = ArmCounts(int(seen.requests[0, 0]), int(seen.errors[0, 0]), timings=timings, rates=rates)
     return Stratum(number, "before", INTERVAL_S * number, INTERVAL_S * (number + 1), 0.0, stable, ArmCounts())

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -29,8 +28,8 @@ from benchmarks import proxies
 from benchmarks.gateway import free_port
 from benchmarks.meter import CHAT, HEAD, event, started_gateway
 from benchmarks.spread import tell
+from benchmarks.streams import LEFT_OUT_S, gaps_ms, seen_s
 
-LEFT_OUT_S = 1.0
 PIECE = event({"index": 0, "delta": {"content": " a"}, "finish_reason": None})
 DONE = b"data: [DONE]\n\n"
 TICKS = 25
@@ -96,45 +95,19 @@ async def serve(port: int, rate: int) -> None:
             await asyncio.sleep(max(0.0, began_s + turn / (rate * TICKS) - time.monotonic()))
 
 
-class Reading(asyncio.Protocol):
-    """One stream, as its client sees it."""
-
-    def __init__(self, tokens: int) -> None:
-        self._body = json.dumps({**CHAT, "max_tokens": tokens}).encode()
-        self.seen_s: list[float] = []
-        self.whole = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
-        self._transport = transport
-        transport.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\n\r\n%b" % (len(self._body), self._body)
-        )
-
-    def data_received(self, data: bytes) -> None:
-        """Each event has its time."""
-        self.seen_s += [time.monotonic()] * data.count(b'"content": " a"')
-        if b"[DONE]" in data and not self.whole.done():
-            self.whole.set_result(None)
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Before its end, that is a failure."""
-        if not self.whole.done():
-            self.whole.set_exception(exc or ConnectionError("the stream broke off"))
+def question(tokens: int) -> bytes:
+    """What a client asks of one stream."""
+    body = json.dumps({**CHAT, "max_tokens": tokens}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
-async def gaps_ms(port: int, streams: int, tokens: int) -> list[float]:
-    """All gaps of all streams. A stream that is not whole is an error."""
-    loop, began_s = asyncio.get_running_loop(), time.monotonic()
-    made = [await loop.create_connection(lambda: Reading(tokens), "127.0.0.1", port) for _ in range(streams)]
-    readings = [reading for _, reading in made]
-    await asyncio.gather(*(reading.whole for reading in readings))
-    if {len(reading.seen_s) for reading in readings} != {tokens - 1}:
+def gaps_at(port: int, streams: int, tokens: int) -> list[float]:
+    """All gaps, in ms. A stream in which an event is missing is an error."""
+    seen = uvloop.run(seen_s(port, streams, question(tokens), b'"content": " a"'))
+    if {len(times) for times in seen} != {tokens - 1}:
         raise ValueError("an event was lost")
-    counted = [[at_s for at_s in reading.seen_s if at_s > began_s + LEFT_OUT_S] for reading in readings]
-    return [(b - a) * 1000 for times in counted for a, b in pairwise(times)]
+    return gaps_ms(seen)
 
 
 def measure(rounds: int, seconds: float, streams: int, rate: int) -> dict[str, list[float]]:
@@ -159,7 +132,7 @@ def measure(rounds: int, seconds: float, streams: int, rate: int) -> dict[str, l
         for _ in range(rounds):
             for target, (at, process) in targets.items():
                 before = _spent_s(process)
-                cuts = statistics.quantiles(uvloop.run(gaps_ms(at, streams, tokens)), n=100)
+                cuts = statistics.quantiles(gaps_at(at, streams, tokens), n=100)
                 found.setdefault(f"{target}_p99_ms", []).append(cuts[98])
                 if process is not None:
                     spent_s = _spent_s(process) - before

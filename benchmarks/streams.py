@@ -65,8 +65,9 @@ async def serve(port: int) -> None:
 class Reading(asyncio.Protocol):
     """One stream, as its client sees it."""
 
-    def __init__(self, question: bytes) -> None:
-        self._question, self.seen_s, self.whole = question, [], asyncio.get_running_loop().create_future()
+    def __init__(self, question: bytes, token: bytes) -> None:
+        self._question, self._token = question, token
+        self.seen_s, self.whole = [], asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport) -> None:
         """Ask."""
@@ -75,7 +76,7 @@ class Reading(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Each token has its time."""
-        self.seen_s += [time.monotonic()] * data.count(b"data: token")
+        self.seen_s += [time.monotonic()] * data.count(self._token)
         if b"[DONE]" in data and not self.whole.done():
             self.whole.set_result(None)
             self._transport.close()
@@ -86,14 +87,17 @@ class Reading(asyncio.Protocol):
             self.whole.set_exception(exc or ConnectionError("the stream broke off"))
 
 
-async def gaps_ms(port: int, streams: int, rate: int, seconds: float) -> list[float]:
-    """All gaps of all streams. A stream that is not whole is an error."""
-    loop, question = asyncio.get_running_loop(), GET % (rate, round((seconds + LEFT_OUT_S) * rate))
-    began_s = time.monotonic()
-    made = [await loop.create_connection(lambda: Reading(question), "127.0.0.1", port) for _ in range(streams)]
-    readings = [reading for _, reading in made]
-    await asyncio.gather(*(reading.whole for reading in readings))
-    counted = [[at_s for at_s in r.seen_s if at_s > began_s + LEFT_OUT_S] for r in readings]
+async def seen_s(port: int, streams: int, question: bytes, token: bytes) -> list[list[float]]:
+    """When each token of each stream was seen, in seconds since the first was asked. Half a stream is an error."""
+    loop, began_s = asyncio.get_running_loop(), time.monotonic()
+    made = [await loop.create_connection(lambda: Reading(question, token), "127.0.0.1", port) for _ in range(streams)]
+    await asyncio.gather(*(reading.whole for _, reading in made))
+    return [[at_s - began_s for at_s in reading.seen_s] for _, reading in made]
+
+
+def gaps_ms(seen: list[list[float]]) -> list[float]:
+    """All gaps of all streams after the first second."""
+    counted = [[at_s for at_s in times if at_s > LEFT_OUT_S] for times in seen]
     return [(b - a) * 1000 for times in counted for a, b in pairwise(times)]
 
 
@@ -111,7 +115,9 @@ def measure(rounds: int, seconds: float, streams: int, rate: int) -> dict[str, l
             proxies.give_arms(folder, direct)
             for _ in range(rounds):
                 for target, at in (("direct", direct), ("gateway", port)):
-                    cuts = statistics.quantiles(uvloop.run(gaps_ms(at, streams, rate, seconds)), n=100)
+                    question = GET % (rate, round((seconds + LEFT_OUT_S) * rate))
+                    seen = uvloop.run(seen_s(at, streams, question, b"data: token"))
+                    cuts = statistics.quantiles(gaps_ms(seen), n=100)
                     found.setdefault(f"{target}_p50_ms", []).append(cuts[49])
                     found.setdefault(f"{target}_p99_ms", []).append(cuts[98])
     pairs = zip(found["gateway_p99_ms"], found["direct_p99_ms"], strict=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.many_streams import BINS, PLAN, ManyStreams, Seen, StreamWorld, first_alarms, play
+from benchmarks.many_streams import BINS, PLAN, ManyStreams, Seen, StreamWorld, first_alarms, play, timed
 from evals.canary.absorb import absorb
 from evals.canary.judgement import judge_canary
 from evals.canary.state import CanaryState
@@ -17,19 +17,13 @@ from evals.signals.strata import ArmCounts, Stratum
 BUSY = StreamWorld("busy", canary_hits=0.4, slower_between=1.1, requests_per_s=60.0, lasts_s=300.0, shares=(0.1, 0.3))
 
 
-def timing(hist):
-    """Counts by grid step, as a gateway tells them."""
-    left = int(hist.sum()) - np.cumsum(hist)
-    return ArmCounts(int(hist.sum()), over={int(step): int(left[step]) for step in np.flatnonzero(hist)})
-
-
 def arm_of(seen: Seen, release: int, arm: int) -> ArmCounts:
     """One arm of one release."""
     timings, rates = {}, {}
     for name, hist in seen.timed.items():
         mine = hist[release, arm]
-        parts = {str(number): timing(mine[number]) for number in range(BINS) if mine[number].any()}
-        whole = timing(mine.sum(axis=0))
+        parts = {str(number): timed(mine[number]) for number in range(BINS) if mine[number].any()}
+        whole = timed(mine.sum(axis=0))
         timings[name] = ArmCounts(whole.routed, over=whole.over, by_slice=parts)
     for what, counts in seen.rates.items():
         rates[what] = {str(number): (int(n), int(bad)) for number, (n, bad) in enumerate(counts[release, arm]) if n}

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.errors import DependencyDown, NotFound, UnsafeArtifact
+from pipelines.errors import BadInput, DependencyDown, NotFound, UnsafeArtifact
 from pipelines.supply.checks.paths import FolderLimits, at_most, check_relative
 from pipelines.supply.pointer import is_taken
 
@@ -36,6 +36,17 @@ def taken(listed: Iterable[tuple[str, int]], into: Path, limits: FolderLimits, u
             hint="make room, or set TMPDIR to a folder on a larger disk",
         )
     return found
+
+
+def undeclared(host: str, kind: str, variable: str) -> BadInput:
+    """The error for a host, or a bucket, from which whoever runs Shipway takes no weights."""
+    return BadInput(
+        f"{host} is no {kind} that weights are taken from",
+        code="E_POINTER",
+        field="weights",
+        expected=f"a {kind} that is declared",
+        hint=f"who runs Shipway sets {variable}={host}",
+    )
 
 
 def place_of(name: str, into: Path) -> Path:

@@ -17,8 +17,8 @@ import httpx
 
 from pipelines.adapters.weights.download import Download, open_client, parse_answer
 from pipelines.adapters.weights.hub import is_loopback, split_address
-from pipelines.adapters.weights.listing import place_of, taken
-from pipelines.errors import BadInput, Forbidden, UnsafeArtifact
+from pipelines.adapters.weights.listing import place_of, taken, undeclared
+from pipelines.errors import Forbidden, UnsafeArtifact
 from pipelines.supply.checks.paths import FolderLimits
 from pipelines.supply.pointer import WeightsPlace, parse_uri
 
@@ -42,13 +42,7 @@ class OciWeights:
         """Fetch the files of an artifact. E_POINTER where its host was not declared."""
         place = parse_uri(uri)
         if place.host not in self._registries:
-            raise BadInput(
-                f"{place.host} is no registry that weights are taken from",
-                code="E_POINTER",
-                field="weights",
-                expected="a host that is declared",
-                hint=f"who runs Shipway sets SHIPWAY_REGISTRIES={place.host}",
-            )
+            raise undeclared(place.host, "registry", "SHIPWAY_REGISTRIES")
         scheme = "http" if is_loopback(place.host.partition(":")[0]) else "https"
         api = f"{scheme}://{place.host}/v2/{place.name}"
         auth = PullAuth(place, self._registries[place.host], is_plain=scheme == "http")

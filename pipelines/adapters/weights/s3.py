@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from pipelines.adapters.weights.download import Download, open_client
-from pipelines.adapters.weights.listing import place_of, taken
+from pipelines.adapters.weights.listing import place_of, taken, undeclared
 from pipelines.errors import BadInput, DependencyDown
 from pipelines.supply.checks.paths import FolderLimits, at_most
 from pipelines.supply.pointer import WeightsPlace, parse_uri
@@ -36,13 +36,7 @@ class S3Weights:
         """Fetch the files below a prefix. E_POINTER where its bucket was not declared."""
         place = parse_uri(uri)
         if place.host not in self._buckets:
-            raise BadInput(
-                f"{place.host} is no bucket that weights are taken from",
-                code="E_POINTER",
-                field="weights",
-                expected="a bucket that is declared",
-                hint=f"who runs Shipway sets SHIPWAY_BUCKETS={place.host}",
-            )
+            raise undeclared(place.host, "bucket", "SHIPWAY_BUCKETS")
         signer = Signer(place.host)
         with open_client() as client:
             download = Download(client, uri, HINT, self._pause_s)
