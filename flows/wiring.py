@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.adapters.gateway import GatewayMetrics, GatewayRouter
 from pipelines.adapters.http_replays import HttpReplays
 from pipelines.adapters.log_notifier import LogNotifier
+from pipelines.adapters.mlflow.prompts import MlflowPrompts
 from pipelines.adapters.mlflow.registry import MlflowRegistry
 from pipelines.adapters.processes.folder_builder import FolderBuilder
 from pipelines.adapters.processes.runtime import ProcessRuntime
@@ -76,6 +77,7 @@ def wire(home: Home, *, only_reading: bool = False) -> Ports:
         replays=HttpReplays(home.record),
         queue=SqlQueue(engine),
         weights=weights(),
+        prompts=MlflowPrompts(tracking_uri(home)),
     )
 
 

@@ -22,6 +22,7 @@ from pipelines.records.service import Services
 from pipelines.records.split import Arm, TrafficSplit
 from pipelines.records.unit import Unit, UnitStatus
 from pipelines.supply.checks.paths import FolderLimits
+from pipelines.supply.prompt import NoPromptRegistry, PromptRegistry
 
 
 @dataclass(frozen=True)
@@ -330,3 +331,4 @@ class Ports:
     replays: Replays = field(default_factory=NoReplays)
     queue: Queue = field(default_factory=NoQueue)
     weights: Weights = field(default_factory=NoWeights)
+    prompts: PromptRegistry = field(default_factory=NoPromptRegistry)

@@ -50,6 +50,7 @@ def _taken_in(
         kept=kept,
         machine=Machine(psutil.virtual_memory().available, devices_here() if spec.serve.place else ()),
         weights=ports.weights,
+        prompts=ports.prompts,
     )
 
 

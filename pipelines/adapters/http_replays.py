@@ -19,6 +19,7 @@ from pipelines.errors import DependencyDown
 from pipelines.ports import ReplayQuery
 from pipelines.records.split import Arm
 from pipelines.serving.requests.recorder import REPLAYED, Recorded, recorded_numbers, recorded_requests
+from pipelines.serving.requests.rewriting import Unfit, rewritten_for
 from pipelines.serving.sockets import trust
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
@@ -74,18 +75,22 @@ def _pair(client: httpx.Client, query: ReplayQuery, turn: int, request: Recorded
     """Who is asked first may meet colder or warmer caches, so the arms take turns."""
     arms: Sequence[Arm] = (query.stable, query.canary)
     order = (0, 1) if turn % 2 == 0 else (1, 0)
-    answers = {i: _asked(client, arms[i].urls[turn % len(arms[i].urls)], request, query.timeout_s) for i in order}
+    answers = {i: _asked(client, arms[i], turn, request, query.timeout_s) for i in order}
     stable, canary = answers[0], answers[1]
     agrees, is_class = _compared(canary, stable)
     return Pair(canary.ms if canary else None, stable.ms if stable else None, agrees, is_class)
 
 
-def _asked(client: httpx.Client, url: str, request: Recorded, timeout_s: float) -> ArmAnswer | None:
+def _asked(client: httpx.Client, arm: Arm, turn: int, request: Recorded, timeout_s: float) -> ArmAnswer | None:
     """The answer; None where it failed as a live one would have: a 5xx, a broken connection, or not in time."""
-    headers = {**request.headers, REPLAYED: "1"}
+    url, headers = arm.urls[turn % len(arm.urls)], {**request.headers, REPLAYED: "1"}
+    try:
+        body = rewritten_for(arm, request.path, request.body)
+    except Unfit:
+        return None
     began_s, parts, size = monotonic(), [], 0
     try:
-        with client.stream(request.method, url + request.path, headers=headers, content=request.body) as response:
+        with client.stream(request.method, url + request.path, headers=headers, content=body) as response:
             for part in response.iter_bytes():
                 parts.append(part if size <= MOST_ANSWER_BYTES else b"")
                 size += len(part)

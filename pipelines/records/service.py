@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pipelines.records.debt import Debt
 from pipelines.records.settings import GatewaySettings, ServerSettings, flat, without
+from pipelines.records.split import Rewrite
 
 ARMS = ("stable", "previous", "candidate")
 
@@ -40,6 +41,8 @@ class Deployment:
     source_made: str = ""
     alias: str = "champion"
     """The alias that names it in the registry while it is stable."""
+    rewrite: Rewrite | None = None
+    """What is added to requests on their way to it."""
 
     @property
     def identity(self) -> str:
@@ -49,13 +52,14 @@ class Deployment:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         plain = flat(asdict(self))
-        del plain["cpus"]
-        return plain
+        del plain["cpus"], plain["rewrite"]
+        return {**plain, "rewrite": self.rewrite.as_dict()} if self.rewrite is not None else plain
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Deployment:
         """The deployment of `as_dict`. TypeError where it is none."""
-        return cls(**without(raw, ServerSettings), settings=ServerSettings.from_dict(raw))
+        own = {**without(raw, ServerSettings), "rewrite": Rewrite.from_dict(raw.get("rewrite"))}
+        return cls(**own, settings=ServerSettings.from_dict(raw))
 
 
 @dataclass(frozen=True)

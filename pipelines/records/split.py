@@ -6,9 +6,11 @@ token of the service's lock, so that a writer that lost the lock can never win a
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,69 @@ ADOPTED = "external:"
 
 
 @dataclass(frozen=True)
+class Rewrite:
+    """What is added to each request of a version: a prompt before what its client says, and how answers are sampled.
+
+    `text` comes before a prompt, and is the first message of a conversation, the system's; `messages` (role, text) come
+    before the client's own. `{{ name }}` in them is a variable that each request fills.
+    """
+
+    prompt: str = ""
+    """What it is called, such as `prompts:/support/3`; "" for one that stands in the spec, or for none."""
+    text: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
+    sampling: tuple[tuple[str, Any], ...] = ()
+    """Parameters of OpenAI's API, by name."""
+    overrides: bool = False
+    """Whether `sampling` counts where a request says something else."""
+    by_application: bool = False
+    """Whether the application writes the prompt into its requests: it asks which one its user gets."""
+    variables: tuple[str, ...] = ()
+    """What callers are said to send already."""
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether anything comes before what clients say."""
+        return bool(self.text or self.messages)
+
+    @property
+    def digest(self) -> str:
+        """What identifies the prompt, whatever it is called: its text."""
+        said = json.dumps([self.text, self.messages], sort_keys=True)
+        return "sha256:" + hashlib.sha256(said.encode()).hexdigest()
+
+    @property
+    def known_as(self) -> str:
+        """What answers, and applications, call the prompt; "" where there is none."""
+        return self.prompt or (self.digest if self.has_prompt else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data, without what is usual."""
+        plain = {key: value for key, value in asdict(self).items() if value}
+        messages, variables = [list(message) for message in self.messages], list(self.variables)
+        lists = {"messages": messages, "variables": variables, "sampling": _unfrozen(self.sampling)}
+        return {**plain, **{key: value for key, value in lists.items() if value}}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any] | None) -> Rewrite | None:
+        """The rewrite of plain JSON data; None where there is none. TypeError or ValueError where it is not one."""
+        if not raw:
+            return None
+        messages = tuple((str(role), str(text)) for role, text in raw.get("messages", ()))
+        lists = {"messages": messages, "variables": tuple(raw.get("variables", ()))}
+        return cls(**{**raw, **lists, "sampling": frozen_sampling(raw.get("sampling", {}))})
+
+
+def frozen_sampling(said: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Parameters as they are kept: in the order of their names, lists as tuples."""
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in sorted(said.items()))
+
+
+def _unfrozen(sampling: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in sampling}
+
+
+@dataclass(frozen=True)
 class Arm:
     """One version and where its replicas listen."""
 
@@ -26,11 +91,14 @@ class Arm:
     urls: tuple[str, ...]
     ca_file: str = ""
     """The authorities that an `https://` arm is checked by; "" for the machine's own."""
+    rewrite: Rewrite | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """`url` is the first replica; `urls` names them all."""
-        trusted = {"ca_file": self.ca_file} if self.ca_file else {}
-        return {"digest": self.digest, "url": self.urls[0], "urls": list(self.urls), **trusted}
+        more: dict[str, Any] = {"ca_file": self.ca_file} if self.ca_file else {}
+        if self.rewrite is not None:
+            more["rewrite"] = self.rewrite.as_dict()
+        return {"digest": self.digest, "url": self.urls[0], "urls": list(self.urls), **more}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Arm:
@@ -38,7 +106,7 @@ class Arm:
         digest, urls = str(raw["digest"]), tuple(str(u) for u in raw.get("urls") or [raw["url"]])
         if not all(_may_be_asked(url, is_adopted=digest.startswith(ADOPTED)) for url in urls):
             raise ValueError(f"an arm's address must be on loopback: {urls}")
-        return cls(digest, urls, str(raw.get("ca_file", "")))
+        return cls(digest, urls, str(raw.get("ca_file", "")), Rewrite.from_dict(raw.get("rewrite")))
 
 
 def _may_be_asked(url: str, *, is_adopted: bool) -> bool:

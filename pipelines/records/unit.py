@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipelines.records.settings import GatewaySettings, ServerSettings, flat, keys_of
+from pipelines.records.split import Rewrite
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Unit:
     probe: str = ""
     ca_file: str = ""
     """The authorities that its certificate is checked by, where that is not left to the machine's."""
+    rewrite: Rewrite | None = None
+    """What is added to requests on their way to it."""
 
     def __post_init__(self) -> None:
         if isinstance(self.settings, GatewaySettings) != (self.kind == "gateway"):
@@ -44,14 +47,15 @@ class Unit:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return flat(asdict(self))
+        own = {key: value for key, value in flat(asdict(self)).items() if key != "rewrite"}
+        return {**own, "rewrite": self.rewrite.as_dict()} if self.rewrite is not None else own
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Unit:
         """The unit of plain JSON data. TypeError where it is none; what a newer Shipway added is not ours to judge."""
         kind = GatewaySettings if raw.get("kind") == "gateway" else ServerSettings
-        own = {key: raw[key] for key in keys_of(cls) if key in raw}
-        return cls(**own, settings=kind.from_dict(raw))
+        own = {key: raw[key] for key in keys_of(cls) if key in raw and key != "rewrite"}
+        return cls(**own, rewrite=Rewrite.from_dict(raw.get("rewrite")), settings=kind.from_dict(raw))
 
 
 @dataclass(frozen=True)

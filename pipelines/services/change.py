@@ -11,6 +11,7 @@ from pipelines.records.debt import Debt
 from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.settings import ServerSettings
+from pipelines.records.split import Rewrite
 from pipelines.services.marking import alias_of, verdict_debts
 from pipelines.services.outbox import with_debts
 
@@ -109,7 +110,9 @@ def update_service(ports: Ports, name: str, change: Callable[[Service], Service]
     raise DependencyDown(f"the record of service {name} kept changing", code="E_LEDGER_IO", field=name)
 
 
-def deployment_of(release: Release, settings: ServerSettings, now_s: float) -> Deployment:
+def deployment_of(
+    release: Release, settings: ServerSettings, now_s: float, rewrite: Rewrite | None = None
+) -> Deployment:
     """The deployment that a sealed candidate is."""
     candidate = release.sealed
     return Deployment(
@@ -127,4 +130,5 @@ def deployment_of(release: Release, settings: ServerSettings, now_s: float) -> D
         made=candidate.serving_made or candidate.made,
         source_made=candidate.made,
         alias=alias_of(release),
+        rewrite=rewrite,
     )

@@ -56,6 +56,7 @@ def server_units(service: Service, deployment: Deployment) -> tuple[Unit, ...]:
             version=deployment.version,
             image=deployment.image,
             settings=replace(deployment.settings, cpus=service.cpus),
+            rewrite=deployment.rewrite,
         )
         for replica in range(service.replicas)
     )
@@ -97,7 +98,8 @@ class Servers:
         urls = tuple(s.url for s in self.statuses if s.state == "ready")
         if not urls:
             raise DependencyDown(f"no replica of {self.digest[:19]} is ready", code="E_NOT_READY", field=self.service)
-        return Arm(self.digest, urls, self.seen[0][0].ca_file)
+        unit = self.seen[0][0]
+        return Arm(self.digest, urls, unit.ca_file, unit.rewrite)
 
 
 def servers_by_digest(ports: Ports, service: str, digests: Iterable[str]) -> dict[str, Servers]:

@@ -11,11 +11,12 @@ import json
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from evals.gate import Gate
 from pipelines.spec.evaluate import EvaluateSpec
 from pipelines.spec.package import PackageSpec
+from pipelines.spec.prompt import PromptSpec, SamplingSpec, or_its_uri
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.spec.values import (
@@ -27,6 +28,9 @@ from pipelines.spec.values import (
     Seconds,
     SpecProblem,
 )
+
+LATER = ("prompt", "sampling")
+"""What was added to a form that is recorded."""
 
 
 class RegistrySpec(Part):
@@ -54,6 +58,12 @@ class ReleaseSpec(Part):
     serve: ServeSpec = ServeSpec()
     registry: RegistrySpec = RegistrySpec()
     rollout: RolloutSpec = RolloutSpec()
+    prompt: PromptSpec | None = Field(
+        default=None,
+        description="of language models: what comes before what users say, as prompts:/NAME/VERSION",
+        json_schema_extra=or_its_uri,
+    )
+    sampling: SamplingSpec | None = Field(default=None, description="of language models: how answers are sampled")
     retain: Seconds = 86400.0
     on_busy: Annotated[
         Literal["refuse", "queue", "supersede"],
@@ -78,6 +88,22 @@ class ReleaseSpec(Part):
         if gates.goodput and not serve.objective:
             raise SpecProblem("E_CONFIG", "rollout.gates.goodput needs serve.objective, which says what is good")
         return self
+
+    @model_validator(mode="after")
+    def _requests_can_be_rewritten(self) -> ReleaseSpec:
+        serve, prompt = self.serve, self.prompt
+        if (prompt or self.sampling) and serve.api != "openai":
+            raise SpecProblem("E_PROMPT", "a prompt and sampling are of language models: serve.api: openai")
+        if prompt and prompt.apply == "application" and not self.rollout.assign:
+            raise SpecProblem("E_PROMPT", "prompt.apply: application needs rollout.assign, which keeps users at an arm")
+        if (prompt or self.sampling) and serve.router != "shipway":
+            raise SpecProblem("E_PROMPT", f"{serve.router} rewrites no requests: serve.router: shipway")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A key that came later is written where it is said: a release that an older Shipway began is found again."""
+        return {key: value for key, value in dumped(self).items() if value is not None or key not in LATER}
 
     @property
     def model_name(self) -> str:

@@ -73,9 +73,15 @@ def parse_spec(text: str, *, where: str = "release.yaml", model: str | None = No
         raw["model"] = model
     _refuse_non_json(raw, "")
     try:
-        return ReleaseSpec.model_validate_json(json.dumps(_with_times_of_streams(raw)))
+        return ReleaseSpec.model_validate_json(json.dumps(_with_times_of_streams(_with_whole_prompt(raw))))
     except ValidationError as error:
         raise _explained(error) from None
+
+
+def _with_whole_prompt(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A prompt's URI is enough to name it."""
+    prompt = raw.get("prompt")
+    return {**raw, "prompt": {"uri": prompt}} if isinstance(prompt, str) else raw
 
 
 def _with_times_of_streams(raw: Mapping[str, Any]) -> Mapping[str, Any]:

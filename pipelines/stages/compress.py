@@ -22,7 +22,7 @@ def compress(shop: Workshop, release: Release) -> Findings:
     What no engine serves as it was registered ships in the form that its task names, if the gates accept that.
     """
     rejected: list[dict[str, str]] = []
-    task, rows = task_of(source_of(shop).facts), shop.rows(release)
+    task, rows = task_of(source_of(shop, release).facts), shop.rows(release)
     carrier = task.carrier(shop.spec, rows)
     for technique in (*task.variants(shop.spec, rows), *((carrier,) if carrier else ())):
         try:
@@ -38,7 +38,7 @@ def compress(shop: Workshop, release: Release) -> Findings:
     return {
         **_why_not(rejected),
         "variant": "source",
-        "facts": source_of(shop).facts,
+        "facts": source_of(shop, release).facts,
         "folder": "source",
         "golden": entered(release, Phase.EVALUATED)["golden"],
         "rejected": rejected,
@@ -47,7 +47,7 @@ def compress(shop: Workshop, release: Release) -> Findings:
 
 def _tried(shop: Workshop, release: Release, technique: Technique, *, must_win: bool) -> tuple[Findings, Verdict]:
     """What was found of a variant: the gates first, and then, where it must win, whether it does."""
-    source = source_of(shop)
+    source = source_of(shop, release)
     made = technique.compress(shop.source, shop.work / technique.name, dict(source.facts))
     recipe = {"engine": made.engine, "variant": technique.name, "recipe": dict(made.recipe), **made.facts}
     variant = Subject(f"{technique.name} variant", made.folder, {**source.facts, **recipe}, source.at)

@@ -16,8 +16,10 @@ from evals.gate import Outcome, Verdict, judge
 from pipelines.records.release import Release
 from pipelines.records.service import Deployment
 from pipelines.records.settings import ServerSettings
+from pipelines.records.split import Rewrite
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
+from pipelines.stages.prompted import pinned
 from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.layout import read_layout
@@ -39,11 +41,11 @@ class Judged:
         return {"verdict": self.verdict.as_dict(), "evidence": evidence, "golden": self.golden}
 
 
-def source_subject(folder: Path, model: str, serve: ServeSpec) -> Subject:
+def source_subject(folder: Path, model: str, serve: ServeSpec, rewrite: Rewrite | None = None) -> Subject:
     """The candidate as it was registered, on the reference engine."""
     layout = read_layout(folder)
     task = task_for(layout.config_json)
-    facts = {"engine": task.engine, **task.promises(layout, serve), "model": model, "variant": "source"}
+    facts = {"engine": task.engine, **task.promises(layout, serve, rewrite), "model": model, "variant": "source"}
     return Subject("candidate", folder, facts, serve.place)
 
 
@@ -75,7 +77,7 @@ def judge_model(
 
 def evaluate(shop: Workshop, release: Release) -> Findings:
     """Is the candidate as it was registered good enough? Judged on tokens that are those of transformers."""
-    subject, rows = source_of(shop), shop.rows(release)
+    subject, rows = source_of(shop, release), shop.rows(release)
     resolved = release.last("resolved")
     if not (resolved and resolved.data.get("compared_rows")):  # of a Shipway that did not compare at intake
         task_of(subject.facts).compare_tokens(subject.folder, subject.facts, rows)
@@ -88,9 +90,9 @@ def judge_subject(shop: Workshop, release: Release, subject: Subject, rows: Task
     return judge_model(shop.spec, rows, subject, champion_of(release), seconds(shop), shop.progress)
 
 
-def source_of(shop: Workshop) -> Subject:
-    """The candidate as it was registered."""
-    return source_subject(shop.source, shop.spec.model_name, shop.spec.serve)
+def source_of(shop: Workshop, release: Release) -> Subject:
+    """The candidate as it was registered, asked as the release asks."""
+    return source_subject(shop.source, shop.spec.model_name, shop.spec.serve, pinned(release))
 
 
 def champion_of(release: Release) -> Subject | None:

@@ -19,15 +19,18 @@ from pipelines.ports import BUNDLE_TAG, NoWeights, RegisteredVersion, Registry, 
 from pipelines.records.reading import read_services
 from pipelines.records.release import Candidate
 from pipelines.records.service import Deployment, Service, Services
+from pipelines.records.split import Rewrite
 from pipelines.services.adoption import check_answers
 from pipelines.services.listening import refuse_taken_port
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import server_settings
 from pipelines.stages.pointed import fetch_pointed
+from pipelines.stages.prompted import REWRITE, rewrite_of
 from pipelines.supply.bundle import artifact_digest, verify_bundle
 from pipelines.supply.conversion import convert_tokenizer
 from pipelines.supply.layout import SETTINGS, ModelLayout, gather, read_layout, says_null
 from pipelines.supply.pointer import Pointer, read_pointer
+from pipelines.supply.prompt import NoPromptRegistry, PromptRegistry
 from pipelines.supply.scan import scan
 from pipelines.tasks.known import task_for
 from pipelines.tasks.memory import Machine, MemoryNeed, check_fits
@@ -56,6 +59,8 @@ class Intake:
     """What it takes to judge and to serve it, where that is known before."""
     weights: Pointer | None = None
     """Where the files lay, where the registry only points at them."""
+    rewrite: Rewrite | None = None
+    """What is added to requests, as it was when the release began."""
 
     def facts(self) -> dict[str, Any]:
         """What the ledger records of it."""
@@ -70,6 +75,7 @@ class Intake:
             "compared_rows": self.compared_rows,
             **({"memory": self.memory.as_dict()} if self.memory else {}),
             **({"weights": self.weights.as_dict()} if self.weights else {}),
+            **({REWRITE: self.rewrite.as_dict()} if self.rewrite else {}),
         }
 
 
@@ -84,43 +90,43 @@ def take_in(
     kept: Path | None = None,
     machine: Machine | None = None,
     weights: Weights | None = None,
+    prompts: PromptRegistry | None = None,
 ) -> Intake:
     """Check everything and pin the bytes. Raises BadInput, UnsafeArtifact, DependencyDown or AlreadyLive.
 
     A model that cannot fit into this `machine` is refused; None does not ask. What libraries say of
     files is kept in the private folder `kept`, where one is named. Files that a version only points at come from
-    `weights`; without it such a version is refused.
+    `weights`, and a prompt that the spec only names from `prompts`; without them such a release is refused.
     """
     service = find_service(services, spec.service)
     version = registry.resolve(spec.model)
     _refuse_live_version(service, version, is_all=spec.serve.api != "openai")
     _check_bootstrap(spec, service)
     _refuse_others_alias(services, spec, version.name)
+    rewrite = rewrite_of(spec, prompts or NoPromptRegistry())
     copy = _private_copy(registry, version, work, kept, weights or NoWeights())
     task = task_for(copy.layout.config_json)
     task.check_spec(spec)
-    promises = task.promises(copy.layout, spec.serve)
+    promises = task.promises(copy.layout, spec.serve, rewrite)
     memory = _memory(task, copy.layout, promises, spec, machine)
     rows = task.read_rows(spec.evaluate, data_dir / spec.evaluate.data, promises)
     digest = _identity(artifact_digest(copy.folder), promises)
     _refuse_known_bytes(service, version, digest, force)
     _check_champion(service, spec)
-    config = _config_digest(promises)
-    candidate = Candidate(version.name, version.version, digest, config_digest=config, made=version.made)
-    alias = _alias_version(registry, version.name, spec.registry.alias)
     compared = task.compare_tokens(copy.folder, promises, rows)
     return Intake(
         version,
         copy.folder,
-        candidate,
+        Candidate(version.name, version.version, digest, _config_digest(promises), made=version.made),
         rows,
         service,
-        alias,
+        _alias_version(registry, version.name, spec.registry.alias),
         copy.left_behind,
         copy.converted,
         compared_rows=compared,
         memory=memory,
         weights=copy.weights,
+        rewrite=rewrite,
     )
 
 

@@ -17,6 +17,7 @@ from evals.gate import Outcome, Reason, Verdict
 from pipelines.records.release import Phase, Release
 from pipelines.services.traffic import try_way_back
 from pipelines.services.units import servers_of
+from pipelines.stages.prompted import pinned, since_pinned
 from pipelines.stages.workshop import Findings, Workshop, entered, seconds
 from pipelines.tasks.known import task_of
 from pipelines.tasks.task import Golden, Question, Task, TaskRows
@@ -166,4 +167,5 @@ def qualify(shop: Workshop, release: Release) -> Findings:
     task, golden = task_of(chosen["facts"]), chosen["golden"]
     qualified = qualify_server(arm.urls, task, release.service, rows, golden, seconds(shop))
     way_back_ms = try_way_back(shop.ports, release, shop.token, shop.spec.rollout.lease_s, seconds(shop))
-    return {**qualified.as_dict(), "way_back_ms": way_back_ms}
+    prompt = since_pinned(pinned(release), shop.ports.prompts)
+    return {**qualified.as_dict(), "way_back_ms": way_back_ms, **({"prompt": prompt} if prompt else {})}

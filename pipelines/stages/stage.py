@@ -9,6 +9,7 @@ from pipelines.records.service import Deployment, Service
 from pipelines.services.change import deployment_of, update_service
 from pipelines.services.units import server_units, servers_of, wanted_units
 from pipelines.spec.serve import gateway_settings, server_settings
+from pipelines.stages.prompted import pinned
 from pipelines.stages.workshop import Findings, Workshop
 
 READY_TIMEOUT_S = 180.0
@@ -23,7 +24,7 @@ def stage(shop: Workshop, release: Release) -> Findings:
     """Does the candidate run, beside what serves, without any user?"""
     now = shop.clock()
     settings = server_settings(shop.spec.serve, shop.spec.package, is_contained=bool(release.sealed.image))
-    candidate = deployment_of(release, settings, now.wall_s)
+    candidate = deployment_of(release, settings, now.wall_s, pinned(release))
     service = _record_candidate(shop, release, candidate)
     for unit in wanted_units(service, now.wall_s):
         shop.ports.runtime.ensure(unit)

@@ -11,6 +11,7 @@ from pipelines.errors import BadInput, Busy, DependencyDown, LedgerBroken, Stale
 from pipelines.ports import Builder, Now, Ports, Token
 from pipelines.records.release import Phase, Release
 from pipelines.spec.release_spec import ReleaseSpec
+from pipelines.stages.prompted import pinned
 from pipelines.supply.layout import read_layout
 from pipelines.tasks.known import task_for
 from pipelines.tasks.task import TaskRows
@@ -52,7 +53,8 @@ class Workshop:
         """The evaluation rows. BadInput E_DATASET where they are not those that the release was opened with."""
         layout, plan = read_layout(self.source), self.spec.evaluate
         task = task_for(layout.config_json)
-        rows: TaskRows = task.read_rows(plan, self.data_dir / plan.data, task.promises(layout, self.spec.serve))
+        promises = task.promises(layout, self.spec.serve, pinned(release))
+        rows: TaskRows = task.read_rows(plan, self.data_dir / plan.data, promises)
         resolved = release.last("resolved")
         if resolved and resolved.data.get("data_digest", rows.digest) != rows.digest:
             raise BadInput(

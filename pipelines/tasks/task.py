@@ -16,6 +16,7 @@ from evals.evidence import Evidence
 from evals.gate import Reason, Verdict
 from evals.offline.gain import Gain
 from pipelines.compress.technique import Technique
+from pipelines.records.split import Rewrite
 from pipelines.spec.evaluate import EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
@@ -98,8 +99,8 @@ class Task(Protocol[R]):
         """BadInput names what the spec asks for, and such a model does not do."""
         ...
 
-    def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
-        """What do callers of this model rely on, served so? It becomes part of its bundle's facts.
+    def promises(self, layout: ModelLayout, serve: ServeSpec, rewrite: Rewrite | None = None) -> dict[str, Any]:
+        """What do callers of this model rely on, served and asked so? It becomes part of its bundle's facts.
 
         `task` is among it, except for classification: bundles said nothing before there were other tasks.
         """

@@ -95,6 +95,11 @@ class Assignment:
     def __init__(self, chance: Callable[[], tuple[float, bool]], rule: Rule | None = None, token: str = "") -> None:
         self._chance, self._rule, self._token = chance, rule, token.encode()
 
+    @property
+    def keeps_users(self) -> bool:
+        """Whether users stay at their arm."""
+        return self._rule is not None
+
     def of(self, request: Request, split: TrafficSplit) -> Assigned:
         """The arm of one request. NotAllowed where it chose one and may not."""
         if OVERRIDE in request.named:

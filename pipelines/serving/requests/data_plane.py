@@ -26,7 +26,7 @@ from pipelines.serving.meter.meter import Meter
 from pipelines.serving.requests import figures
 from pipelines.serving.requests.assignment import Assignment, draws, rule_of
 from pipelines.serving.requests.drain import Leaving
-from pipelines.serving.requests.exchange import Exchanges
+from pipelines.serving.requests.exchanges import ASSIGNMENT, Exchanges
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.shadow import Shadow
@@ -120,6 +120,9 @@ class DataPlane(SplitKeeper):
             return self.take_feedback(client, request)
         if figures.are_asked(request.target):
             return self._of_figures(client, request)
+        if self.proxy.meter is not None and request.target.partition(b"?")[0] == ASSIGNMENT:
+            self.proxy.tell_assignment(client, request)
+            return None
         return self.proxy.serve(client, request)
 
     def take_feedback(self, client: ClientConnection, request: Request) -> Served | None:

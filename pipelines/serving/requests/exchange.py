@@ -21,13 +21,14 @@ from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
 from pipelines.serving.meter.asked import TextRequest
 from pipelines.serving.meter.meter import Meter
-from pipelines.serving.requests.assignment import OVERRIDE, Assigned, Assignment, NotAllowed, names
+from pipelines.serving.requests.assignment import Assigned, Assignment, names
 from pipelines.serving.requests.held import HeldResponses
 from pipelines.serving.requests.lines import VERSION, AnswerLines, asked_lines
 from pipelines.serving.requests.recorder import Recorder
-from pipelines.serving.requests.refusals import ASKED_ONCE, BUSY, CHOSEN_DOWN, DOWN, NOBODY
+from pipelines.serving.requests.refusals import ASKED_ONCE, BUSY, CHOSEN_DOWN, DOWN
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.replicas import Call, Replica, Replicas
+from pipelines.serving.requests.rewriting import Unfit, asked_of, is_fit
 from pipelines.serving.requests.shadow import Mirrored, Shadow
 from pipelines.serving.split.store import SplitStore
 
@@ -37,8 +38,8 @@ CROWDED = 0.75
 MEMO = b"x-shipway-memo"
 
 
-class Exchanges:
-    """Gives each request an arm and counts what the arm did with it."""
+class ExchangeFloor:
+    """What the exchanges of one gateway share: where arms are, and where is counted what they did."""
 
     def __init__(
         self,
@@ -66,53 +67,6 @@ class Exchanges:
         self.lines = AnswerLines(names_arms=names_arms)
         self.meter: Meter | None = None  # where the arms are language models
 
-    def serve(self, client: ClientConnection, request: Request) -> Exchange | None:
-        """Begin one request; None where it was answered at once."""
-        request_id = request.named.get(b"x-request-id") or next(self._names)
-        split = self.store.split
-        if split.stable is None:
-            client.refuse(NOBODY, request_id)
-            return None
-        if len(self.open) >= self.limits.in_flight:
-            client.refuse(BUSY, request_id)
-            return None
-        asked = self.meter.asked(request) if self.meter is not None else None
-        if self.meter is not None and (declined := self.meter.declines(asked)) is not None:
-            client.refuse(declined, request_id)
-            return None
-        try:
-            held = self.held.holder(request, asked, split) if self.meter is not None else None
-            assigned = held or self.assignment.of(request, split)
-        except NotAllowed as error:
-            client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
-            return None
-        if self._recorder is not None and assigned.is_evidence:
-            self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
-        user = None
-        if assigned.user is not None:
-            name, in_control = assigned.arm, assigned.in_control
-            user = self.users.met(assigned.user, name, split.routes, monotonic(), in_control=in_control)
-        exchange = Exchange(self, client, request, request_id, split.stable)
-        canary = split.canary
-        arm = canary if canary is not None and assigned.arm == "canary" else split.stable
-        exchange.ask(assigned, arm, user, asked)
-        if self.shadow is not None and canary is not None and assigned.is_evidence and arm is split.stable:
-            exchange.mirror(self.shadow, canary)
-        return exchange
-
-    def sweep(self, now_s: float) -> None:
-        """Say which answers are overdue."""
-        for exchange in tuple(self.open):
-            exchange.check(now_s)
-        if self.shadow is not None:
-            self.shadow.sweep(now_s)
-
-    def tidy(self, now_s: float) -> None:
-        """Close the connections to arms that nobody uses any more."""
-        split = self.store.split
-        arms = [arm for arm in (split.stable, split.canary) if arm]
-        self.replicas.tidy({(url, arm.ca_file) for arm in arms for url in arm.urls}, now_s)
-
 
 class Exchange:
     """One request on its way to an arm and back. The first try has a ticket; only it says something about an arm."""
@@ -122,6 +76,7 @@ class Exchange:
         "_asked",
         "_attempt",
         "_call",
+        "_canary",
         "_client",
         "_due_s",
         "_heard_s",
@@ -134,13 +89,20 @@ class Exchange:
         "_request",
         "_stable",
         "_tried",
-        "digest",
+        "at",
     )
 
     def __init__(
-        self, proxy: Exchanges, client: ClientConnection, request: Request, request_id: bytes, stable: Arm
+        self,
+        proxy: ExchangeFloor,
+        client: ClientConnection,
+        request: Request,
+        request_id: bytes,
+        stable: Arm,
+        canary: Arm | None,
     ) -> None:
-        self._proxy, self._client, self._request, self._id, self._stable = proxy, client, request, request_id, stable
+        self._proxy, self._client, self._request, self._id = proxy, client, request, request_id
+        self._stable, self._canary = stable, canary
         self._lines = asked_lines(request, request_id)
         self._tried: tuple[Replica, ...] = ()
         self._answer: AnswerHead | None = None
@@ -155,29 +117,55 @@ class Exchange:
             attributes = proxy.attributes
             slices = attributes.slices_of(request.headers, request.body) if attributes.are_declared else ()
             ticket = proxy.intervals.routed(name, slices, in_control=in_control)
+        proxy.open.add(self)
         try:
             self._try(name, at, ticket, user)
         except Exception:
             self._attempt.void()  # no interval waits for the end of what was never asked
+            proxy.open.discard(self)
             raise
-        proxy.open.add(self)
 
     def mirror(self, shadow: Shadow, canary: Arm) -> None:
         """Perhaps the canary is asked, too; nobody waits for what it says."""
-        self._mirrored = shadow.mirror(self._request, self._lines, canary)
+        self._mirrored = shadow.mirror(self._request, self._id, self._lines, canary)
+
+    @property
+    def digest(self) -> str:
+        """Of the version that is asked."""
+        return self.at.digest
 
     def _try(self, name: str, arm: Arm, ticket: CountTicket | None, user: User | None = None) -> None:
         proxy, request, now_s = self._proxy, self._request, monotonic()
-        self.digest = arm.digest
+        self.at, self._due_s = arm, now_s + proxy.timeout_s
         self._attempt = Attempt(proxy.intervals, proxy.counters, name, ticket, user, now_s)
-        self._due_s = now_s + proxy.timeout_s
+        lines, body = self._lines, request.body
+        if arm.rewrite is not None:
+            try:
+                lines, body = asked_of(arm.rewrite, request, self._id)
+            except Unfit as why:
+                self._is_unfit(why)
+                return
         together = self._asked.together if self._asked is not None else b""
         replica, method = proxy.replicas.pick(arm.urls, self._tried, arm.ca_file, together), request.method
         self._tried += (replica,)
         # A join costs half as much as a format does.
-        head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\nhost: ", replica.authority, b"\r\n", self._lines))
-        self._call = call = Call(replica, self, method, head, request.body, may_repeat=self._may_repeat)
+        head = b"".join((method, b" ", request.target, b" HTTP/1.1\r\nhost: ", replica.authority, b"\r\n", lines))
+        self._call = call = Call(replica, self, method, head, body, may_repeat=self._may_repeat)
         call.begin()
+
+    def _is_unfit(self, why: Unfit) -> None:
+        """The version's prompt has no place in this request: its fault where the other one's has, else the client's."""
+        is_canary, canary = self._attempt.arm == "canary", self._canary
+        if is_canary and is_fit(self._stable, self._request):
+            self._attempt.failed()
+            if self._may_be_saved:
+                self._proxy.counters.retried += 1
+                self._try("stable", self._stable, None)
+                return
+        elif not is_canary and canary is not None and is_fit(canary, self._request):
+            self._attempt.failed()
+        self._attempt.void()
+        self._give_up(why.refusal)
 
     # What the arm does.
 
@@ -190,7 +178,7 @@ class Exchange:
         if self._mirrored is not None:
             self._mirrored.stable.began(answer)
         self._follow(answer, now_s)
-        self._client.begin_answer(answer, self._proxy.lines.of(answer, attempt.arm, self._id))
+        self._client.begin_answer(answer, self._proxy.lines.of(answer, attempt.arm, self._id, self.at.rewrite))
         if answer.is_whole:
             self.answer_ended(now_s)
 

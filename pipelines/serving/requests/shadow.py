@@ -18,6 +18,7 @@ from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
 from pipelines.serving.requests.repeats import is_inference
 from pipelines.serving.requests.replicas import Call, Replicas
+from pipelines.serving.requests.rewriting import Unfit, asked_of
 
 HEADER = b"x-shipway-shadow: 1\r\n"
 MOST_KEPT = 256 * 1024
@@ -37,13 +38,20 @@ class Shadow:
         self._random = random.Random().random  # noqa: S311  a sample, not a secret
         self.asked: set[Mirrored] = set()
 
-    def mirror(self, request: Request, lines: bytes, canary: Arm) -> Mirrored | None:
+    def mirror(self, request: Request, request_id: bytes, lines: bytes, canary: Arm) -> Mirrored | None:
         """Ask the canary what stable was just asked; None where it is not in the sample, or one too many."""
         if self._random() * 100 >= self._shadowing.pct or not is_inference(request.method, request.target):
             return None
         if len(self.asked) >= self._shadowing.max_in_flight:
             self.count("skipped", "", 0.0)
             return None
+        body = request.body
+        if canary.rewrite is not None:
+            try:
+                lines, body = asked_of(canary.rewrite, request, request_id)
+            except Unfit:
+                self.count("error", "failed", 0.0)
+                return None
         replica = self._replicas.pick(canary.urls, ca_file=canary.ca_file)
         head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b" % (
             request.method,
@@ -53,7 +61,7 @@ class Shadow:
             lines,
         )
         mirrored = Mirrored(self, monotonic() + self._timeout_s)
-        mirrored.call = Call(replica, mirrored, request.method, head, request.body)
+        mirrored.call = Call(replica, mirrored, request.method, head, body)
         self.asked.add(mirrored)
         mirrored.call.begin()
         return mirrored

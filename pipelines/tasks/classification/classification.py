@@ -17,6 +17,7 @@ from evals.offline.suite import Answers, Suite, ask, measure
 from pipelines.compress.search import KNOWN, depends_on_batch, techniques_for
 from pipelines.compress.technique import Technique
 from pipelines.errors import BadInput
+from pipelines.records.split import Rewrite
 from pipelines.serving.engines import load_engine
 from pipelines.spec.evaluate import EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
@@ -53,7 +54,7 @@ class Classification:
         if spec.serve.engine != "auto" or spec.serve.args:
             raise BadInput("serve.engine and serve.args are of language models", code="E_ENGINE", field="serve.engine")
 
-    def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:  # noqa: ARG002  it has nothing to say
+    def promises(self, layout: ModelLayout, serve: ServeSpec, rewrite: Rewrite | None = None) -> dict[str, Any]:  # noqa: ARG002  a spec with a prompt is refused
         """The labels in the order of the outputs, and how many tokens of a text are read."""
         return {"labels": list(labels_of(layout.config_json)), "max_length": layout.max_length}
 

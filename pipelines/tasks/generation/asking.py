@@ -18,6 +18,8 @@ from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.spec.engine import BROUGHT
 from pipelines.supply.layout import TOKENIZER
 from pipelines.supply.oracle.child import BOUNDS, Bounds, NoAnswer, ask, devices
+from pipelines.tasks.generation.golden import chosen
+from pipelines.tasks.generation.prompts import rewrite_in, sampling_in
 from pipelines.tasks.generation.rows import Prompts
 from pipelines.tasks.task import Subject
 
@@ -51,7 +53,11 @@ def count_tokens(folder: Path, rows: Prompts) -> list[int]:
 
     E_TOKENIZER where transformers cannot load the tokenizer, or reads with it for ever.
     """
-    asked = {"do": "read", "folder": str(folder.absolute()), "rows": [row.as_dict() for row in rows.rows]}
+    asked = {
+        "do": "read",
+        "folder": str(folder.absolute()),
+        "rows": [row.as_dict() for row in rows.after(rows.rewrite)],
+    }
     mb = sum(len(row.text) for row in rows.rows) >> 20
     bounds = Bounds(BOUNDS.memory_mb + READ_MB * mb, BOUNDS.cpu_s + READ_S * mb, BOUNDS.wall_s + 4 * READ_S * mb)
     try:
@@ -73,8 +79,10 @@ def ask_all(
         "do": "write",
         "folder": str(subject.folder.absolute()),
         "facts": subject.facts,
-        "rows": [row.as_dict() for row in rows.rows],
+        "rows": [row.as_dict() for row in rows.after(rewrite_in(subject.facts))],
         "most_tokens": rows.most_tokens,
+        "sampling": sampling_in(subject.facts),
+        "golden": chosen(len(rows.rows)),
         "at": subject.at if subject.facts["engine"] in BROUGHT else "",
         "devices": devices(),
         "threads": len(os.sched_getaffinity(0)) if subject.size_mb > SMALL_MB else 1,

@@ -16,6 +16,7 @@ from pipelines.compress.gguf.gguf import Gguf, check_tokenizer
 from pipelines.compress.technique import Technique
 from pipelines.compress.unchanged import Unchanged
 from pipelines.errors import BadInput
+from pipelines.records.split import Rewrite
 from pipelines.spec.engine import BROUGHT
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
@@ -24,7 +25,7 @@ from pipelines.supply.kinds import generates
 from pipelines.supply.layout import ModelLayout
 from pipelines.supply.oracle.child import can_ask
 from pipelines.tasks.asked import refuse_other_metrics
-from pipelines.tasks.generation import golden, questions
+from pipelines.tasks.generation import golden, prompts, questions
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
 from pipelines.tasks.generation.parallel import check_spread
@@ -65,9 +66,10 @@ class TextGeneration:
             raise BadInput(reason, code="E_API", field="serve.api", expected="openai", hint="serve: {api: openai}")
         check_image(spec.serve, spec.package)
 
-    def promises(self, layout: ModelLayout, serve: ServeSpec) -> dict[str, Any]:
-        """How long a conversation may be, whether there can be one, and how it is served."""
-        return {"task": self.name, "chats": layout.chats, **served_facts(layout, serve)}
+    def promises(self, layout: ModelLayout, serve: ServeSpec, rewrite: Rewrite | None = None) -> dict[str, Any]:
+        """How long a conversation may be, whether there can be one, how it is served, and what is added to requests."""
+        asked = {"rewrite": rewrite.as_dict()} if rewrite is not None else {}
+        return {"task": self.name, "chats": layout.chats, **served_facts(layout, serve), **asked}
 
     def memory(
         self, layout: ModelLayout, facts: Facts, spec: ReleaseSpec, devices: Sequence[Device] = ()
@@ -94,11 +96,11 @@ class TextGeneration:
         if unknown:
             said = f"callers ask for {min(unknown)!r}, to which the candidate does not answer"
             reasons.append(Reason(Outcome.FAIL, "contract", said))
-        return Verdict.of(reasons)
+        return Verdict.of([*reasons, *prompts.judge_variables(candidate, champion)])
 
     def read_rows(self, plan: EvaluateSpec, file: Path, facts: Facts) -> Prompts:
         """Prompts and conversations, with what is right."""
-        return read_prompts(plan, file, chats=bool(facts["chats"]))
+        return read_prompts(plan, file, chats=bool(facts["chats"]), rewrite=prompts.rewrite_in(facts))
 
     def compare_tokens(self, folder: Path, facts: Facts, rows: Prompts) -> int:
         """Every row is read with the model's own template, and fits its context with an answer.
@@ -156,7 +158,7 @@ class TextGeneration:
 
     def question(self, model: str, rows: Prompts, row: int) -> Question:
         """A prompt or a conversation by OpenAI's API."""
-        return questions.of_row(model, rows.rows[row % len(rows.rows)], rows.most_tokens)
+        return questions.of_row(model, rows.rows[row % len(rows.rows)].after(rows.rewrite), rows.most_tokens)
 
     def read_answer(self, body: Any) -> Choice:
         """The first choice."""
@@ -188,4 +190,4 @@ def _ask(subject: Subject, rows: Prompts, told: Told, champion: Sequence[Said] |
 def _golden(subject: Subject, said: Sequence[Said]) -> Golden:
     """Some answers as the served engine gave them; none of the reference, which serves nobody."""
     rows = golden.chosen(len(said)) if subject.facts["engine"] != TextGeneration.engine else []
-    return {"rows": rows, "answers": [said[row]["answer"] for row in rows]}
+    return {"rows": rows, "answers": [said[row].get("golden", said[row]["answer"]) for row in rows]}

@@ -37,8 +37,8 @@ Tokens = list[int]
 class Model(Protocol):
     """A model that can be asked in this process."""
 
-    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:
-        """Its own greedy answer."""
+    def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
+        """Its own answer, greedily where nothing is said of its sampling."""
         ...
 
     def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
@@ -102,10 +102,14 @@ class Reference:
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         ).eval()
 
-    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:  # noqa: ARG002  the engines read the row themselves
-        """Greedily."""
-        ids = self._torch.tensor([tokens])
-        options = {"max_new_tokens": most, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
+        """By the weights alone: penalties and stop strings are the engines' own."""
+        ids, warm = self._torch.tensor([tokens]), bool(sampling.get("temperature"))
+        said = {
+            name: sampling.get(name) or None if warm else None for name in ("temperature", "top_p", "top_k", "min_p")
+        }
+        options = {**said, "do_sample": warm, "max_new_tokens": min(most, sampling.get("max_tokens", most))}
+        self._torch.manual_seed(row.number)
         with self._torch.inference_mode():
             whole = self._model.generate(ids, attention_mask=self._torch.ones_like(ids), **options)[0].tolist()
         new, said = whole[len(tokens) :], self._model.generation_config.eos_token_id
@@ -130,11 +134,11 @@ class ServedModel:
     def __init__(self, engine: StreamingEngine, *, reads_by_itself: bool) -> None:
         self._engine, self._reads_by_itself = engine, reads_by_itself
 
-    def write(self, row: Row, tokens: Tokens, most: int) -> Choice:
+    def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
         """By its own template and tokenizer. RowRefused where these make other tokens of the row than transformers."""
         if self._reads_by_itself:
             self._compare(row, tokens)
-        question = of_row(MODEL, row, most)
+        question = of_row(MODEL, row, most, sampling)
         said = self._engine.ask(question.path, question.body)
         read = (said.get("usage") or {}).get("prompt_tokens", len(tokens))
         if read != len(tokens):
@@ -209,19 +213,21 @@ def _addresses(at: str, port: int) -> list[tuple[str, int]]:
 
 def _write(question: Mapping[str, Any], rows: Sequence[Row], reader: Reader, model: Model) -> Iterator[dict[str, Any]]:
     """One row after the other; each adds a byte to the file that tells how far it is."""
-    most, champion = question["most_tokens"], question["champion"]
+    most, champion, sampling = question["most_tokens"], question["champion"], question["sampling"]
+    greedily = set(question["golden"]) if sampling else set()
     with Path(question["progress"]).open("ab", buffering=0) as progress:
         for place, row in enumerate(rows):
             tokens, began_s = reader.prompt(row), perf_counter()
             base = champion[place] if champion else None
             try:
-                written = model.write(row, tokens, most)
+                written = model.write(row, tokens, most, sampling)
                 ms = (perf_counter() - began_s) * 1000
                 scored = _scored(reader, model, row, tokens, most, base, keep=question["keep_top"])
+                golden = {"golden": model.write(row, tokens, most, {}).as_dict()} if place in greedily else {}
             except BadInput as error:
                 raise RowRefused(row.number, "E_INFERENCE", str(error)) from error
             found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished}
-            yield {**found, "holds": holds(row, written.text), **scored}
+            yield {**found, "holds": holds(row, written.text), **scored, **golden}
             progress.write(b".")
 
 

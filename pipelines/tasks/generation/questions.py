@@ -48,13 +48,18 @@ ODD: Mapping[str, Mapping[str, Any]] = {
 """By name. What is refused is fine, and so is what is answered; an error of the server is not."""
 
 
-def of_row(model: str, row: Row, most_tokens: int) -> Question:
-    """One row as a user would ask it, with the likelihoods of its tokens."""
+def of_row(model: str, row: Row, most_tokens: int, sampling: Mapping[str, Any] | None = None) -> Question:
+    """One row as a user would ask it, with the likelihoods of its tokens; greedily, unless `sampling` says otherwise.
+
+    Rows are sampled with seeds of their own, the same ones every time.
+    """
+    said = sampling or {}
+    most, seed = min(most_tokens, said.get("max_tokens", most_tokens)), row.number if said.get("temperature") else 0
     asked = {"messages": list(row.asked)} if row.is_chat else {"prompt": row.asked}
     likelihoods = {"logprobs": True, "top_logprobs": ALTERNATIVES} if row.is_chat else {"logprobs": ALTERNATIVES}
     # vLLM tells tokens by their text, and all that end within a character have none: by their numbers they differ.
     told = {"return_tokens_as_token_ids": True}
-    sampled = {"model": model, "max_tokens": most_tokens, "temperature": 0, "seed": 0, **told}
+    sampled = {"model": model, "temperature": 0, "seed": seed, **said, "max_tokens": most, **told}
     return Question(CHAT if row.is_chat else COMPLETION, {**asked, **sampled, **likelihoods}, f"row {row.number}")
 
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import orjson
 
 from evals.offline.language import LIKELIHOODS
 from pipelines.errors import BadInput
+from pipelines.records.split import Rewrite
+from pipelines.serving.requests.rewriting import VARIABLES, Unfit, with_prompt
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.supply.table import Table, wrong
 
@@ -39,6 +41,16 @@ class Row:
     references: tuple[str, ...]
     pattern: str
     number: int
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What a version's prompt is filled with."""
+
+    def after(self, rewrite: Rewrite | None) -> Row:
+        """The row as a version is asked it, after its prompt. BadInput E_DATASET where that has no place there."""
+        try:
+            asked = with_prompt(self.asked, rewrite, self.variables)
+        except Unfit as why:
+            raise BadInput(f"row {self.number}: {why}", code="E_DATASET", field="evaluate.data") from None
+        return replace(self, asked=asked if isinstance(asked, str) else tuple(asked))
 
     @property
     def is_chat(self) -> bool:
@@ -68,6 +80,12 @@ class Prompts:
     columns: Mapping[str, tuple[str, ...]]
     digest: str
     most_tokens: int
+    rewrite: Rewrite | None = None
+    """What the candidate adds to requests."""
+
+    def after(self, rewrite: Rewrite | None) -> tuple[Row, ...]:
+        """The rows as a version is asked them. BadInput E_DATASET where its prompt has no place in one."""
+        return tuple(row.after(rewrite) for row in self.rows)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -93,13 +111,13 @@ def _words(asked: str | Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(message["content"] for message in asked if isinstance(message["content"], str))
 
 
-def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool) -> Prompts:
+def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrite | None = None) -> Prompts:
     """The rows of a JSONL or CSV file. BadInput E_DATASET names the row that is wrong; the first is 1.
 
-    Conversations need a model that `chats`.
+    Conversations need a model that `chats`, and rows what the variables of the candidate's prompt are.
     """
     table = Table(path)
-    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN)
+    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, VARIABLES)
     rows: list[Row] = []
     columns: dict[str, list[str]] = {name: [] for name in plan.slices}
     for number, record in table.rows(plan.slices, tuple(dict.fromkeys(wanted))):
@@ -113,7 +131,10 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool) -> Prompts:
         raise wrong("there is no row", path)
     _refuse_unjudged(plan, rows, path)
     digest = "sha256:" + hashlib.sha256(table.data).hexdigest()
-    return Prompts(tuple(rows), {name: tuple(values) for name, values in columns.items()}, digest, plan.max_tokens)
+    read = {name: tuple(values) for name, values in columns.items()}
+    found = Prompts(tuple(rows), read, digest, plan.max_tokens, rewrite)
+    found.after(rewrite)
+    return found
 
 
 def _refuse_unjudged(plan: EvaluateSpec, rows: Sequence[Row], path: Path) -> None:
@@ -164,7 +185,16 @@ def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path)
         tuple(reference for reference in references if reference.strip()),  # an empty field of a CSV file says nothing
         _pattern("" if pattern is None else pattern, number, path),
         number,
+        _variables(record.get(VARIABLES), number, path),
     )
+
+
+def _variables(said: Any, number: int, path: Path) -> Mapping[str, Any]:
+    if said is None:
+        return {}
+    if not isinstance(said, dict):
+        raise wrong(f"row {number}: {VARIABLES} is a {type(said).__name__}", path, "an object")
+    return {name: _text(value, f"{VARIABLES}.{name}"[:80], number, path) for name, value in said.items()}
 
 
 def _messages(said: Sequence[Any], number: int, path: Path) -> tuple[Mapping[str, Any], ...]:

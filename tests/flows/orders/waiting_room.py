@@ -61,7 +61,7 @@ class Room:
         self.fails: Exception | None = None
         monkeypatch.setattr("flows.control.opening.take_in", self._take_in)
 
-    def _take_in(self, spec, registry, _services, *, data_dir, work, force, kept, machine, weights):
+    def _take_in(self, spec, registry, _services, *, data_dir, work, force, kept, machine, weights, prompts):
         """What is checked before a release begins, without a model."""
         if self.fails is not None:
             raise self.fails

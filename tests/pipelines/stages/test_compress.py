@@ -36,7 +36,7 @@ class Shop:
         self.source.mkdir()
         (self.source / "weights").write_bytes(bytes(1000))
         facts = {"engine": "torch", "labels": ["x"], "max_length": 8, "model": "m", "variant": "source"}
-        monkeypatch.setattr(stage, "source_of", lambda _: Subject("candidate", self.source, facts))
+        monkeypatch.setattr(stage, "source_of", lambda *_: Subject("candidate", self.source, facts))
         monkeypatch.setattr(classification, "techniques_for", lambda name: () if name == "none" else (self,))
         monkeypatch.setattr(stage, "judge_subject", lambda *_: self.verdict())
         monkeypatch.setattr(classification, "load_engine", self.engine)

@@ -115,5 +115,5 @@ def test_the_share_of_copies_is_the_declared_one():
     shadow = Shadow(Shadowing(10.0, 0), Replicas(), 1.0, lambda *said: skipped.append(said))
     request = Request(b"POST", PATH, [], {}, is_http11=True)
     for _ in range(10_000):
-        shadow.mirror(request, b"", Arm("sha256:1", ("http://127.0.0.1:1",)))
+        shadow.mirror(request, b"1", b"", Arm("sha256:1", ("http://127.0.0.1:1",)))
     assert 880 <= len(skipped) <= 1120

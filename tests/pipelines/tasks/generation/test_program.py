@@ -29,7 +29,14 @@ def ask(tiny_generator: Path, tmp_path: Path) -> Ask:
 
     def asked(*rows: dict[str, Any], folder: Path = tiny_generator, **more: Any) -> dict[str, Any]:
         facts = {"folder": str(folder), "facts": {"engine": "torch"}, "threads": 1, "most_tokens": 8}
-        said = {"do": "write", "champion": None, "keep_top": True, "progress": str(tmp_path / "progress")}
+        said = {
+            "do": "write",
+            "champion": None,
+            "keep_top": True,
+            "sampling": {},
+            "golden": [],
+            "progress": str(tmp_path / "progress"),
+        }
         return json.loads(json.dumps(work({**facts, **said, "rows": list(rows), **more})))
 
     return asked

@@ -31,7 +31,7 @@ class Reading:
 def test_the_same_tokens_are_read_and_then_it_writes(row):
     """A conversation with the words that begin an answer."""
     engine = Reading()
-    assert ServedModel(engine, reads_by_itself=True).write(row, [1, 2, 3], 4).finish == "stop"
+    assert ServedModel(engine, reads_by_itself=True).write(row, [1, 2, 3], 4, {}).finish == "stop"
     read, written = engine.asked
     assert (read[0], written[0]) == ("/tokenize", "/v1/chat/completions" if row.is_chat else "/v1/completions")
     assert read[1].get("add_generation_prompt", False) == row.is_chat
@@ -42,14 +42,14 @@ def test_other_tokens_are_refused_by_the_row(tokens):
     """Every answer would be another one, and no error would say so."""
     engine = Reading()
     with pytest.raises(RowRefused) as caught:
-        ServedModel(engine, reads_by_itself=True).write(CHAT, tokens, 4)
+        ServedModel(engine, reads_by_itself=True).write(CHAT, tokens, 4, {})
     assert (caught.value.said["row"], caught.value.said["code"], len(engine.asked)) == (7, "E_TOKENIZER", 1)
 
 
 def test_what_was_compared_before_is_not_asked_again():
     """llama.cpp's file was, when it was made."""
     engine = Reading()
-    ServedModel(engine, reads_by_itself=False).write(PROMPT, [9], 4)
+    ServedModel(engine, reads_by_itself=False).write(PROMPT, [9], 4, {})
     assert [path for path, _ in engine.asked] == ["/v1/completions"]
 
 
