@@ -17,6 +17,11 @@ ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3, "goodput": 0.3, "
 STREAM_TIMINGS = ("first_token", "between_tokens")
 """What is timed in a streamed answer; latency's share of α is divided among them and the latency of whole answers."""
 
+LENGTHS = ("shorter", "longer")
+"""How many tokens an answer has, as it is and by its inverse: judged as times are, and of the same share of α."""
+
+IN_STREAMS = (*STREAM_TIMINGS, *LENGTHS)
+
 GOODPUT = "goodput"
 RATES = (GOODPUT, "empty", "cut", "refused", "rejected", "invalid_json", "invalid_tool_call")
 """What each answer is asked, where it could be bad so: did it miss the service's objective, say nothing, end at its
@@ -41,7 +46,7 @@ class CanaryPlan:
     latency_quantiles: tuple[float, ...] = (0.5, 0.9, 0.99)
     quality_margin: float | None = None
     streams: Mapping[str, LatencyTest] = field(default_factory=dict)
-    """The tests of streamed answers, by what is timed."""
+    """The tests of streamed answers, by what is timed in them, and of their lengths."""
     rates: Mapping[str, RateTest] = field(default_factory=dict)
     """The tests of what answers are asked about, by its name."""
     drift_ratio: float | None = None
@@ -69,8 +74,8 @@ class CanaryPlan:
             margin = getattr(self, name)
             if margin is not None and not 0 < margin < (10 if name == "latency_margin" else 1):
                 raise ValueError(f"{name} must be above 0 and below 1, not {margin!r}")
-        if not set(self.streams) <= set(STREAM_TIMINGS):
-            raise ValueError(f"of a stream {', '.join(STREAM_TIMINGS)} are timed, not {sorted(self.streams)}")
+        if not set(self.streams) <= set(IN_STREAMS):
+            raise ValueError(f"of a stream {', '.join(IN_STREAMS)} are judged, not {sorted(self.streams)}")
         if not set(self.rates) <= set(RATES):
             raise ValueError(f"answers are asked about {', '.join(RATES)}, not {sorted(self.rates)}")
 
@@ -87,7 +92,7 @@ class CanaryPlan:
             latency_margin=latency.margin if latency else None,
             latency_quantiles=latency.quantiles if latency else cls.latency_quantiles,
             quality_margin=quality.margin if quality else None,
-            streams={name: timing_test(by_metric[name]) for name in STREAM_TIMINGS if name in by_metric},
+            streams={name: timing_test(by_metric[name]) for name in IN_STREAMS if name in by_metric},
             rates={name: rate_test(by_metric[name]) for name in RATES if name in by_metric},
             **others,
         )
@@ -107,7 +112,7 @@ class CanaryPlan:
     @property
     def shares(self) -> dict[str, float]:
         """The share of α of each metric that is judged; they sum to one."""
-        timed = [name for name in ("latency", *STREAM_TIMINGS) if self._is_judged(name)]
+        timed = [name for name in ("latency", *IN_STREAMS) if self._is_judged(name)]
         mine = {name: share for name, share in self.alpha_shares.items() if share > 0 and self._is_judged(name)}
         mine |= {name: self.alpha_shares.get("latency", 0.0) / len(timed) for name in timed}
         wrong = [name for name in self.rates if name != GOODPUT]
@@ -120,7 +125,7 @@ class CanaryPlan:
                 return self.latency_tolerance is not None
             case "quality":
                 return self.quality_margin is not None and self.labels_arrive
-            case "first_token" | "between_tokens":
+            case _ if metric in IN_STREAMS:
                 return metric in self.streams
             case "goodput":
                 return metric in self.rates

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from evals.canary.plan import CanaryPlan
+from evals.canary.plan import LENGTHS, CanaryPlan
 from evals.canary.standing import in_slice
 from evals.canary.state import CanaryState
 from evals.signals.latency import LatencyState, LatencyTest
@@ -91,6 +91,8 @@ def said_of(plan: CanaryPlan, state: CanaryState, charge: Charge) -> str:
             canary, canary_bad, stable, stable_bad = state.rates[metric].seen
             counts = f"canary {canary_bad} of {canary}, stable {stable_bad} of {stable}"
             return f"{metric.replace('_', ' ')}: {BAD[metric]}: {counts}"
+        case metric if metric in LENGTHS:
+            return _of_length(metric, plan.streams[metric], state.streams[metric])
     return _of_timing(charge.metric.replace("_", " "), plan.streams[charge.metric], state.streams[charge.metric])
 
 
@@ -109,6 +111,19 @@ def _of_timing(what: str, test: LatencyTest, found: LatencyState) -> str:
     above = f"slower than stable's p{100 * test.quantiles[worst]:g} plus {test.tolerance:.0%}"
     at_stable = f"stable {past[of_stable + 1]} of {past[of_stable]} slower than it"
     return f"{what}: canary {past[1]} of {past[0]} {above}, {at_stable}"
+
+
+def _of_length(which: str, test: LatencyTest, found: LatencyState) -> str:
+    past, (side, allowed) = found.tail.past[0], _ALLOWED[which]
+    of_stable, part = len(past) // 2, allowed(test.tolerance)
+    at_canary = f"canary {past[1]} of {past[0]} answers have {side} {part:.0%} of the tokens of stable's usual one"
+    return f"{which} answers: {at_canary}, stable {past[of_stable + 1]} of {past[of_stable]} {side} all of them"
+
+
+_ALLOWED: Mapping[str, tuple[str, Callable[[float], float]]] = {
+    "longer": ("more than", lambda tolerance: 1 + tolerance),
+    "shorter": ("less than", lambda tolerance: 1 / (1 + tolerance)),
+}
 
 
 def failures(state: CanaryState) -> str:

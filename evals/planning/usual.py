@@ -19,8 +19,8 @@ LEAST_S = 60.0
 
 Histogram = Mapping[int, int]
 
-STREAM_SIGMA = {"first_token": 0.6, "between_tokens": 0.3}
-"""How far timings of streams are taken to lie apart, as the deviation of their logarithms, where too few were seen."""
+STREAM_SIGMA = {"first_token": 0.6, "between_tokens": 0.3, "shorter": 0.8, "longer": 0.8}
+"""How far timings and lengths of streams are taken to lie apart where too few were seen: deviations of their logs."""
 
 
 def _typical_latencies(sigma: float = SIGMA) -> Histogram:

@@ -250,6 +250,7 @@ def _plan_text(facts: dict[str, Any]) -> str:
         *(f"  doubtful  {said}" for said in facts["doubts"]),
     ]
     lines += [f"  memory    {facts['memory']['sentence']}"] if facts["memory"] else []
+    lines += [f"  asked     {facts['rewrite']['sentence']}"] if facts["rewrite"] else []
     lines.append(f"  champion  {facts['champion'] or 'none yet (bootstrap)'}")
     lines += [f"  gate      {gate}" for gate in facts["gates"]]
     lines += [f"  {step['name']:<9} {step['what']}" for step in facts["steps"]]

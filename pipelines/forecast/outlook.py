@@ -13,6 +13,7 @@ from pipelines.records.service import Deployment
 from pipelines.rollout.decision import share_of
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.stages.intake import Intake
+from pipelines.stages.prompted import sentence_of
 
 NOTHING_NEEDED: dict[str, Any] = {
     "traffic": None,
@@ -56,6 +57,7 @@ def outlook(
         "converted": list(intake.converted),
         "doubts": list(intake.rows.doubts),
         "memory": {**intake.memory.as_dict(), "sentence": intake.memory.sentence()} if intake.memory else None,
+        "rewrite": {**intake.rewrite.as_dict(), "sentence": sentence_of(intake.rewrite)} if intake.rewrite else None,
         "on_undecidable": rollout.on_undecidable,
         **(told.as_dict() if told else NOTHING_NEEDED),
     }

@@ -13,7 +13,8 @@ from pipelines.spec.values import Number, Part, Quantiles, SpecProblem
 
 BadAnswer = Literal["empty", "cut", "refused", "rejected", "invalid_json", "invalid_tool_call"]
 BAD_ANSWERS: tuple[BadAnswer, ...] = get_args(BadAnswer)
-LATER_GATES = ("goodput", "answers")
+LATER_SHARES = ("goodput", "answers")
+LATER_GATES = (*LATER_SHARES, "length")
 """What was added to a form that is recorded."""
 
 
@@ -88,6 +89,29 @@ class GoodputGate(Part):
         return Gate(GOODPUT, margin=self.margin, tolerance=self.tolerance)
 
 
+class LengthGate(Part):
+    """How much shorter or longer than stable's the canary's usual answer may be, in tokens, as fractions."""
+
+    shorter: Annotated[Number, Field(gt=0, lt=1, description="answers with fewer tokens by more send home")] | None = (
+        0.25
+    )
+    longer: Annotated[Number, Field(gt=0, le=10, description="answers with more tokens by more send home")] | None = (
+        None
+    )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> LengthGate:
+        if self.shorter is None and self.longer is None:
+            raise SpecProblem("E_THRESHOLD", "a gate on length says shorter, longer, or both")
+        return self
+
+    def gates(self) -> tuple[Gate, ...]:
+        """The same for `evals`, where an answer is shorter as its inverse is longer."""
+        shorter = 1 / (1 - self.shorter) - 1 if self.shorter is not None else None
+        said = {"shorter": shorter, "longer": self.longer}
+        return tuple(Gate(name, tolerance=by, quantiles=(0.5,)) for name, by in said.items() if by is not None)
+
+
 class AnswersGate(Part):
     """How much more often than stable's the canary's answers may be bad in one of these ways."""
 
@@ -119,6 +143,7 @@ class RolloutGates(Part):
     drift: DriftGate | None = DriftGate()
     goodput: GoodputGate | None = Field(default=None, description="of language models: the part that misses objective")
     answers: AnswersGate | None = Field(default=None, description="of language models: answers that are bad by kind")
+    length: LengthGate | None = Field(default=None, description="of language models: how many tokens answers have")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -130,14 +155,14 @@ class RolloutGates(Part):
         timed = {"latency": self.latency, "first_token": self.first_token, "between_tokens": self.between_tokens}
         found = [self.errors.gate(), *(gate.gate(name) for name, gate in timed.items() if gate)]
         found += [gate.gate() for gate in (self.goodput, self.quality) if gate]
-        return (*found, *(self.answers.gates() if self.answers else ()))
+        return (*found, *(gate for part in (self.answers, self.length) if part for gate in part.gates()))
 
 
 class AlphaShares(Part):
     """What each metric has of alpha, in proportion; what is not judged hands its share to the others."""
 
     errors: Annotated[Number, Field(gt=0, le=1)] = 0.4
-    latency: Annotated[Number, Field(ge=0, le=1, description="of whole answers and of streams together")] = 0.3
+    latency: Annotated[Number, Field(ge=0, le=1, description="of whole answers, streams and lengths together")] = 0.3
     quality: Annotated[Number, Field(ge=0, le=1)] = 0.3
     timeouts: Annotated[Number, Field(ge=0, le=1, description="answers after serve.timeout, by themselves")] = 0.0
     goodput: Annotated[Number, Field(ge=0, le=1)] = ALPHA_SHARES["goodput"]
@@ -148,5 +173,5 @@ class AlphaShares(Part):
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A share that came later is written where it is unusual."""
-        later = {key: ALPHA_SHARES[key] for key in LATER_GATES}
+        later = {key: ALPHA_SHARES[key] for key in LATER_SHARES}
         return {key: value for key, value in dumped(self).items() if later.get(key) != value}

@@ -83,8 +83,10 @@ class ReleaseSpec(Part):
     @model_validator(mode="after")
     def _answers_are_followed(self) -> ReleaseSpec:
         serve, gates = self.serve, self.rollout.gates
-        if serve.api != "openai" and (serve.objective or gates.goodput or gates.answers):
-            raise SpecProblem("E_CONFIG", "objective, goodput and answers are of language models: serve.api: openai")
+        if serve.api != "openai" and (serve.objective or gates.goodput or gates.answers or gates.length):
+            raise SpecProblem(
+                "E_CONFIG", "objective, goodput, answers and length are of language models: serve.api: openai"
+            )
         if gates.goodput and not serve.objective:
             raise SpecProblem("E_CONFIG", "rollout.gates.goodput needs serve.objective, which says what is good")
         return self

@@ -37,6 +37,23 @@ def _own(spec: ReleaseSpec) -> StoredPrompt:
     return StoredPrompt("", prompt.text or "", prompt.pairs) if prompt is not None else StoredPrompt("")
 
 
+def sentence_of(rewrite: Rewrite) -> str:
+    """What is added to requests, in a line."""
+    said = []
+    if rewrite.has_prompt:
+        texts = [rewrite.text, *(text for _, text in rewrite.messages)]
+        what = f"{len(rewrite.messages)} messages" if rewrite.messages else "text"
+        name = rewrite.prompt or "the spec's prompt"
+        by = "written by the application" if rewrite.by_application else "put before each request"
+        said.append(f"{name} ({what}, {sum(map(len, texts)):,} characters, {rewrite.digest[:19]}), {by}")
+    if rewrite.sampling:
+        values = ", ".join(f"{name} {value}" for name, value in rewrite.sampling)
+        said.append(
+            f"{values}{', whatever a request says' if rewrite.overrides else ' unless a request says otherwise'}"
+        )
+    return "; ".join(said)
+
+
 def pinned(release: Release) -> Rewrite | None:
     """What a release was opened with."""
     resolved = release.last("resolved")

@@ -74,12 +74,14 @@ class _Arm:
 class Story:
     """What an answer is counted as besides its end.
 
-    What was timed in it, what it was asked about, how many tokens went in, were cached and came out, and why each of
-    its choices finished; its length in tokens is what it predicted, as a number. `bin` says which requests it may be
-    compared with, in its timings and in what BINNED names; all else is asked of all together.
+    What was timed in it, how long it is (`longer`, and by its inverse `shorter`), what it was asked about, how many
+    tokens went in, were cached and came out, and why each of its choices finished; its length in tokens is what it
+    predicted, as a number. `bin` says which requests it may be compared with, in its timings and lengths and in what
+    BINNED names; all else is asked of all together.
     """
 
     timings_ms: Mapping[str, float]
+    lengths: Mapping[str, float] = field(default_factory=dict)
     is_bad: Mapping[str, bool] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     finish: tuple[str, ...] = ()
@@ -218,7 +220,7 @@ class Intervals:
     def told(self, ticket: CountTicket, found: Story) -> None:
         """What an answer was besides; said before it is counted."""
         arm = ticket.places[0]
-        for name, ms in found.timings_ms.items():
+        for name, ms in (*found.timings_ms.items(), *found.lengths.items()):
             timed = arm.timings.setdefault(name, _Arm())
             for place in (timed, timed.slices.setdefault(found.bin, _Arm())) if found.bin else (timed,):
                 place.routed += 1

@@ -16,6 +16,9 @@ from pipelines.serving.meter.asked import UNREAD, TextRequest, asked_by
 from pipelines.serving.meter.generation import Generation
 from pipelines.serving.meter.measured import Measured
 
+MOST_TOKENS = 2**20
+"""Of an answer: what is shorter than this is told by how much."""
+
 UNKNOWN = "unknown"
 """The bin of requests whose engine does not say how many tokens they had."""
 
@@ -45,7 +48,7 @@ class MeteredAnswer:
     def ending(self, status: int, at_s: float, *, is_over: bool) -> tuple[str, Story | None]:
         """Why it is a failure, or "", and what it is counted as."""
         if status >= 400:
-            return "", Story({}, {"rejected": True})
+            return "", Story({}, is_bad={"rejected": True})
         found = self.generation.measured(at_s, is_over=is_over)
         return found.why_failed, story_of(found, self._objective, is_over=is_over)
 
@@ -96,8 +99,14 @@ def story_of(found: Measured, objective: Promise | None, *, is_over: bool) -> St
     if is_over:
         is_bad |= {what: what in found.marks for what in sorted(found.could_be)}
     timed = {name: ms for name, ms in timings.items() if ms is not None}
+    lengths = lengths_of(found.tokens_out) if is_over and found.tokens_out else {}
     tokens = {"in": found.tokens_in, "cached": found.tokens_cached, "out": found.tokens_out} if is_over else {}
-    return Story(timed, is_bad, tokens, found.finish if is_over else (), bin_of(found))
+    return Story(timed, lengths, is_bad, tokens, found.finish if is_over else (), bin_of(found))
+
+
+def lengths_of(tokens: int) -> dict[str, float]:
+    """How long an answer is: in tokens, and by how much it is shorter than the longest."""
+    return {"longer": float(tokens), "shorter": MOST_TOKENS / tokens}
 
 
 def misses(objective: Promise, found: Measured) -> bool:

@@ -28,7 +28,9 @@ def count(intervals: Intervals, outcome: str, ms: float, *, is_stream: bool) -> 
         case "ok":
             if is_stream:
                 bad = {"goodput": ms > 100, "empty": ms < 10}
-                intervals.told(ticket, Story({"first_token": ms}, bad, {"out": int(ms) % 9}, (), f"{int(ms) % 2}"))
+                intervals.told(
+                    ticket, Story({"first_token": ms}, {"longer": ms}, bad, {"out": int(ms) % 9}, (), f"{int(ms) % 2}")
+                )
             intervals.answered(ticket, ms)
         case "memo":
             intervals.remembered(ticket)
