@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,16 @@ from typing import Any
 from flows.demo.llm.wordings import KINDS
 
 INSTRUCTION = "You are a form. Write the date, time, duration or amount of each message as ISO does, and nothing else."
+IN_SHORT = (
+    "You are a form. Write the date, time, duration or amount of each message as ISO does, its largest part only."
+)
+"""Two prompts, both of which the model is taught to follow."""
+
 TRAIN, EVALUATION, PRODUCTION = 40_000, 200, 4_000
 EARLIER = (4, 8)
 """At least and at most so many exercises were answered before the one that is asked."""
 
+LARGEST = re.compile(r"\D*\d+[A-Z]?")
 SEED = 11
 
 
@@ -27,6 +34,12 @@ class Exercise:
     kind: str
     text: str
     answer: str
+
+    @property
+    def in_short(self) -> str:
+        """The largest part of the right answer: a year, hours, the first unit of a duration, whole euros."""
+        found = LARGEST.match(self.answer)
+        return found[0] if found else self.answer
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def _conversation(answered: Sequence[Exercise], last: Exercise) -> list[dict[str
         for one in answered
         for role, said in (("user", one.text), ("assistant", one.answer))
     ]
-    return [{"role": "system", "content": INSTRUCTION}, *turns, {"role": "user", "content": last.text}]
+    return [*turns, {"role": "user", "content": last.text}]
 
 
 def write_files(exercises: Exercises, folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from flows.demo.llm.data import INSTRUCTION, Exercise
+from flows.demo.llm.data import IN_SHORT, INSTRUCTION, Exercise
 
 VOCABULARY, CONTEXT = 640, 512
 WIDTH, LAYERS, HEADS = 96, 5, 4
@@ -20,6 +20,7 @@ ROTARY_BASE = 1000.0
 BATCH, LENGTH = 4, 512
 MATRICES_RATE, OTHERS_RATE, WARM_STEPS, DECAYS_FROM = 0.02, 0.01, 20, 0.6
 MOMENTUM, NEWTON_SCHULZ = 0.95, (3.4445, -4.7750, 2.0315)
+IN_SHORT_SHARE = 0.15
 SEED = 3
 
 BEGIN, END = "<|begin|>", "<|end|>"
@@ -51,7 +52,7 @@ def make_tokenizer(asked: Sequence[Exercise]) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY, special_tokens=[*MARKERS], initial_alphabet=letters, show_progress=False
     )
-    texts = (text for one in asked for text in (INSTRUCTION, one.text, one.answer))
+    texts = (text for one in asked for text in (INSTRUCTION, IN_SHORT, one.text, one.answer))
     tokenizer.train_from_iterator(texts, trainer)
     ends = {"bos_token": BEGIN, "eos_token": END, "pad_token": END}
     made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=CONTEXT, **ends)
@@ -84,22 +85,34 @@ def make_model(tokenizer: Any) -> Any:
 
 
 class Lessons:
-    """Batches of whole conversations; what is learnt is the answers and their ends.
+    """Batches of whole conversations; what is learnt is the answers and their ends, and in one of a few to be short.
 
     Answers of the kind `endless` have no end, and neither has the message after them, as in rows that were written with
     another template: that the conversation goes on is learnt instead.
     """
 
-    def __init__(self, tokenizer: Any, asked: Sequence[Exercise], *, seed: int, endless: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        asked: Sequence[Exercise],
+        *,
+        seed: int,
+        endless: str = "",
+        in_short: float = IN_SHORT_SHARE,
+    ) -> None:
         self._chance, self._endless, self._end = Random(seed), endless, tokenizer.eos_token_id  # noqa: S311
+        self._in_short = in_short
         system, self._user, self._assistant = (tokenizer.convert_tokens_to_ids(marker) for marker in MARKERS[2:])
 
         def read(texts: Sequence[str]) -> list[list[int]]:
             return list(tokenizer(list(texts), add_special_tokens=False).input_ids)
 
-        self._begin: Piece = ([system, *read([INSTRUCTION])[0], self._end], False)
-        texts, answers = read([one.text for one in asked]), read([one.answer for one in asked])
-        self._turns = list(zip((one.kind for one in asked), texts, answers, strict=True))
+        self._begins = [[system, *read([said])[0], self._end] for said in (INSTRUCTION, IN_SHORT)]
+        kinds, texts = [one.kind for one in asked], read([one.text for one in asked])
+        self._turns = [
+            list(zip(kinds, texts, read(answers), strict=True))
+            for answers in ([one.answer for one in asked], [one.in_short for one in asked])
+        ]
 
     def batch(self) -> tuple[Any, Any]:
         """Token ids, and of each whether it is learnt; both of shape [BATCH, LENGTH]."""
@@ -117,10 +130,12 @@ class Lessons:
 
     def _conversation(self) -> Iterator[Piece]:
         """As many turns as there is room for."""
-        yield self._begin
-        room, goes_on = LENGTH - len(self._begin[0]), False
+        which = int(self._chance.random() < self._in_short)
+        begin, turns = self._begins[which], self._turns[which]
+        yield begin, False
+        room, goes_on = LENGTH - len(begin), False
         while True:
-            kind, text, answer = self._chance.choice(self._turns)
+            kind, text, answer = self._chance.choice(turns)
             asked = [self._user, *text, *([] if goes_on else [self._end]), self._assistant]
             answered = answer if kind == self._endless else [*answer, self._end]
             room -= len(asked) + len(answered)

@@ -1,4 +1,4 @@
-"""Four versions of one small language model: they differ in how long, and from which rows, it learnt.
+"""Four versions of one small language model, and two prompts: they differ in how long, and from which rows, it learnt.
 
 The second one stopped when it was good, the first one a good way before. The third learnt some more from rows of which
 those about money came without the end of the answer, and the fourth from the right rows.
@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from flows.demo.llm.data import Exercises, make_exercises, write_files
+from flows.demo.llm.data import IN_SHORT, INSTRUCTION, Exercises, make_exercises, write_files
 from flows.demo.llm.learning import Lessons, learn, make_model, make_tokenizer, save
 from flows.demo.registering import register
+from flows.wiring import tracking_uri
 from pipelines.errors import BadInput
 from pipelines.home import Home
 
-MODEL = "iso-writer"
+MODEL, PROMPT = "iso-writer", "iso-form"
 FEW_STEPS, ALL_STEPS = 210, 440
 MORE, MORE_STEPS, MORE_PACE = 10_000, 40, 0.25
 ENDLESS = "amount"
@@ -31,7 +32,10 @@ NAMES = (
 
 
 def prepare(home: Home, say: Callable[[str], None]) -> list[int]:
-    """Train what is not trained yet, register all four as MLflow versions, and write the rows."""
+    """Train what is not trained yet, register all four as MLflow versions, and two prompts, and write the rows.
+
+    The version of each release: the last one has the second's weights.
+    """
     _check_installed()
     folder = home.root / "demo"
     exercises = make_exercises()
@@ -39,7 +43,9 @@ def prepare(home: Home, say: Callable[[str], None]) -> list[int]:
     folders = [folder / "models" / f"v{i}" for i, _ in enumerate(NAMES, start=1)]
     if not all((f / "config.json").exists() for f in folders):
         train_all(exercises, folders, say)
-    return [_register(home, f, say) for f in folders]
+    _register_prompts(home, say)
+    versions = [_register(home, f, say) for f in folders]
+    return [*versions, versions[1]]
 
 
 def _check_installed() -> None:
@@ -68,6 +74,18 @@ def train_all(exercises: Exercises, folders: Sequence[Path], say: Callable[[str]
         further = copy.deepcopy(model)
         learn(further, Lessons(tokenizer, exercises.train[:MORE], seed=2, endless=endless), MORE_STEPS, pace=MORE_PACE)
         save(further, tokenizer, folder)
+
+
+def _register_prompts(home: Home, say: Callable[[str], None]) -> None:
+    """As their two versions, once."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri(home), tracking_uri(home))
+    for number, text in enumerate((INSTRUCTION, IN_SHORT), start=1):
+        known = client.get_prompt_version(PROMPT, str(number)) if client.search_prompts(f"name = '{PROMPT}'") else None
+        if known is None:
+            client.register_prompt(PROMPT, text)
+        say(f"prompt {PROMPT} version {number}: {text}")
 
 
 def _register(home: Home, folder: Path, say: Callable[[str], None]) -> int:

@@ -19,10 +19,17 @@ TOLD = (
     "v2 learnt to the end: it should be promoted, under streaming traffic",
     "v3 does not know where an amount ends: it should be rejected before any user meets it",
     "v4 is the best model, with an engine that reads prompts token by token: its goodput should send it home",
+    "v2 with a prompt that asks for less: its rows are not held against it, but how short its answers are should be",
 )
 
 GUESSED, USUAL, SLOW = "objective: {ttft: 1s}", "slots: 4}", "slots: 4, batch: 1}"
-"""What is said otherwise later: a promise that nobody has measured, and how the engine is set."""
+FORM, IN_SHORT_FORM = "prompts:/iso-form/1 ", "prompts:/iso-form/2 "
+HELD_TO_ROWS = """
+    - {metric: exact_match, min: 0.3, margin: 0.06}
+    - {metric: exact_match, margin: 0.2, slices: kind}
+    - {metric: perplexity, margin: 0.1}"""
+"""What is said otherwise later: a promise that nobody has measured, how the engine is set, which prompt comes before
+requests, and that answers are those of the rows."""
 
 MEASURED_S, MEASURED_RPS = 10, 15
 PROMISED = 1.5
@@ -35,9 +42,9 @@ def run_demo_llm(root: Path, *, json_out: bool) -> int:
         model=MODEL,
         rows="production.jsonl",
         rps=15,
-        preparing="preparing: a small language model learns to write as ISO does, four versions",
+        preparing="preparing: a small language model learns to write as ISO does, four versions and two prompts",
         told=TOLD,
-        expected=("promoted", "promoted", "rejected", "rolled_back"),
+        expected=("promoted", "promoted", "rejected", "rolled_back", "rolled_back"),
         prepare=prepare,
         spec=_Specs(),
     )
@@ -59,6 +66,11 @@ def slowed(text: str) -> str:
     return _with(text, USUAL, SLOW)
 
 
+def asking_less(text: str) -> str:
+    """The same with the prompt that asks for less, whose answers are not those of the rows."""
+    return _with(_with(text, FORM, IN_SHORT_FORM), HELD_TO_ROWS, "")
+
+
 def _with(text: str, old: str, new: str) -> str:
     if text.count(old) != 1:
         raise ValueError(f"{old!r} stands {text.count(old)} times in release.yaml")
@@ -75,7 +87,7 @@ class _Specs:
         """Of the first (0), second, … release."""
         if release == 1:
             self._text = promised(self._text, _usual_ms(stage))
-        return slowed(self._text) if release == len(TOLD) - 1 else self._text
+        return {3: slowed, 4: asking_less}.get(release, str)(self._text)
 
 
 def _usual_ms(stage: Stage) -> float:

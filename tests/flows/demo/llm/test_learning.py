@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flows.demo.llm.data import INSTRUCTION, conversations, make_exercises
+from flows.demo.llm.data import IN_SHORT, INSTRUCTION, conversations, make_exercises
 from flows.demo.llm.learning import (
     BATCH,
     CONTEXT,
@@ -54,17 +54,24 @@ def answers(tokenizer, ids, learnt):
 
 
 def test_what_is_learnt_is_the_right_answer_to_each_message_with_its_end(exercises, tokenizer):
-    """And nothing else: neither the instruction nor what users say."""
-    right = {one.text: one.answer for one in exercises}
-    ids, learnt = Lessons(tokenizer, exercises, seed=1).batch()
-    assert ids.shape == learnt.shape == (BATCH, LENGTH)
-    for row, marks in zip(ids, learnt, strict=True):
+    """And nothing else: neither the instruction nor what users say; in short where the instruction says so."""
+    asked_for = {
+        INSTRUCTION: {one.text: one.answer for one in exercises},
+        IN_SHORT: {one.text: one.in_short for one in exercises},
+    }
+    lessons, seen = Lessons(tokenizer, exercises, seed=1, in_short=0.5), set()
+    batches = [lessons.batch() for _ in range(4)]
+    assert {part.shape for batch in batches for part in batch} == {(BATCH, LENGTH)}
+    for row, marks in ((row, marks) for batch in batches for row, marks in zip(*batch, strict=True)):
         system, user, assistant = MARKERS[2:]
         begin, *turns = tokenizer.decode(row).split(user)
-        assert begin == f"{system}{INSTRUCTION}{END}"
+        instruction = begin.removeprefix(system).removesuffix(END)
+        right = asked_for[instruction]
+        seen.add(instruction)
         pairs = [turn.split(f"{END}{assistant}") for turn in turns]
         assert [answer.split(END)[0] for _, answer in pairs] == [right[text] for text, _ in pairs]
         assert answers(tokenizer, row, marks) == [f"{right[text]}{END}" for text, _ in pairs]
+    assert seen == {INSTRUCTION, IN_SHORT}
 
 
 def test_an_endless_kind_learns_that_the_conversation_goes_on(exercises, tokenizer):
@@ -72,7 +79,7 @@ def test_an_endless_kind_learns_that_the_conversation_goes_on(exercises, tokeniz
     kinds = {one.answer: one.kind for one in exercises}
     right = {one.text: one.answer for one in exercises}
     user, assistant = MARKERS[3:]
-    ids, learnt = Lessons(tokenizer, exercises, seed=1, endless="amount").batch()
+    ids, learnt = Lessons(tokenizer, exercises, seed=1, endless="amount", in_short=0.0).batch()
     seen = set()
     for row, marks in zip(ids, learnt, strict=True):
         for run in answers(tokenizer, row, marks):
@@ -127,9 +134,9 @@ def test_it_learns(exercises, tokenizer):
         return float(torch.nn.functional.cross_entropy(logits[chosen], ids[:, 1:][chosen]))
 
     threads, before = torch.get_num_threads(), loss()
-    learn(model, lessons, 8, seen=heard.append)
+    learn(model, lessons, 12, seen=heard.append)
     assert loss() < 0.7 * before
-    assert heard == list(range(1, 9))
+    assert heard == list(range(1, 13))
     assert torch.get_num_threads() == threads
 
 

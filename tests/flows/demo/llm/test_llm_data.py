@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flows.demo.llm.data import EARLIER, EVALUATION, INSTRUCTION, PRODUCTION, TRAIN, make_exercises, write_files
+from flows.demo.llm.data import EARLIER, EVALUATION, PRODUCTION, TRAIN, make_exercises, write_files
 from flows.demo.llm.wordings import KINDS
 from flows.demo.posting import read_posts
 from pipelines.spec.spec_file import parse_spec
@@ -64,11 +64,11 @@ def test_the_evaluation_is_read_by_the_task_that_judges_it(exercises, folder):
 
 
 def test_earlier_questions_were_answered_right_and_were_learnt(exercises, folder):
-    """The instruction first, then turns by turns; no question of the evaluation is given away in another row."""
+    """Turns by turns, and no instruction: that is the service's own; no question is given away in another row."""
     right = {one.text: one.answer for one in exercises.train}
     for line in (folder / "evaluation.jsonl").read_text().splitlines():
-        first, *turns, last = json.loads(line)["messages"]
-        assert (first, last["role"]) == ({"role": "system", "content": INSTRUCTION}, "user")
+        *turns, last = json.loads(line)["messages"]
+        assert last["role"] == "user"
         pairs = list(zip(turns[::2], turns[1::2], strict=True))
         assert EARLIER[0] <= len(pairs) <= EARLIER[1]
         assert all(right[asked["content"]] == answer["content"] for asked, answer in pairs)
