@@ -82,6 +82,19 @@ def is_too_few(missing: str | None) -> bool:
     return missing is not None and _TOO_FEW in missing
 
 
+_LATER = "only the engine that serves can answer"
+
+
+def judged_later(rows: int) -> str:
+    """Why is something missing of a model on an engine that serves nobody, and judged once it has the one that does?"""
+    return f"{rows} rows ask for what {_LATER}: judged there"
+
+
+def is_judged_later(missing: str | None) -> bool:
+    """Whether something is missing for that reason, and for no worse one."""
+    return missing is not None and _LATER in missing
+
+
 def column_of(slice_name: str) -> str | None:
     """The column of a slice's name; None for `all`."""
     return slice_name.partition("=")[0] if "=" in slice_name else None

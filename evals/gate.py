@@ -8,7 +8,7 @@ from enum import StrEnum
 from statistics import NormalDist
 from typing import Any
 
-from evals.evidence import Comparison, Evidence, Measurement, column_of, is_too_few
+from evals.evidence import Comparison, Evidence, Measurement, column_of, is_judged_later, is_too_few
 
 
 class Outcome(StrEnum):
@@ -89,7 +89,8 @@ def judge(gates: Sequence[Gate], evidence: Evidence, *, has_champion: bool) -> V
       all of its sisters (Bonferroni), INCONCLUSIVE where only a look at this slice alone would prove it, else PASS.
       A strict test on every small slice would hold back good models; the gate on all rows is the strict one.
     - Too few rows are INCONCLUSIVE; of several slices the small ones are named and stop nobody.
-    - Missing evidence is an ERROR. Without a champion margins are not judged.
+    - What only the engine that serves can answer stops nobody before it does: every model that is to serve is judged
+      on it. Any other missing evidence is an ERROR. Without a champion margins are not judged.
     """
     return Verdict.of([reason for gate in gates for reason in _judge_gate(gate, evidence, has_champion)])
 
@@ -163,9 +164,14 @@ def _said(compared: Comparison, drop: float, interval: tuple[float, float], allo
 
 
 def _missing(found: Measurement | Comparison, why: str | None, *, alone: bool) -> Reason:
-    """Too few rows cannot tell, and stop nobody where other slices could; anything else that is missing is an error."""
+    """Too few rows cannot tell, and stop nobody where other slices could; anything else that is missing is an error.
+
+    But for what only the engine that serves can answer: that is asked there, by the same gates.
+    """
     name = _name(found)
     sentence = f"{name}: {why or 'nothing was measured'}"
+    if is_judged_later(why):
+        return Reason(Outcome.PASS, name, sentence)
     if not is_too_few(why):
         return Reason(Outcome.ERROR, name, sentence)
     return Reason(Outcome.INCONCLUSIVE if alone else Outcome.PASS, name, sentence)

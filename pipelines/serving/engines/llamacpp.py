@@ -42,6 +42,9 @@ CLIENTS_FAULTS = (
 )
 """Which it answers with 500, as it would a fault of its own."""
 
+MODELS_FAULTS = ("model produced output that does not match the expected",)
+"""What it makes of an answer that was cut before its JSON, or its call of a tool, was whole: a 500."""
+
 USUAL_SAMPLING: Mapping[str, Any] = {"temp": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """OpenAI's, where neither the request nor the file says it; llama.cpp's own are 0.8, 0.95, 40 and 0.05."""
 
@@ -75,7 +78,7 @@ class LlamaCppEngine:
     def habits(self) -> Habits:
         """Those over its slots wait, for some slots' length."""
         most_open = int(self._facts["slots"]) * (1 + QUEUED_PER_SLOT)
-        return Habits(most_open, int(self._facts["context"]), MOST_BYTES, CLIENTS_FAULTS)
+        return Habits(most_open, int(self._facts["context"]), MOST_BYTES, CLIENTS_FAULTS, MODELS_FAULTS)
 
     def start(self, port: int) -> str:
         """Load the model and listen. BadInput E_ENGINE, and E_CONTEXT where the model has less of it."""

@@ -15,13 +15,15 @@ class Habits:
     """What stands before an engine has to know of it.
 
     `most_open` requests may be asked at one time, of `context` tokens each. Keys of a request that are longer than
-    `most_bytes` says would keep it busy for everybody. A 500 with one of `clients_faults` is the client's doing.
+    `most_bytes` says would keep it busy for everybody. A 500 with one of `clients_faults` is the client's doing, and
+    with one of `models_faults` what it makes of an answer that is not what was asked for.
     """
 
     most_open: int
     context: int
     most_bytes: Mapping[str, int] = field(default_factory=dict)
     clients_faults: tuple[bytes, ...] = ()
+    models_faults: tuple[str, ...] = ()
     called: str = ""
     """What it calls the model itself, where it answers to no other name."""
 

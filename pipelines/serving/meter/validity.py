@@ -43,6 +43,23 @@ def _anything(_value: Any) -> bool:
     return True
 
 
+def schema_problem(schema: Mapping[str, Any]) -> str:
+    """Why nothing can be held against a schema, or "": then whatever a model wrote would be called right."""
+    try:
+        written = orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONEncodeError, TypeError) as error:
+        return f"it cannot be written: {error}"[:200]
+    if len(written) > MOST_SCHEMA_BYTES:
+        return f"it has {len(written):,} bytes, and at most {MOST_SCHEMA_BYTES:,} are checked"
+    try:
+        _made(written)
+    except ImportError:
+        return "jsonschema-rs is not installed here (pip install 'shipway[llm]')"
+    except Exception as error:  # the library has an error of its own for each reason  # noqa: BLE001
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    return ""
+
+
 @lru_cache(maxsize=256)
 def _validator(written: bytes) -> Callable[[Any], bool]:
     """Made once for each schema: clients ask with few of them, many times."""
@@ -50,11 +67,17 @@ def _validator(written: bytes) -> Callable[[Any], bool]:
         import jsonschema_rs
     except ImportError:
         return _anything
-    schema, patterns = orjson.loads(written), jsonschema_rs.RegexOptions()
     try:
-        made = jsonschema_rs.validator_for(schema, retriever=_fetch_nothing, pattern_options=patterns)
+        return _made(written)
     except (ValueError, jsonschema_rs.ReferencingError):
         return _anything
+
+
+def _made(written: bytes) -> Callable[[Any], bool]:
+    import jsonschema_rs
+
+    schema, patterns = orjson.loads(written), jsonschema_rs.RegexOptions()
+    made = jsonschema_rs.validator_for(schema, retriever=_fetch_nothing, pattern_options=patterns)
     check: Callable[[Any], bool] = made.is_valid
     return check
 

@@ -17,12 +17,14 @@ ENDED = frozenset({"stop", "tool_calls", "function_call"})
 class Choice:
     """The first choice of an answer. Of each token: its text, its log-probability, and how far ahead it was, in nats.
 
-    `ahead` is None where the engine does not say what came second.
+    `ahead` is None where the engine does not say what came second. `calls` are the tools that are called, with their
+    arguments as they were written.
     """
 
     text: str
     finish: str
     tokens: tuple[tuple[str, float, float | None], ...] = ()
+    calls: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -43,8 +45,12 @@ def read_answer(body: Any) -> Choice:
 
 
 def _choice(choice: Any) -> Choice:
-    said = choice["message"].get("content") if "message" in choice else choice["text"]
-    return Choice(str(said or ""), str(choice["finish_reason"] or ""), _tokens(choice.get("logprobs") or {}))
+    message = choice.get("message")
+    said = message.get("content") if message is not None else choice["text"]
+    called = (message or {}).get("tool_calls") or ()
+    calls = tuple((str(one["function"]["name"]), str(one["function"].get("arguments") or "")) for one in called)
+    finish = str(choice["finish_reason"] or "")
+    return Choice(str(said or ""), finish, _tokens(choice.get("logprobs") or {}), calls)
 
 
 def _tokens(said: Mapping[str, Any]) -> tuple[tuple[str, float, float | None], ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from evals.offline.language import Written
+from evals.offline.written import Written
 from pipelines.errors import BadInput, UnsafeArtifact
 from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.spec.engine import BROUGHT
@@ -38,7 +38,8 @@ SPARE_MB, TIMES_WEIGHTS = 4096, 3
 """Weights are held in 32 bits by the reference, twice as large as most files; what is computed needs room, too."""
 
 Said = Mapping[str, Any]
-"""What a model made of a row: `answer`, `ms`, `holds`, and of its reference `tokens`, `loss`, `likeliest`, `kl`, …"""
+"""What a model made of a row: `answer`, `ms`, `holds`, `scores`, `is_asked`, and of its reference `tokens`, `loss`,
+`likeliest`, `kl`, …"""
 
 MOST_KNOWN = 4
 _known: dict[str, tuple[Said, ...]] = {}
@@ -101,8 +102,19 @@ def ask_all(
 def as_written(said: Said) -> Written:
     """The same for the metrics."""
     answer = said["answer"]
-    scored = {name: tuple(said[name]) for name in ("tokens", "loss", "likeliest", "kl")}
-    return Written(answer["text"], said["finished"], said["ms"], said["holds"], **scored, scored_bytes=said["bytes"])
+    return Written(
+        answer["text"],
+        said["finished"],
+        said["ms"],
+        said["holds"],
+        tuple(said["tokens"]),
+        tuple(said["loss"]),
+        tuple(said["likeliest"]),
+        tuple(said["kl"]),
+        said["bytes"],
+        said["scores"],
+        said["is_asked"],
+    )
 
 
 def _asked(question: Mapping[str, Any], weights_mb: int, heard: Heard) -> tuple[Said, ...]:

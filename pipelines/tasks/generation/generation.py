@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from evals.evidence import Evidence
 from evals.gate import Outcome, Reason, Verdict
 from evals.offline.gain import Gain
-from evals.offline.language import LIKELIHOODS, PROPORTIONS, LanguageSuite, measure_language
+from evals.offline.language import LanguageSuite, measure_language
 from evals.offline.metrics import LATENCY, SIZE
+from evals.offline.written import LIKELIHOODS, PROPORTIONS
 from pipelines.compress.gguf.gguf import Gguf, check_tokenizer
 from pipelines.compress.technique import Technique
 from pipelines.compress.unchanged import Unchanged
@@ -35,6 +36,7 @@ from pipelines.tasks.generation.sizes import judging_need, load_of, memory_need
 from pipelines.tasks.memory import Device, MemoryNeed
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
 
+ALWAYS = ("exact_match", "regex_match", "finished", *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
 METRICS = (*PROPORTIONS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
 COMPRESS = ("none", "gguf-f16", "gguf-f32", "gguf-q8_0")
 PRECISION: Mapping[str, str] = {"gguf-f32": "f32", "gguf-q8_0": "q8_0"}
@@ -132,7 +134,7 @@ class TextGeneration:
             tuple(row.references for row in rows.rows),
             tuple(row.pattern for row in rows.rows),
             rows.columns,
-            METRICS,
+            measured_metrics(rows),
             plan.slices,
             plan.confidence,
         )
@@ -179,6 +181,11 @@ class TextGeneration:
     def largest_question(self, model: str, rows: Prompts) -> Question:  # noqa: ARG002  none of them is so long
         """Far beyond the context."""
         return questions.largest(model)
+
+
+def measured_metrics(rows: Prompts) -> tuple[str, ...]:
+    """What is measured: what is of all rows, or was always, and what some row asks for."""
+    return tuple(name for name in METRICS if name in ALWAYS or any(row.asks_for(name) for row in rows.rows))
 
 
 def _ask(subject: Subject, rows: Prompts, told: Told, champion: Sequence[Said] | None) -> tuple[Said, ...]:

@@ -23,11 +23,15 @@ from pipelines.serving.engines.streaming import EnginePlace, StreamingEngine
 from pipelines.supply.oracle.child import answer, lend, may_ask
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.distribution import LISTED, Distribution
+from pipelines.tasks.generation.forms.form import form_of
 from pipelines.tasks.generation.questions import of_row
 from pipelines.tasks.generation.rows import Row
 
 MODEL = "model"
 PORTS = {"http": 80, "https": 443}
+UNREADABLE = "unreadable"
+"""How an answer ended that the engine itself could not make out."""
+
 PATTERN_S = 10.0
 """Some patterns go back over a text for ever."""
 
@@ -36,6 +40,10 @@ Tokens = list[int]
 
 class Model(Protocol):
     """A model that can be asked in this process."""
+
+    def takes(self, row: Row) -> bool:
+        """Whether it can be asked for an answer of the row's form."""
+        ...
 
     def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
         """Its own answer, greedily where nothing is said of its sampling."""
@@ -72,7 +80,9 @@ class Reader:
         if not row.is_chat:
             return list(self._tokenizer(row.asked).input_ids)
         try:
-            text = self._tokenizer.apply_chat_template(list(row.asked), tokenize=False, add_generation_prompt=True)
+            tools = {"tools": list(row.form.tools)} if row.form.tools else {}
+            messages = [_as_templates_read(message) for message in row.asked]
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **tools)
         except Exception as error:  # a template may raise anything
             raise RowRefused(row.number, "E_TEMPLATE", f"the chat template raises: {_said(error)}") from error
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
@@ -89,6 +99,18 @@ class Reader:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
 
+def _as_templates_read(message: Any) -> Any:
+    """The arguments of a call as an object, as engines hand them to a template: on the wire they are text."""
+    if not isinstance(message.get("tool_calls"), list):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        said = call["function"].get("arguments")
+        read = json.loads(said) if isinstance(said, str) else said
+        calls.append({**call, "function": {**call["function"], "arguments": read}})
+    return {**message, "tool_calls": calls}
+
+
 class Reference:
     """transformers on torch, in 32 bits: what the weights say, whatever serves them."""
 
@@ -101,6 +123,10 @@ class Reference:
         self._model = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         ).eval()
+
+    def takes(self, row: Row) -> bool:
+        """No form that is sent: it holds nobody to a schema, and reads no call out of a text."""
+        return not row.form.sent
 
     def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
         """By the weights alone: penalties and stop strings are the engines' own."""
@@ -134,17 +160,38 @@ class ServedModel:
     def __init__(self, engine: StreamingEngine, *, reads_by_itself: bool) -> None:
         self._engine, self._reads_by_itself = engine, reads_by_itself
 
+    def takes(self, row: Row) -> bool:  # noqa: ARG002  it refuses by itself what it cannot do
+        """All that it is asked."""
+        return True
+
     def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
-        """By its own template and tokenizer. RowRefused where these make other tokens of the row than transformers."""
-        if self._reads_by_itself:
+        """By its own template and tokenizer. RowRefused where these make other tokens of the row than transformers.
+
+        Tools each engine writes into a prompt in its own way. An answer that the engine cannot make out, as it was cut,
+        has no text.
+        """
+        if self._reads_by_itself and not row.form.tools:
             self._compare(row, tokens)
         question = of_row(MODEL, row, most, sampling)
-        said = self._engine.ask(question.path, question.body)
+        if row.form.sent:
+            self._check_size(row, question.body)
+        try:
+            said = self._engine.ask(question.path, question.body)
+        except BadInput as error:
+            if row.form.sent and any(fault in error.reason for fault in self._engine.habits.models_faults):
+                return Choice("", UNREADABLE)
+            raise
         read = (said.get("usage") or {}).get("prompt_tokens", len(tokens))
-        if read != len(tokens):
+        if read != len(tokens) and not row.form.tools:
             reason = f"the engine reads {read:,} tokens, and transformers {len(tokens):,}"
             raise RowRefused(row.number, "E_TEMPLATE" if row.is_chat else "E_TOKENIZER", reason)
         return read_answer(said)
+
+    def _check_size(self, row: Row, body: Mapping[str, Any]) -> None:
+        """Users' requests are refused for the same."""
+        for name, most in self._engine.habits.most_bytes.items():
+            if name in body and (size := len(json.dumps(body[name]))) > most:
+                raise RowRefused(row.number, "E_DATASET", f"{name} has {size:,} bytes, and the engine takes {most:,}")
 
     def _compare(self, row: Row, tokens: Tokens) -> None:
         """An engine that was brought has a transformers of its own; others were compared when their file was made."""
@@ -178,7 +225,8 @@ def work(question: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(said: Mapping[str, Any]) -> Row:
     asked = said["asked"]
-    return Row(asked if isinstance(asked, str) else tuple(asked), (said["reference"],), said["pattern"], said["number"])
+    whole = asked if isinstance(asked, str) else tuple(asked)
+    return Row(whole, (said["reference"],), said["pattern"], said["number"], form_of(said))
 
 
 @contextmanager
@@ -220,14 +268,18 @@ def _write(question: Mapping[str, Any], rows: Sequence[Row], reader: Reader, mod
             tokens, began_s = reader.prompt(row), perf_counter()
             base = champion[place] if champion else None
             try:
-                written = model.write(row, tokens, most, sampling)
+                is_asked = model.takes(row)
+                written = model.write(row, tokens, most, sampling) if is_asked else Choice("", "")
                 ms = (perf_counter() - began_s) * 1000
                 scored = _scored(reader, model, row, tokens, most, base, keep=question["keep_top"])
-                golden = {"golden": model.write(row, tokens, most, {}).as_dict()} if place in greedily else {}
+                golden = (
+                    {"golden": model.write(row, tokens, most, {}).as_dict()} if is_asked and place in greedily else {}
+                )
             except BadInput as error:
                 raise RowRefused(row.number, "E_INFERENCE", str(error)) from error
-            found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished}
-            yield {**found, "holds": holds(row, written.text), **scored, **golden}
+            found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished, "is_asked": is_asked}
+            scores = row.form.scores(written.text, written.calls) if is_asked else {}
+            yield {**found, "holds": holds(row, written.text), "scores": scores, **scored, **golden}
             progress.write(b".")
 
 

@@ -55,7 +55,7 @@ def of_row(model: str, row: Row, most_tokens: int, sampling: Mapping[str, Any] |
     """
     said = sampling or {}
     most, seed = min(most_tokens, said.get("max_tokens", most_tokens)), row.number if said.get("temperature") else 0
-    asked = {"messages": list(row.asked)} if row.is_chat else {"prompt": row.asked}
+    asked = {"messages": list(row.asked), **row.form.sent} if row.is_chat else {"prompt": row.asked}
     likelihoods = {"logprobs": True, "top_logprobs": ALTERNATIVES} if row.is_chat else {"logprobs": ALTERNATIVES}
     # vLLM tells tokens by their text, and all that end within a character have none: by their numbers they differ.
     told = {"return_tokens_as_token_ids": True}

@@ -1,8 +1,9 @@
 """Which prompts and conversations does a file hold, and what should a model write for each?
 
 A row has `messages` (a conversation, as OpenAI's API writes it) or `prompt` (text to continue; or the column that the
-spec names), and says what is right: a `reference` (or several: one of them), a `pattern` that the answer must hold, or
-both. Rows without either are asked all the same: their answers are timed, and should end.
+spec names), and says what is right: a `reference` (or several: one of them), a `pattern` that the answer must hold, a
+form that it must have (`forms/form.py`), or more of these. Rows without any are asked all the same: their answers are
+timed, and should end.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from typing import Any
 
 import orjson
 
-from evals.offline.language import LIKELIHOODS
+from evals.offline.written import LIKELIHOODS
 from pipelines.errors import BadInput
 from pipelines.records.split import Rewrite
 from pipelines.serving.requests.rewriting import VARIABLES, Unfit, with_prompt
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.supply.table import Table, wrong
+from pipelines.tasks.generation.forms.form import COLUMNS, VALID_JSON, VALID_TOOL_CALL, Form, read_form
 
 MESSAGES, PROMPT, REFERENCE, PATTERN = "messages", "prompt", "reference", "pattern"
 MOST_MESSAGES, MOST_CHARACTERS, LONGEST_PATTERN = 1000, 1_000_000, 2000
-NEEDING = ("regex_match", "exact_match", *LIKELIHOODS, *OF_CHAMPION)
-"""Metrics that are of rows with a pattern, the first, or with a reference."""
+NEEDING: Mapping[str, str] = {
+    **dict.fromkeys(("exact_match", *LIKELIHOODS, *OF_CHAMPION), "a reference"),
+    "regex_match": "a pattern",
+    VALID_JSON: "a schema or response_format",
+    VALID_TOOL_CALL: "tools",
+}
+"""Of which rows a metric is; the others are of all."""
 
 ROLES = ("assistant", "developer", "system", "tool", "user")
 
@@ -41,6 +48,7 @@ class Row:
     references: tuple[str, ...]
     pattern: str
     number: int
+    form: Form = field(default_factory=Form)
     variables: Mapping[str, Any] = field(default_factory=dict)
     """What a version's prompt is filled with."""
 
@@ -61,12 +69,24 @@ class Row:
         """Plain JSON data for who asks it; the first reference is the one that is scored."""
         asked = list(self.asked) if self.is_chat else self.asked
         scored = self.references[0] if self.references else ""
-        return {"asked": asked, "reference": scored, "pattern": self.pattern, "number": self.number}
+        said = {"asked": asked, "reference": scored, "pattern": self.pattern, "number": self.number}
+        return {**said, **self.form.as_dict()}
 
     @property
     def text(self) -> str:
-        """What is asked, as a line of JSON."""
-        return json.dumps(self.as_dict()["asked"], sort_keys=True, ensure_ascii=False)
+        """What is asked, and in which form it shall be answered where that is said, as a line of JSON."""
+        asked, form = self.as_dict()["asked"], self.form.as_dict()
+        return json.dumps([asked, form] if form else asked, sort_keys=True, ensure_ascii=False)
+
+    def asks_for(self, metric: str) -> bool:
+        """Whether it has what a metric is of."""
+        has = {
+            "a reference": bool(self.references),
+            "a pattern": bool(self.pattern),
+            "a schema or response_format": self.form.wanted is not None,
+            "tools": self.form.calls_tools,
+        }
+        return has.get(NEEDING.get(metric, ""), True)
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,8 @@ class Prompts:
         repeated = [text for text, times in Counter(row.text for row in self.rows).items() if times > 1]
         if repeated:
             said.append(f"{len(repeated):,} prompts stand in several rows")
-        free = [row.number for row in self.rows if not row.references and not row.pattern]
+        judged = set(NEEDING) - {*LIKELIHOODS, *OF_CHAMPION}
+        free = [row.number for row in self.rows if not any(map(row.asks_for, judged))]
         if free:
             said.append(f"{len(free):,} rows have neither reference nor pattern, the first is row {free[0]}")
         return tuple(said)
@@ -117,7 +138,7 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrit
     Conversations need a model that `chats`, and rows what the variables of the candidate's prompt are.
     """
     table = Table(path)
-    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, VARIABLES)
+    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, VARIABLES, *COLUMNS)
     rows: list[Row] = []
     columns: dict[str, list[str]] = {name: [] for name in plan.slices}
     for number, record in table.rows(plan.slices, tuple(dict.fromkeys(wanted))):
@@ -140,10 +161,8 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrit
 def _refuse_unjudged(plan: EvaluateSpec, rows: Sequence[Row], path: Path) -> None:
     """Before a model is asked for hours: a gate on what no row asks for."""
     for gate in plan.gates:
-        needed = PATTERN if gate.metric == "regex_match" else REFERENCE
-        is_asked = any(row.pattern if needed == PATTERN else row.references for row in rows)
-        if gate.metric in NEEDING and not is_asked:
-            raise wrong(f"the gate on {gate.metric} needs rows with a {needed}, and there is none", path)
+        if not any(row.asks_for(gate.metric) for row in rows):
+            raise wrong(f"the gate on {gate.metric} needs rows with {NEEDING[gate.metric]}, and there is none", path)
 
 
 def refuse_unfit(row: Row, tokens: int, answer: int, context: int) -> None:
@@ -185,6 +204,7 @@ def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path)
         tuple(reference for reference in references if reference.strip()),  # an empty field of a CSV file says nothing
         _pattern("" if pattern is None else pattern, number, path),
         number,
+        read_form(record, number, path, is_chat=not isinstance(asked, str)),
         _variables(record.get(VARIABLES), number, path),
     )
 

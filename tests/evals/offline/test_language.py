@@ -9,7 +9,8 @@ import pytest
 
 from evals.evidence import Comparison, Evidence
 from evals.gate import Gate, Outcome, judge
-from evals.offline.language import LanguageSuite, Written, measure_language
+from evals.offline.language import LanguageSuite, measure_language
+from evals.offline.written import Written
 
 METRICS = (
     "exact_match", "regex_match", "finished", "perplexity", "bits_per_byte", "kl", "top1_agreement", "latency_p50_ms",
@@ -105,6 +106,30 @@ def test_worse_is_positive_whichever_way_a_metric_points():
     assert drop(evidence, "bits_per_byte").drop == pytest.approx(0.5)
     assert drop(evidence, "latency_p50_ms").drop == pytest.approx(0.5)
     assert drop(measured(SCORED, worse), "exact_match").drop == -1.0
+
+
+def test_forms_are_counted_where_rows_ask_for_them():
+    """Thirty of forty ask for JSON, and ten of those answers are none; beside a champion that wrote JSON each time."""
+    rows = [replace(SCORED, scores={"valid_json": float(row >= 10)} if row < 30 else {}) for row in range(40)]
+    base = replace(SCORED, scores={"valid_json": 1.0})
+    evidence = measured(rows, base, metrics=("valid_json", "valid_tool_call"))
+    assert (evidence.measurement("valid_json").n, value(evidence, "valid_json")) == (30, pytest.approx(2 / 3))
+    assert drop(evidence, "valid_json").drop == pytest.approx(1 / 3)
+    assert drop(evidence, "valid_json").method.startswith("paired score interval")
+    assert drop(evidence, "valid_tool_call").missing == "no row has tools"
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_what_only_the_engine_that_serves_can_answer_is_judged_there(n):
+    """Too few others are left, or none: no gate stops the source for it, but for one on what it was asked."""
+    rows = [replace(SCORED, is_asked=row >= n) for row in range(40)]
+    evidence = measured(rows, SCORED)
+    for metric in ("exact_match", "finished", "latency_p50_ms"):
+        verdict = judge((Gate(metric, margin=0.1),), evidence, has_champion=True)
+        assert verdict.outcome is Outcome.PASS
+        assert f"{n} rows ask for what only the engine that serves can answer" in verdict.because()
+    assert value(evidence, "perplexity") is not None
+    assert judge((Gate("perplexity", max=1.0),), evidence, has_champion=True).outcome is Outcome.FAIL
 
 
 def test_the_distance_from_the_champion_is_of_each_token():

@@ -45,6 +45,13 @@ def test_an_engine_need_not_name_the_second_likeliest():
     assert isnan(choice.tokens[1][1])
 
 
+def test_calls_of_tools_are_read_with_their_arguments_as_they_were_written():
+    """No arguments are none."""
+    calls = [{"function": {"name": "look", "arguments": '{"a": 1}'}, "id": "x"}, {"function": {"name": "stop"}}]
+    assert read_answer(chat(content=None, tool_calls=calls)).calls == (("look", '{"a": 1}'), ("stop", ""))
+    assert read_answer(chat(content="a", tool_calls=None)).calls == ()
+
+
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
 def test_these_ends_are_its_own(reason):
     """The others are its length or a filter's."""
@@ -70,6 +77,7 @@ def test_these_ends_are_its_own(reason):
         {"choices": [{"text": "a"}]},
         {"choices": [{"message": None, "finish_reason": "stop"}]},
         {"choices": [{"message": "a", "finish_reason": "stop"}]},
+        {"choices": [{"message": {"content": "a", "tool_calls": [{"function": {}}]}, "finish_reason": "stop"}]},
         {"choices": [{"text": "a", "finish_reason": "stop", "logprobs": [1]}]},
         {"choices": [{"text": "a", "finish_reason": "stop", "logprobs": {"content": [{}]}}]},
         {"choices": [{"text": "a", "finish_reason": "stop", "logprobs": {"content": [5]}}]},

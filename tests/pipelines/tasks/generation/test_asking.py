@@ -14,6 +14,7 @@ from pipelines.stages.evaluate import source_subject
 from pipelines.stages.workshop import Interrupted
 from pipelines.tasks.generation import asking
 from pipelines.tasks.generation.asking import ask_all, count_tokens
+from pipelines.tasks.generation.forms.form import Form
 from pipelines.tasks.generation.generation import TextGeneration
 from pipelines.tasks.generation.rows import Prompts, Row
 from pipelines.tasks.task import Subject
@@ -114,6 +115,18 @@ def test_a_row_without_room_is_refused(tiny_generator, subject, most_tokens, ask
     with pytest.raises(BadInput, match=said) as caught:
         TextGeneration().compare_tokens(tiny_generator, subject.facts, rows)
     assert (caught.value.code, caught.value.field) == ("E_DATASET", "evaluate.data")
+
+
+def test_llama_cpp_keeps_to_a_schema_that_is_sent(subject, tiny_gguf):
+    """By a grammar, whatever the model has learnt; but for an answer that was cut, which it may answer with a 500."""
+    served = replace(subject, folder=tiny_gguf.folder, facts={**subject.facts, "engine": tiny_gguf.engine})
+    number = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    sent, cut = {"type": "json_schema", "json_schema": {"name": "x", "schema": number}}, {"type": "json_object"}
+    forms = (Form({"response_format": sent}), Form({}, number), Form({"response_format": cut}))
+    rows = Prompts(tuple(Row((HELLO,), (), "", 1, form) for form in forms), {}, "sha256:x", 60)
+    said = ask_all(served, rows, lambda _: None, champion=None, keep=False)
+    assert [one["scores"]["valid_json"] for one in said] == [1.0, 0.0, 0.0]
+    assert [one["answer"]["finish"] for one in said] == ["stop", "length", "unreadable"]
 
 
 def test_a_row_that_the_engine_reads_otherwise_is_refused(subject, tiny_gguf):

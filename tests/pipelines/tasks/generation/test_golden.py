@@ -62,6 +62,13 @@ def test_without_likelihoods_texts_are_compared():
     assert judged(Choice("b", "stop"), Choice("a", "stop"))[0] is Outcome.FAIL
 
 
+def test_the_same_tools_are_called():
+    """With the same arguments."""
+    look, stop = (Choice("", "tool_calls", (), ((name, "{}"),)) for name in ("look", "stop"))
+    assert judged(look, look)[0] is Outcome.PASS
+    assert judged(stop, look)[0] is Outcome.FAIL
+
+
 @pytest.mark.parametrize(("n", "rows"), [(1, [0]), (12, [*range(12)]), (40, [*range(0, 36, 3)]), (0, [])])
 def test_at_most_twelve_rows_are_golden(n, rows):
     """Spread evenly."""

@@ -101,6 +101,28 @@ def test_a_row_without_a_reference_is_written_and_not_scored(ask):
     assert (said["tokens"], said["loss"], said["bytes"], said["holds"]) == ([], [], 0, True)
 
 
+def test_what_only_an_engine_keeps_the_reference_is_not_asked(ask):
+    """Its schema was sent to nobody, or it is not asked at all: but how likely its reference is is known."""
+    asked = {**row(HELLO, " fox"), "sent": {"response_format": {"type": "json_object"}}}
+    said, told = ask(asked, {**row("The"), "schema": {"type": "integer"}})["rows"]
+    assert (said["is_asked"], said["answer"]["text"], said["scores"]) == (False, "", {})
+    assert len(said["loss"]) > 0
+    assert (told["is_asked"], told["scores"]) == (True, {"valid_json": 0.0})
+
+
+def test_tools_stand_in_the_prompt_as_the_template_writes_them(ask, tiny_generator, tmp_path):
+    """And arguments that are text on the wire are an object to it, as engines hand them over."""
+    folder = copy_folder(tiny_generator, tmp_path / "source")
+    written = "{{ messages[0].tool_calls[0].function.arguments.a }}"
+    template = "{% for tool in tools or [] %}{{ tool.function.name }}{% endfor %}" + written
+    (folder / "chat_template.jinja").write_text(template)
+    calls = [{"function": {"name": "f", "arguments": json.dumps({"a": "fox"})}}]
+    messages = [{"role": "assistant", "content": "", "tool_calls": calls}, *HELLO]
+    tools = {"sent": {"tools": [{"type": "function", "function": {"name": "quick"}}]}}
+    with_tools, without = ask(*({**row(messages), **more} for more in (tools, {})), folder=folder, do="read")["tokens"]
+    assert with_tools > without > 0
+
+
 def test_a_model_beside_itself_is_at_no_distance(ask):
     """And where the champion read other tokens there is no distance at all."""
     (base,) = ask(row("The", " fox"))["rows"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+from pipelines.tasks.generation.forms.form import Form
 from pipelines.tasks.generation.questions import largest, odd, of_row
 from pipelines.tasks.generation.rows import Row
 
@@ -18,6 +20,14 @@ def test_a_conversation_and_a_prompt_have_their_own_doors():
     assert (chat.body["logprobs"], chat.body["top_logprobs"]) == (True, 2)
     assert (prompt.path, prompt.body["prompt"], prompt.body["logprobs"]) == ("/v1/completions", "The quick", 2)
     assert (chat.name, prompt.name) == ("row 3", "row 4")
+
+
+def test_what_a_row_sends_beside_its_messages_is_sent():
+    """And a schema that nobody is to hear of is not."""
+    sent = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"}
+    body = of_row("m", replace(CHAT, form=Form(sent)), 32).body
+    assert (body["tools"], body["tool_choice"]) == (sent["tools"], "auto")
+    assert of_row("m", replace(CHAT, form=Form({}, {"type": "object"})), 32) == of_row("m", CHAT, 32)
 
 
 def test_nothing_is_left_to_chance():

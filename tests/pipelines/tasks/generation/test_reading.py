@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pipelines.errors import UnsafeArtifact
+from pipelines.errors import BadInput, UnsafeArtifact
+from pipelines.serving.engines.streaming import Habits
 from pipelines.tasks.generation import asking
+from pipelines.tasks.generation.forms.form import Form
 from pipelines.tasks.generation.program import RowRefused, ServedModel
 from pipelines.tasks.generation.rows import Row
 
@@ -18,12 +21,17 @@ PROMPT = Row("Hello", ("x",), "", 3)
 class Reading:
     """An engine that reads everything as the same tokens, and writes nothing."""
 
-    def __init__(self) -> None:
+    habits = Habits(1, 512)
+
+    def __init__(self, fails: str = "") -> None:
         self.asked: list[tuple[str, Any]] = []
+        self.fails = fails
 
     def ask(self, path: str, asked: Any) -> Any:
         """The tokens, or an answer."""
         self.asked.append((path, asked))
+        if self.fails:
+            raise BadInput(self.fails, code="E_INFERENCE")
         return {"tokens": [1, 2, 3], "choices": [{"text": "", "finish_reason": "stop"}]}
 
 
@@ -44,6 +52,37 @@ def test_other_tokens_are_refused_by_the_row(tokens):
     with pytest.raises(RowRefused) as caught:
         ServedModel(engine, reads_by_itself=True).write(CHAT, tokens, 4, {})
     assert (caught.value.said["row"], caught.value.said["code"], len(engine.asked)) == (7, "E_TOKENIZER", 1)
+
+
+def test_tools_each_engine_writes_in_its_own_way():
+    """So nothing is refused for other tokens; what is longer than users may send is, by its row."""
+    tools = replace(CHAT, form=Form({"tools": [{"type": "function", "function": {"name": "f"}}]}))
+    engine = Reading()
+    assert ServedModel(engine, reads_by_itself=True).write(tools, [9], 4).finish == "stop"
+    assert [path for path, _ in engine.asked] == ["/v1/chat/completions"]
+    engine.habits = Habits(1, 512, {"tools": 10})
+    with pytest.raises(RowRefused, match=r"tools has \d+ bytes, and the engine takes 10"):
+        ServedModel(engine, reads_by_itself=False).write(tools, [9], 4)
+
+
+@pytest.mark.parametrize(
+    ("sent", "says", "finish"),
+    [
+        ({"response_format": {"type": "json_object"}}, "cut short", "unreadable"),
+        ({"response_format": {"type": "json_object"}}, "out of memory", None),
+        ({}, "cut short", None),
+    ],
+)
+def test_an_answer_that_the_engine_cannot_make_out_is_a_wrong_one(sent, says, finish):
+    """llama.cpp says 500 of JSON that was cut; any other failure is no answer to judge a model by."""
+    engine = Reading(f"500: {says}")
+    engine.habits = Habits(1, 512, models_faults=("cut short",))
+    model, row = ServedModel(engine, reads_by_itself=False), replace(CHAT, form=Form(sent))
+    if finish:
+        assert model.write(row, [9], 4).finish == finish
+        return
+    with pytest.raises(BadInput, match=says):
+        model.write(row, [9], 4)
 
 
 def test_what_was_compared_before_is_not_asked_again():

@@ -13,6 +13,7 @@ from pipelines.spec.evaluate import EvaluateSpec, GateSpec
 from pipelines.tasks.generation.rows import Prompts, read_prompts
 
 GATES = (GateSpec(metric="finished", min=0.5),)
+TOOL = {"type": "function", "function": {"name": "look"}}
 HELLO = {"role": "user", "content": "Hello"}
 
 
@@ -108,6 +109,8 @@ def test_repeated_and_unjudged_rows_are_doubted(tmp_path):
         ({"prompt": "x", "pattern": "(" * 900 + ")" * 900}, "the pattern is none"),
         ({"prompt": "x", "pattern": {}}, "pattern is a dict"),
         ({"prompt": "x", "pattern": "a" * 2001}, "2,001 characters"),
+        ({"prompt": "x", "schema": []}, "schema is a list"),
+        ({"prompt": "x", "tools": [TOOL]}, "tools of a prompt"),
     ],
 )
 def test_a_row_that_cannot_be_asked_is_named(tmp_path, row, said):
@@ -159,12 +162,22 @@ def test_a_csv_file_holds_no_conversations(tmp_path):
         ({"pattern": "y"}, "exact_match", "reference"),
         ({"pattern": "y"}, "perplexity", "reference"),
         ({"pattern": "y"}, "kl", "reference"),
+        ({"pattern": "y"}, "valid_json", "schema"),
+        ({"pattern": "y"}, "valid_tool_call", "tools"),
     ],
 )
 def test_a_gate_on_what_no_row_asks_is_refused(tmp_path, row, metric, needed):
     """Before a model is asked for hours; one such row is enough."""
     gates = (GateSpec(metric=metric, margin=0.5),)
-    asked = json.dumps({"prompt": "x", **row})
-    with pytest.raises(BadInput, match=f"the gate on {metric} needs rows with a {needed}, and there is none"):
+    asked, has = json.dumps({"prompt": "x", **row}), {"schema": {}, "tools": [TOOL]}.get(needed, "z")
+    with pytest.raises(BadInput, match=rf"the gate on {metric} needs rows with (a )?{needed}.*, and there is none"):
         read(tmp_path, asked, gates=gates)
-    assert read(tmp_path, f"{asked}\n{json.dumps({'prompt': 'x', needed: 'z'})}", gates=gates).rows
+    assert read(tmp_path, f"{asked}\n{json.dumps({'messages': [HELLO], needed: has})}", gates=gates).rows
+
+
+def test_a_form_is_part_of_what_a_row_asks(tmp_path):
+    """Two that differ in nothing else are two; and its row is judged by it."""
+    rows = read(tmp_path, "".join(json.dumps({"prompt": "x", **form}) + "\n" for form in ({}, {"schema": {}})))
+    assert len({row.text for row in rows.rows}) == 2
+    assert rows.rows[0].text == '"x"'
+    assert rows.doubts == ("1 rows have neither reference nor pattern, the first is row 1",)
