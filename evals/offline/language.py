@@ -137,6 +137,9 @@ def _drop(metric: str, rows: RowNumbers, mine: WrittenTable, base: WrittenTable)
 
 _NOT_THERE = {
     "regex_match": "no row has a pattern",
+    "finished": "no row is written",
+    **dict.fromkeys(LATENCY, "no row is written"),
+    **dict.fromkeys(("choice", "choice_norm"), "no row has choices"),
     "valid_json": "no row has a schema",
     "valid_tool_call": "no row has tools",
 }

@@ -14,9 +14,10 @@ from evals.offline.metrics import LATENCY
 Numbers = npt.NDArray[np.float64]
 RowNumbers = npt.NDArray[np.int64]
 
-PROPORTIONS = ("exact_match", "regex_match", "finished", "valid_json", "valid_tool_call")
+PROPORTIONS = ("exact_match", "regex_match", "finished", "valid_json", "valid_tool_call", "choice", "choice_norm")
 """Of rows, higher is better: answers that are a reference, or hold the row's pattern, or end by themselves, or are JSON
-of the row's schema, or call a tool of the row's as it is declared."""
+of the row's schema, or call a tool of the row's as it is declared; and rows whose right choice is the likeliest one, as
+it stands or for each of its bytes."""
 
 LIKELIHOODS = ("perplexity", "bits_per_byte")
 """Of the references' tokens, lower is better: e to the mean loss of a token; loss in bits for each byte of text."""
@@ -29,6 +30,7 @@ AGAINST = ("kl", "top1_agreement")
 class Written:
     """What one model wrote for a row in `ms`, and what it thinks of the row's reference.
 
+    A row that only has to be chosen from is not written: `is_finished` is None, and `ms` NaN.
     `holds` says whether the text holds the row's pattern, and `scores` what else the row asks for, by metric. One that
     was not `is_asked` wrote nothing, as only the engine that serves can. Of each of the reference's `tokens`: the loss
     in nats, the likeliest token in its place, and `kl` from the champion's to this model's distribution in nats where
@@ -36,7 +38,7 @@ class Written:
     """
 
     text: str
-    is_finished: bool
+    is_finished: bool | None
     ms: float
     holds: bool = False
     tokens: tuple[int, ...] = ()
@@ -60,7 +62,7 @@ class WrittenTable:
         columns = {
             "exact_match": numbers(_is_one_of(w.text, right) for w, right, _ in pairs),
             "regex_match": numbers(float(w.holds) if pattern else math.nan for w, _, pattern in pairs),
-            "finished": numbers(float(w.is_finished) for w in written),
+            "finished": numbers(math.nan if w.is_finished is None else float(w.is_finished) for w in written),
         }
         for name in sorted({name for one in written for name in one.scores}):
             columns[name] = numbers(one.scores.get(name, math.nan) for one in written)
@@ -78,7 +80,7 @@ class WrittenTable:
         if metric in {*LIKELIHOODS, *AGAINST}:
             asks = self.tokens[rows] > 0
         elif metric in LATENCY:
-            asks = self.was_asked[rows]
+            asks = self.was_asked[rows] & ~np.isnan(self.ms[rows])
         return rows[asks]
 
     def column(self, metric: str) -> Numbers:

@@ -104,6 +104,16 @@ class EndpointEngine:
         named = [(int(token.removeprefix(_ID)), float(log)) for token, log in top.items()]
         return sorted(named, key=lambda one: -one[1])[:most]
 
+    def likelihood(self, prompt: Sequence[int], forced: Sequence[int]) -> float:
+        """The log-likelihood in nats of tokens after a prompt: it tells that of a prompt's own, where it can."""
+        asked = {"prompt": [*prompt, *forced], "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
+        said = self.ask("/v1/completions", asked)["choices"][0].get("logprobs") or {}
+        told = (said.get("token_logprobs") or [])[len(prompt) : len(prompt) + len(forced)]
+        if len(told) < len(forced) or None in told:
+            reason = "the engine tells no likelihoods of a prompt's tokens (echo with logprobs), which choices need"
+            raise BadInput(reason, code="E_INFERENCE")
+        return float(sum(told))
+
     def ask(self, path: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""
         if self._api is None:

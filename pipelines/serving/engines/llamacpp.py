@@ -51,6 +51,9 @@ USUAL_SAMPLING: Mapping[str, Any] = {"temp": 1.0, "top_p": 1.0, "top_k": 0, "min
 FORCED = 1e4
 """A bias that outweighs any logit."""
 
+SOME, ALL = 256, 2**30
+"""Tokens of which it is asked how likely each one is."""
+
 STOP_S = 5.0
 ERRORS_ONLY = 1
 _OPEN = re.compile(rb"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
@@ -161,6 +164,26 @@ class LlamaCppEngine:
         asked = {"prompt": list(tokens), "n_predict": 1, "n_probs": most, "logit_bias": [[self._letter, FORCED]]}
         said = self.ask("/completion", {**asked, "temperature": 0})["completion_probabilities"][0]["top_logprobs"]
         return [(int(token["id"]), float(token["logprob"])) for token in said]
+
+    def likelihood(self, prompt: Sequence[int], forced: Sequence[int]) -> float:
+        """The log-likelihood in nats of tokens after a prompt: each is forced, and it tells how likely that was."""
+        return sum(self._of_next([*prompt, *forced[:place]], token) for place, token in enumerate(forced))
+
+    def _of_next(self, tokens: Sequence[int], token: int) -> float:
+        asked = {
+            "prompt": list(tokens),
+            "n_predict": 1,
+            "n_probs": 1,
+            "logit_bias": [[token, FORCED]],
+            "temperature": 0,
+        }
+        told = self.ask("/completion", asked).get("completion_probabilities") or [{}]
+        if told[0].get("id") == token:
+            return float(told[0]["logprob"])
+        for most in (SOME, ALL):  # half a character is not told by itself
+            if (log := dict(self.following(tokens, most)).get(token)) is not None:
+                return log
+        raise BadInput(f"llama.cpp tells no likelihood of token {token}", code="E_INFERENCE")
 
     def ask(self, path: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""

@@ -77,6 +77,10 @@ class StreamingEngine(Protocol):
         """So many tokens that may come next, the likeliest first, with their log-probabilities in nats."""
         ...
 
+    def likelihood(self, prompt: Sequence[int], forced: Sequence[int]) -> float:
+        """The log-likelihood in nats of tokens after a prompt. BadInput E_INFERENCE where it tells none."""
+        ...
+
     def ask(self, path: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the engine itself answers at a path. BadInput E_INFERENCE where that is no good answer."""
         ...

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,7 +19,6 @@ from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.spec.engine import BROUGHT
 from pipelines.supply.layout import TOKENIZER
 from pipelines.supply.oracle.child import BOUNDS, Bounds, NoAnswer, ask, devices
-from pipelines.tasks.generation.golden import chosen
 from pipelines.tasks.generation.prompts import rewrite_in, sampling_in
 from pipelines.tasks.generation.rows import Prompts
 from pipelines.tasks.task import Subject
@@ -83,7 +83,6 @@ def ask_all(
         "rows": [row.as_dict() for row in rows.after(rewrite_in(subject.facts))],
         "most_tokens": rows.most_tokens,
         "sampling": sampling_in(subject.facts),
-        "golden": chosen(len(rows.rows)),
         "at": subject.at if subject.facts["engine"] in BROUGHT else "",
         "devices": devices(),
         "threads": len(os.sched_getaffinity(0)) if subject.size_mb > SMALL_MB else 1,
@@ -105,7 +104,7 @@ def as_written(said: Said) -> Written:
     return Written(
         answer["text"],
         said["finished"],
-        said["ms"],
+        nan if said["ms"] is None else said["ms"],
         said["holds"],
         tuple(said["tokens"]),
         tuple(said["loss"]),

@@ -22,9 +22,12 @@ from pipelines.errors import BadInput
 from pipelines.serving.engines.streaming import EnginePlace, StreamingEngine
 from pipelines.supply.oracle.child import answer, lend, may_ask
 from pipelines.tasks.generation.answers import Choice, read_answer
-from pipelines.tasks.generation.distribution import LISTED, Distribution
+from pipelines.tasks.generation.forms.choices import choices_of
 from pipelines.tasks.generation.forms.form import form_of
+from pipelines.tasks.generation.golden import chosen
 from pipelines.tasks.generation.questions import of_row
+from pipelines.tasks.generation.reading.distribution import LISTED, Distribution
+from pipelines.tasks.generation.reading.reader import Reader, RowRefused, Tokens
 from pipelines.tasks.generation.rows import Row
 
 MODEL = "model"
@@ -34,8 +37,6 @@ UNREADABLE = "unreadable"
 
 PATTERN_S = 10.0
 """Some patterns go back over a text for ever."""
-
-Tokens = list[int]
 
 
 class Model(Protocol):
@@ -49,66 +50,13 @@ class Model(Protocol):
         """Its own answer, greedily where nothing is said of its sampling."""
         ...
 
+    def likelihood(self, prompt: Tokens, forced: Tokens) -> float:
+        """Of all of `forced` after the prompt, in nats."""
+        ...
+
     def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
         """What may come in each place of `forced`, after the prompt and what of `forced` stands before it."""
         ...
-
-
-class RowRefused(Exception):
-    """A row cannot be asked: its number in the file, the code, and why."""
-
-    def __init__(self, number: int, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.said = {"row": number, "code": code, "reason": " ".join(reason.split())[:300]}
-
-
-class Reader:
-    """Rows as tokens, by the model's own tokenizer and template."""
-
-    def __init__(self, folder: str) -> None:
-        from transformers import AutoTokenizer
-
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        # It adds markers that a model of this kind usually has, and that this one may have no numbers for.
-        rows = json.loads((Path(folder) / "config.json").read_bytes()).get("vocab_size")
-        last, number = max(self._tokenizer.get_vocab().items(), key=lambda token: token[1])
-        if rows and number >= rows:
-            raise ValueError(f"its token {last[:40]!r} has the number {number}, and the model only {rows} tokens")
-
-    def prompt(self, row: Row) -> Tokens:
-        """What the model reads. RowRefused where its template raises."""
-        if not row.is_chat:
-            return list(self._tokenizer(row.asked).input_ids)
-        try:
-            tools = {"tools": list(row.form.tools)} if row.form.tools else {}
-            messages = [_as_templates_read(message) for message in row.asked]
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **tools)
-        except Exception as error:  # a template may raise anything
-            raise RowRefused(row.number, "E_TEMPLATE", f"the chat template raises: {_said(error)}") from error
-        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
-
-    def reference(self, row: Row, text: str, most: int) -> tuple[Tokens, int]:
-        """What it should write, with the end where it answers a conversation; and how many bytes of text that is."""
-        tokens = list(self._tokenizer(text, add_special_tokens=False).input_ids)[:most]
-        size = len(self.text(tokens).encode())
-        ends = row.is_chat and len(tokens) < most and self._tokenizer.eos_token_id is not None
-        return [*tokens, self._tokenizer.eos_token_id] if ends else tokens, size
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """As users see it."""
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
-
-
-def _as_templates_read(message: Any) -> Any:
-    """The arguments of a call as an object, as engines hand them to a template: on the wire they are text."""
-    if not isinstance(message.get("tool_calls"), list):
-        return message
-    calls = []
-    for call in message["tool_calls"]:
-        said = call["function"].get("arguments")
-        read = json.loads(said) if isinstance(said, str) else said
-        calls.append({**call, "function": {**call["function"], "arguments": read}})
-    return {**message, "tool_calls": calls}
 
 
 class Reference:
@@ -142,13 +90,23 @@ class Reference:
         ends = said if isinstance(said, list) else [said]
         return Choice(self._reader.text(new), "stop" if new and new[-1] in ends else "length")
 
-    def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
-        """By one pass over all of it."""
+    def likelihood(self, prompt: Tokens, forced: Tokens) -> float:
+        """Exactly."""
+        with self._torch.inference_mode():
+            logs = self._logs(prompt, forced)
+            return float(logs[range(len(forced)), forced].sum())
+
+    def _logs(self, prompt: Tokens, forced: Tokens) -> Any:
+        """Log-probabilities of all tokens in each place of `forced`; those of a long prompt would be gigabytes."""
         places = 1 + len(forced)
         kept = {"logits_to_keep": places} if "logits_to_keep" in signature(self._model.forward).parameters else {}
-        with self._torch.inference_mode():  # those of a whole long prompt are gigabytes
-            logits = self._model(self._torch.tensor([prompt + forced]), **kept).logits[0, -places:-1]
-            logs = self._torch.log_softmax(logits.double(), dim=-1)
+        logits = self._model(self._torch.tensor([prompt + forced]), **kept).logits[0, -places:-1]
+        return self._torch.log_softmax(logits.double(), dim=-1)
+
+    def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
+        """By one pass over all of it."""
+        with self._torch.inference_mode():
+            logs = self._logs(prompt, forced)
             top = logs.topk(min(LISTED, logs.shape[-1]), dim=-1)
         for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
             yield Distribution(list(zip(ids, values, strict=True)))
@@ -204,6 +162,10 @@ class ServedModel:
             )
             raise RowRefused(row.number, "E_TOKENIZER", reason)
 
+    def likelihood(self, prompt: Tokens, forced: Tokens) -> float:
+        """As the engine tells it."""
+        return self._engine.likelihood(prompt, forced)
+
     def next_tokens(self, prompt: Tokens, forced: Tokens) -> Iterator[Distribution]:
         """One token at a time: the engine keeps what stands before it."""
         for place in range(len(forced)):
@@ -216,7 +178,7 @@ def work(question: Mapping[str, Any]) -> dict[str, Any]:
     reader = Reader(question["folder"])
     try:
         if question["do"] == "read":
-            return {"tokens": [len(reader.prompt(row)) for row in rows]}
+            return {"tokens": [reader.longest(row) for row in rows]}
         with _model(question, reader) as model:
             return {"rows": list(_write(question, rows, reader, model))}
     except RowRefused as refused:
@@ -226,7 +188,7 @@ def work(question: Mapping[str, Any]) -> dict[str, Any]:
 def _row(said: Mapping[str, Any]) -> Row:
     asked = said["asked"]
     whole = asked if isinstance(asked, str) else tuple(asked)
-    return Row(whole, (said["reference"],), said["pattern"], said["number"], form_of(said))
+    return Row(whole, (said["reference"],), said["pattern"], said["number"], form_of(said), choices_of(said))
 
 
 @contextmanager
@@ -261,26 +223,37 @@ def _addresses(at: str, port: int) -> list[tuple[str, int]]:
 
 def _write(question: Mapping[str, Any], rows: Sequence[Row], reader: Reader, model: Model) -> Iterator[dict[str, Any]]:
     """One row after the other; each adds a byte to the file that tells how far it is."""
-    most, champion, sampling = question["most_tokens"], question["champion"], question["sampling"]
-    greedily = set(question["golden"]) if sampling else set()
+    champion, golden = question["champion"], chosen(len(rows))
     with Path(question["progress"]).open("ab", buffering=0) as progress:
         for place, row in enumerate(rows):
-            tokens, began_s = reader.prompt(row), perf_counter()
-            base = champion[place] if champion else None
+            tokens, base = reader.prompt(row), champion[place] if champion else None
             try:
-                is_asked = model.takes(row)
-                written = model.write(row, tokens, most, sampling) if is_asked else Choice("", "")
-                ms = (perf_counter() - began_s) * 1000
-                scored = _scored(reader, model, row, tokens, most, base, keep=question["keep_top"])
-                golden = (
-                    {"golden": model.write(row, tokens, most, {}).as_dict()} if is_asked and place in greedily else {}
-                )
+                written = _written(model, row, tokens, question, is_golden=place in golden)
+                scored = _scored(reader, model, row, tokens, base, question)
+                sums = [model.likelihood(before, choice) for before, choice in reader.choices(row)]
             except BadInput as error:
                 raise RowRefused(row.number, "E_INFERENCE", str(error)) from error
-            found = {"ms": ms, "answer": written.as_dict(), "finished": written.is_finished, "is_asked": is_asked}
-            scores = row.form.scores(written.text, written.calls) if is_asked else {}
-            yield {**found, "holds": holds(row, written.text), "scores": scores, **scored, **golden}
+            yield {**written, **scored, "scores": {**written["scores"], **row.choices.scores(sums)}}
             progress.write(b".")
+
+
+def _written(model: Model, row: Row, tokens: Tokens, question: Mapping[str, Any], *, is_golden: bool) -> dict[str, Any]:
+    """Its answer, and whether that is what the row asks for.
+
+    A golden row is answered whatever it asks, and greedily once more where answers are sampled.
+    """
+    most, sampling = question["most_tokens"], question["sampling"]
+    is_asked, began_s = model.takes(row), perf_counter()
+    said = model.write(row, tokens, most, sampling) if is_asked and (row.is_written or is_golden) else Choice("", "")
+    ms = (perf_counter() - began_s) * 1000
+    again = is_golden and is_asked and bool(sampling)
+    golden = {"golden": model.write(row, tokens, most, {}).as_dict()} if again else {}
+    found = {"answer": said.as_dict(), **golden}
+    if not row.is_written:
+        return {**found, "ms": None, "finished": None, "is_asked": True, "holds": False, "scores": {}}
+    scores = row.form.scores(said.text, said.calls) if is_asked else {}
+    judged = {"ms": ms, "finished": said.is_finished, "is_asked": is_asked}
+    return {**found, **judged, "holds": holds(row, said.text), "scores": scores}
 
 
 def holds(row: Row, text: str) -> bool:
@@ -298,15 +271,11 @@ def holds(row: Row, text: str) -> bool:
         signal.signal(signal.SIGALRM, before)
 
 
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
 def _scored(
-    reader: Reader, model: Model, row: Row, tokens: Tokens, most: int, base: Mapping[str, Any] | None, *, keep: bool
+    reader: Reader, model: Model, row: Row, tokens: Tokens, base: Mapping[str, Any] | None, question: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What it thinks of the reference, token by token; and how far that is from the champion's, of the same tokens."""
-    forced, size = reader.reference(row, row.references[0], most)
+    forced, size = reader.reference(row, row.references[0], question["most_tokens"])
     if not row.references[0] or not tokens:
         return {"tokens": [], "loss": [], "likeliest": [], "kl": [], "bytes": 0, "top": []}
     found = list(model.next_tokens(tokens, forced))
@@ -318,7 +287,7 @@ def _scored(
         "likeliest": [given.likeliest for given in found],
         "kl": [given.divergence_from(top) for given, top in zip(found, tops, strict=False)],
         "bytes": size,
-        "top": [given.top() for given in found] if keep else [],
+        "top": [given.top() for given in found] if question["keep_top"] else [],
     }
 
 

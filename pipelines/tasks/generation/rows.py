@@ -2,8 +2,8 @@
 
 A row has `messages` (a conversation, as OpenAI's API writes it) or `prompt` (text to continue; or the column that the
 spec names), and says what is right: a `reference` (or several: one of them), a `pattern` that the answer must hold, a
-form that it must have (`forms/form.py`), or more of these. Rows without any are asked all the same: their answers are
-timed, and should end.
+form that it must have (`forms/form.py`), `choices` and which of them is the `answer`, or more of these. Rows without
+any are asked all the same: their answers are timed, and should end.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipelines.records.split import Rewrite
 from pipelines.serving.requests.rewriting import VARIABLES, Unfit, with_prompt
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.supply.table import Table, wrong
+from pipelines.tasks.generation.forms.choices import ANSWER, CHOICE, CHOICE_NORM, CHOICES, Choices, read_choices
 from pipelines.tasks.generation.forms.form import COLUMNS, VALID_JSON, VALID_TOOL_CALL, Form, read_form
 
 MESSAGES, PROMPT, REFERENCE, PATTERN = "messages", "prompt", "reference", "pattern"
@@ -34,6 +35,7 @@ NEEDING: Mapping[str, str] = {
     "regex_match": "a pattern",
     VALID_JSON: "a schema or response_format",
     VALID_TOOL_CALL: "tools",
+    **dict.fromkeys((CHOICE, CHOICE_NORM), "choices"),
 }
 """Of which rows a metric is; the others are of all."""
 
@@ -49,6 +51,7 @@ class Row:
     pattern: str
     number: int
     form: Form = field(default_factory=Form)
+    choices: Choices = field(default_factory=Choices)
     variables: Mapping[str, Any] = field(default_factory=dict)
     """What a version's prompt is filled with."""
 
@@ -61,6 +64,11 @@ class Row:
         return replace(self, asked=asked if isinstance(asked, str) else tuple(asked))
 
     @property
+    def is_written(self) -> bool:
+        """Whether an answer of its own is asked for: what is only to be chosen from is not written."""
+        return not self.choices or bool(any(self.references) or self.pattern or self.form.as_dict())
+
+    @property
     def is_chat(self) -> bool:
         """Whether it is a conversation."""
         return not isinstance(self.asked, str)
@@ -70,12 +78,12 @@ class Row:
         asked = list(self.asked) if self.is_chat else self.asked
         scored = self.references[0] if self.references else ""
         said = {"asked": asked, "reference": scored, "pattern": self.pattern, "number": self.number}
-        return {**said, **self.form.as_dict()}
+        return {**said, **self.form.as_dict(), **self.choices.as_dict()}
 
     @property
     def text(self) -> str:
         """What is asked, and in which form it shall be answered where that is said, as a line of JSON."""
-        asked, form = self.as_dict()["asked"], self.form.as_dict()
+        asked, form = self.as_dict()["asked"], {**self.form.as_dict(), **self.choices.as_dict()}
         return json.dumps([asked, form] if form else asked, sort_keys=True, ensure_ascii=False)
 
     def asks_for(self, metric: str) -> bool:
@@ -85,6 +93,7 @@ class Row:
             "a pattern": bool(self.pattern),
             "a schema or response_format": self.form.wanted is not None,
             "tools": self.form.calls_tools,
+            "choices": bool(self.choices),
         }
         return has.get(NEEDING.get(metric, ""), True)
 
@@ -138,7 +147,7 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrit
     Conversations need a model that `chats`, and rows what the variables of the candidate's prompt are.
     """
     table = Table(path)
-    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, VARIABLES, *COLUMNS)
+    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, CHOICES, ANSWER, VARIABLES, *COLUMNS)
     rows: list[Row] = []
     columns: dict[str, list[str]] = {name: [] for name in plan.slices}
     for number, record in table.rows(plan.slices, tuple(dict.fromkeys(wanted))):
@@ -189,6 +198,10 @@ def refuse_unfit(row: Row, tokens: int, answer: int, context: int) -> None:
 def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path) -> Row:
     said = next((record[name] for name in (plan.text, MESSAGES, PROMPT) if record.get(name) is not None), None)
     right = next((record[name] for name in (plan.label, REFERENCE) if record.get(name) is not None), ())
+    chosen = record.get(ANSWER) if record.get(ANSWER) is not None else right
+    choices = read_choices(record, chosen, number, path)
+    if choices and chosen is right:
+        right = ()
     if said is None:
         raise wrong(f"row {number} asks nothing", path, f"{MESSAGES}, {PROMPT} or {plan.text}")
     if said is record.get(MESSAGES) and not isinstance(said, list):
@@ -205,6 +218,7 @@ def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path)
         _pattern("" if pattern is None else pattern, number, path),
         number,
         read_form(record, number, path, is_chat=not isinstance(asked, str)),
+        choices,
         _variables(record.get(VARIABLES), number, path),
     )
 

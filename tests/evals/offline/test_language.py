@@ -119,6 +119,16 @@ def test_forms_are_counted_where_rows_ask_for_them():
     assert drop(evidence, "valid_tool_call").missing == "no row has tools"
 
 
+def test_rows_that_are_only_chosen_from_have_no_end_and_no_time():
+    """Thirty of forty: ten are too few to say how often a model finishes."""
+    rows = [replace(SCORED, scores={"choice": 1.0}) for _ in range(40)]
+    rows[10:] = [replace(one, is_finished=None, ms=nan) for one in rows[10:]]
+    evidence = measured(rows, replace(SCORED, scores={"choice": 0.0}), metrics=("choice", "finished", "latency_p50_ms"))
+    assert drop(evidence, "choice").drop == -1.0
+    assert evidence.measurement("finished").missing == "10 rows are too few to judge (at least 30)"
+    assert evidence.measurement("latency_p50_ms").n == 10
+
+
 @pytest.mark.parametrize("n", [20, 40])
 def test_what_only_the_engine_that_serves_can_answer_is_judged_there(n):
     """Too few others are left, or none: no gate stops the source for it, but for one on what it was asked."""

@@ -16,7 +16,7 @@ from pipelines.serving.engines import streaming_engine, vllm
 from pipelines.serving.engines.endpoint import MOST_LIKELY
 from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.serving.engines.vllm import VllmEngine, environment, flag, vllm_version
-from pipelines.tasks.generation.distribution import LISTED
+from pipelines.tasks.generation.reading.distribution import LISTED
 from tests.pipelines.serving.engines.vllm_stand_in import VERSION, seen_by, stand_in
 from tests.waiting import until
 
@@ -119,6 +119,20 @@ def test_it_is_asked_for_what_may_come_next(engine):
     assert engine.complete("Hello", 8)["asked"] == {
         "prompt": "Hello", "max_tokens": 8, "temperature": 0, "logprobs": 1, "model": "chat",
     }  # fmt: skip
+
+
+def test_it_is_asked_how_likely_the_tokens_of_a_prompt_are(engine):
+    """Those after the prompt are added up."""
+    engine.start(0)
+    assert engine.likelihood([1, 2], [3, 11]) == pytest.approx(-2.0)
+
+
+def test_an_engine_that_does_not_tell_that_is_refused_by_name(engine):
+    """As llama.cpp's server behind a URL, which passes over `echo`."""
+    engine.start(0)
+    with pytest.raises(BadInput, match="echo with logprobs") as caught:
+        engine.likelihood([1, 2], [3] * 20)
+    assert caught.value.code == "E_INFERENCE"
 
 
 def test_as_many_are_asked_for_as_are_told():

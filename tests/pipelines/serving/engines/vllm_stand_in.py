@@ -45,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         top = {"token_id:7": -2.5, "token_id:3": -0.5, "token_id:11": -1.5}
-        choice = {"text": "x", "finish_reason": "length", "logprobs": {"top_logprobs": [top], "token_logprobs": [-0.5]}}
+        each = [None, -4.0, -0.5, -1.5, -0.5] if body.get("echo") else [-0.5]
+        choice = {"text": "x", "finish_reason": "length", "logprobs": {"top_logprobs": [top], "token_logprobs": each}}
         said = {"choices": [choice], "usage": {"completion_tokens": 1}, "asked": body}
         self.answer(json.dumps(said) if body["model"] == told["served-model-name"] else None)
 

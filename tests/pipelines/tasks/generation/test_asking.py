@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import BadInput, UnsafeArtifact
+from pipelines.serving.engines.llamacpp import LlamaCppEngine
 from pipelines.spec.serve import ServeSpec
 from pipelines.stages.evaluate import source_subject
 from pipelines.stages.workshop import Interrupted
 from pipelines.tasks.generation import asking
 from pipelines.tasks.generation.asking import ask_all, count_tokens
+from pipelines.tasks.generation.forms.choices import Choices
 from pipelines.tasks.generation.forms.form import Form
 from pipelines.tasks.generation.generation import TextGeneration
+from pipelines.tasks.generation.program import Reference
+from pipelines.tasks.generation.reading.reader import Reader
 from pipelines.tasks.generation.rows import Prompts, Row
 from pipelines.tasks.task import Subject
 from tests.pipelines.model_folders import copy_folder, edit_json
@@ -127,6 +131,21 @@ def test_llama_cpp_keeps_to_a_schema_that_is_sent(subject, tiny_gguf):
     said = ask_all(served, rows, lambda _: None, champion=None, keep=False)
     assert [one["scores"]["valid_json"] for one in said] == [1.0, 0.0, 0.0]
     assert [one["answer"]["finish"] for one in said] == ["stop", "length", "unreadable"]
+
+
+def test_llama_cpp_finds_choices_as_likely_as_torch_does(subject, tiny_gguf):
+    """In 16 bits, and also those that begin with half a character, of which it tells nothing by itself."""
+    folder, texts = str(tiny_gguf.folder), ["\u00e9", " fox", " дом", "界"]
+    engine = LlamaCppEngine(tiny_gguf.folder, {**subject.facts, "engine": tiny_gguf.engine}, 1)
+    engine.start(0)
+    try:
+        reader = Reader(folder)
+        reference = Reference(str(subject.folder), reader, 1)
+        row = Row("The quick", (), "", 1, choices=Choices(tuple(texts), 0))
+        for before, tokens in reader.choices(row):
+            assert engine.likelihood(before, tokens) == pytest.approx(reference.likelihood(before, tokens), abs=0.05)
+    finally:
+        engine.stop()
 
 
 def test_a_row_that_the_engine_reads_otherwise_is_refused(subject, tiny_gguf):

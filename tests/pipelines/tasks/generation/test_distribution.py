@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 
-from pipelines.tasks.generation.distribution import Distribution
+from pipelines.tasks.generation.reading.distribution import Distribution
 
 
 def distribution(**probabilities: float) -> Distribution:

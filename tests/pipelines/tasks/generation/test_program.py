@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pipelines.tasks.generation import program
-from pipelines.tasks.generation.program import RowRefused, holds, work
+from pipelines.tasks.generation.program import holds, work
+from pipelines.tasks.generation.reading.reader import RowRefused
 from pipelines.tasks.generation.rows import Row
 from tests.pipelines.model_folders import copy_folder, edit_json
 
@@ -121,6 +122,41 @@ def test_tools_stand_in_the_prompt_as_the_template_writes_them(ask, tiny_generat
     tools = {"sent": {"tools": [{"type": "function", "function": {"name": "quick"}}]}}
     with_tools, without = ask(*({**row(messages), **more} for more in (tools, {})), folder=folder, do="read")["tokens"]
     assert with_tools > without > 0
+
+
+def test_choices_are_as_likely_as_the_model_says(ask, model, tokenizer):
+    """The right one is the likeliest by transformers' own numbers; and nothing is written but for golden answers."""
+    import torch
+
+    texts, logs = [" fox", " over the lazy dog", " quick"], []
+    prompt = tokenizer("The quick").input_ids
+    for text in texts:
+        ids = torch.tensor([[*prompt, *tokenizer(text).input_ids]])
+        with torch.inference_mode():
+            told = torch.log_softmax(model(ids).logits[0, :-1].double(), dim=-1)
+        logs.append(float(sum(told[place - 1, ids[0, place]] for place in range(len(prompt), ids.shape[1]))))
+    right = logs.index(max(logs))
+    rows = [{**row("The quick "), "choices": [one.strip() for one in texts], "answer": place} for place in range(3)]
+    said = ask(*rows, *rows * 8)["rows"]
+    assert [one["scores"]["choice"] for one in said[:3]] == [float(place == right) for place in range(3)]
+    assert [(one["finished"], one["ms"]) for one in said] == [(None, None)] * 27
+    assert [bool(one["answer"]["text"]) for one in said[:4]] == [True, False, True, False]
+
+
+def test_a_choice_that_is_no_token_is_refused_by_its_row(ask, tiny_generator, tmp_path):
+    """It would be the likeliest of all."""
+    folder = copy_folder(tiny_generator, tmp_path / "source")
+    edit_json(folder / "tokenizer.json", normalizer={"type": "Replace", "pattern": {"String": "b"}, "content": ""})
+    asked = {**row("The", number=4), "choices": ["a", "b"], "answer": 0}
+    refused = ask(asked, folder=folder, do="read")["refused"]
+    assert (refused["row"], refused["code"]) == (4, "E_DATASET")
+    assert "the choice 'b'" in refused["reason"]
+
+
+def test_the_longest_choice_counts_for_the_context(ask, tokenizer):
+    """As it is read after the prompt."""
+    asked = {**row("The"), "choices": [" fox", " quick brown fox"], "answer": 0}
+    assert ask(asked, do="read")["tokens"] == [len(tokenizer("The quick brown fox").input_ids)]
 
 
 def test_a_model_beside_itself_is_at_no_distance(ask):

@@ -11,7 +11,8 @@ from pipelines.errors import BadInput, UnsafeArtifact
 from pipelines.serving.engines.streaming import Habits
 from pipelines.tasks.generation import asking
 from pipelines.tasks.generation.forms.form import Form
-from pipelines.tasks.generation.program import RowRefused, ServedModel
+from pipelines.tasks.generation.program import ServedModel
+from pipelines.tasks.generation.reading.reader import RowRefused
 from pipelines.tasks.generation.rows import Row
 
 CHAT = Row(({"role": "user", "content": "Hello"},), ("x",), "", 7)
@@ -58,11 +59,11 @@ def test_tools_each_engine_writes_in_its_own_way():
     """So nothing is refused for other tokens; what is longer than users may send is, by its row."""
     tools = replace(CHAT, form=Form({"tools": [{"type": "function", "function": {"name": "f"}}]}))
     engine = Reading()
-    assert ServedModel(engine, reads_by_itself=True).write(tools, [9], 4).finish == "stop"
+    assert ServedModel(engine, reads_by_itself=True).write(tools, [9], 4, {}).finish == "stop"
     assert [path for path, _ in engine.asked] == ["/v1/chat/completions"]
     engine.habits = Habits(1, 512, {"tools": 10})
     with pytest.raises(RowRefused, match=r"tools has \d+ bytes, and the engine takes 10"):
-        ServedModel(engine, reads_by_itself=False).write(tools, [9], 4)
+        ServedModel(engine, reads_by_itself=False).write(tools, [9], 4, {})
 
 
 @pytest.mark.parametrize(
@@ -79,10 +80,10 @@ def test_an_answer_that_the_engine_cannot_make_out_is_a_wrong_one(sent, says, fi
     engine.habits = Habits(1, 512, models_faults=("cut short",))
     model, row = ServedModel(engine, reads_by_itself=False), replace(CHAT, form=Form(sent))
     if finish:
-        assert model.write(row, [9], 4).finish == finish
+        assert model.write(row, [9], 4, {}).finish == finish
         return
     with pytest.raises(BadInput, match=says):
-        model.write(row, [9], 4)
+        model.write(row, [9], 4, {})
 
 
 def test_what_was_compared_before_is_not_asked_again():

@@ -110,6 +110,7 @@ def test_repeated_and_unjudged_rows_are_doubted(tmp_path):
         ({"prompt": "x", "pattern": {}}, "pattern is a dict"),
         ({"prompt": "x", "pattern": "a" * 2001}, "2,001 characters"),
         ({"prompt": "x", "schema": []}, "schema is a list"),
+        ({"prompt": "x", "choices": ["a", "b"]}, "() is none of its choices"),
         ({"prompt": "x", "tools": [TOOL]}, "tools of a prompt"),
     ],
 )
@@ -164,15 +165,36 @@ def test_a_csv_file_holds_no_conversations(tmp_path):
         ({"pattern": "y"}, "kl", "reference"),
         ({"pattern": "y"}, "valid_json", "schema"),
         ({"pattern": "y"}, "valid_tool_call", "tools"),
+        ({"pattern": "y"}, "choice", "choices"),
     ],
 )
 def test_a_gate_on_what_no_row_asks_is_refused(tmp_path, row, metric, needed):
     """Before a model is asked for hours; one such row is enough."""
     gates = (GateSpec(metric=metric, margin=0.5),)
-    asked, has = json.dumps({"prompt": "x", **row}), {"schema": {}, "tools": [TOOL]}.get(needed, "z")
+    asked, has = json.dumps({"prompt": "x", **row}), {"schema": {}, "tools": [TOOL], "choices": ["a", "b"]}
     with pytest.raises(BadInput, match=rf"the gate on {metric} needs rows with (a )?{needed}.*, and there is none"):
         read(tmp_path, asked, gates=gates)
-    assert read(tmp_path, f"{asked}\n{json.dumps({'messages': [HELLO], needed: has})}", gates=gates).rows
+    assert read(
+        tmp_path,
+        f"{asked}\n{json.dumps({'messages': [HELLO], needed: has.get(needed, 'z'), 'answer': 0})}",
+        gates=gates,
+    ).rows
+
+
+@pytest.mark.parametrize(
+    ("row", "is_written", "references"),
+    [
+        ({"answer": 1}, False, ()),
+        ({"reference": "b"}, False, ()),
+        ({"answer": "b", "reference": "b, of course"}, True, ("b, of course",)),
+        ({"answer": 1, "pattern": "b"}, True, ()),
+    ],
+)
+def test_what_is_only_to_be_chosen_from_is_not_written(tmp_path, row, is_written, references):
+    """The answer is a choice; a reference beside it is for what the model writes."""
+    (read_row,) = read(tmp_path, json.dumps({"prompt": "x", "choices": ["a", "b"], **row})).rows
+    assert (read_row.choices.right, read_row.is_written, read_row.references) == (1, is_written, references)
+    assert '"choices": ["a", "b"]' in read_row.text
 
 
 def test_a_form_is_part_of_what_a_row_asks(tmp_path):

@@ -1,0 +1,1 @@
+"""How is a row read as tokens, and what may come after them?"""
