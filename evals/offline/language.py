@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.evidence import Comparison, Evidence, Measurement, judged_later, too_few
-from evals.offline.metrics import LATENCY, SIZE, wilson
-from evals.offline.paired import METHOD, bootstrap_difference, mean_difference
+from evals.offline.clusters import Draws
+from evals.offline.metrics import LATENCY, SIZE
+from evals.offline.paired import METHOD, bootstrap_difference, mean_interval, proportion_difference
 from evals.offline.slices import slice_rows
 from evals.offline.suite import size_rise
-from evals.offline.written import AGAINST, LIKELIHOODS, PROPORTIONS, RowNumbers, Written, WrittenTable, numbers
+from evals.offline.written import AGAINST, LIKELIHOODS, MEANS, PROPORTIONS, RowNumbers, Written, WrittenTable, numbers
 
 MEANING = 1
 """Counts changes of what the metrics mean: part of the suite's digest."""
@@ -32,7 +33,8 @@ class LanguageSuite:
     """What each row asks for, what is measured, and by what rows are told apart.
 
     A row has any number of `references` (one of them is to be written, the first one is scored) and a pattern or none.
-    `asked` is what the rows ask, for the digest.
+    `asked` is what the rows ask, for the digest. Rows of one of the `clusters`, the values of the column `cluster`, are
+    one draw.
     """
 
     asked: tuple[str, ...]
@@ -42,11 +44,14 @@ class LanguageSuite:
     metrics: tuple[str, ...]
     slices: tuple[str, ...]
     confidence: float = 0.95
+    cluster: str = ""
+    clusters: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """What identifies the rows, the metrics and their meaning."""
         facts = [MEANING, self.asked, self.references, self.patterns, dict(self.columns), self.metrics, self.slices]
+        facts += [self.cluster, self.clusters] if self.clusters else []
         return "sha256:" + hashlib.sha256(json.dumps([*facts, self.confidence], sort_keys=True).encode()).hexdigest()
 
 
@@ -73,14 +78,15 @@ def measure_language(
         measurements.append(Measurement(SIZE, size_mb, "MB", 1))
         if champion_mb:
             comparisons.append(size_rise(size_mb, champion_mb))
-    return Evidence(subject, suite.digest, tuple(measurements), tuple(comparisons))
+    return Evidence(subject, suite.digest, tuple(measurements), tuple(comparisons), judged.draws.notes)
 
 
 class _JudgedRows:
     """What both models made of the suite's rows, as numbers."""
 
     def __init__(self, suite: LanguageSuite, written: Sequence[Written], champion: Sequence[Written] | None) -> None:
-        self._suite = suite
+        self._confidence = suite.confidence
+        self.draws = Draws(len(written), suite.clusters, suite.cluster)
         self._mine = WrittenTable(written, suite.references, suite.patterns)
         self._base = WrittenTable(champion, suite.references, suite.patterns) if champion is not None else None
 
@@ -88,11 +94,13 @@ class _JudgedRows:
         """One metric on one slice."""
         asked = self._mine.asked(metric, rows)
         unit = "ms" if metric in LATENCY else ""
-        missing = _missing(metric, rows, self._mine)
+        missing = _missing(metric, rows, self._mine, self.draws)
         if missing and not (metric in LATENCY and len(asked)):  # a time has no interval that few rows would widen
             return Measurement(metric, None, unit, len(asked), name, missing=missing)
-        value, confidence = self._mine.value(metric, asked), self._suite.confidence
-        interval = wilson(value, len(asked), confidence) if metric in PROPORTIONS else None
+        value, confidence, interval = self._mine.value(metric, asked), self._confidence, None
+        if metric in {*PROPORTIONS, *MEANS}:
+            of_rows, draws = self._mine.column(metric)[asked], self.draws.among(asked)
+            interval = mean_interval(of_rows, confidence, draws, is_share=metric in PROPORTIONS)
         return Measurement(metric, value, unit, len(asked), name, interval, confidence)
 
     def compared(self, metric: str, name: str, rows: RowNumbers) -> list[Comparison]:
@@ -101,19 +109,18 @@ class _JudgedRows:
             return []
         mine, base = self._mine, self._base
         asked = base.asked(metric, mine.asked(metric, rows))
-        missing = _missing(metric, rows, mine) or _of_champion(_missing(metric, rows, base))
+        missing = _missing(metric, rows, mine, self.draws) or _of_champion(_missing(metric, rows, base, self.draws))
         if not missing and metric in {"perplexity", *AGAINST} and not _is_same_reading(asked, mine, base):
             missing = OTHER_TOKENS
         if missing:
             return [Comparison(metric, None, len(asked), name, missing=missing)]
-        confidence = self._suite.confidence
+        confidence, draws = self._confidence, self.draws.among(asked)
         if metric in PROPORTIONS:
             wrong, base_wrong = (1 - table.column(metric)[asked] for table in (mine, base))
-            drop, interval = mean_difference(wrong, base_wrong, confidence)
-            method = "paired score interval (Tango 1998)"
+            drop, interval, method = proportion_difference(wrong, base_wrong, confidence, draws)
         else:
-            drop, interval = bootstrap_difference(len(asked), _drop(metric, asked, mine, base), confidence)
-            method = f"{METHOD} of rows"
+            drop, interval = bootstrap_difference(draws, _drop(metric, asked, mine, base), confidence)
+            method = f"{METHOD} of {draws.what}"
         return [Comparison(metric, drop, len(asked), name, interval, confidence, method)]
 
 
@@ -130,7 +137,9 @@ def _drop(metric: str, rows: RowNumbers, mine: WrittenTable, base: WrittenTable)
 
     def rise(draw: RowNumbers) -> float:
         ours, theirs = mine.value(metric, rows[draw]), base.value(metric, rows[draw])
-        return ours / max(theirs, 1e-6) - 1 if metric in {"perplexity", *LATENCY} else ours - theirs
+        if metric in {"perplexity", *LATENCY}:
+            return ours / max(theirs, 1e-6) - 1
+        return theirs - ours if metric in MEANS else ours - theirs
 
     return rise
 
@@ -145,9 +154,10 @@ _NOT_THERE = {
 }
 
 
-def _missing(metric: str, rows: RowNumbers, table: WrittenTable) -> str | None:
+def _missing(metric: str, rows: RowNumbers, table: WrittenTable, draws: Draws) -> str | None:
     asked = table.asked(metric, rows)
-    few = too_few(len(asked)) if len(asked) else _NOT_THERE.get(metric, "no row has a reference")
+    there = draws.among(asked)
+    few = too_few(there.count, there.what) if len(asked) else _NOT_THERE.get(metric, "no row has a reference")
     waiting = int((~table.was_asked[rows]).sum())
     if few and waiting and metric not in {*LIKELIHOODS, *AGAINST}:
         return judged_later(waiting)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evals.evidence import Comparison, Evidence, Measurement, too_few
-from evals.offline.metrics import LATENCY, QUALITY, SIZE, probabilities, wilson
-from evals.offline.paired import METHOD, bootstrap_difference, mean_difference
+from evals.offline.clusters import Draws
+from evals.offline.metrics import LATENCY, QUALITY, SIZE, probabilities
+from evals.offline.paired import METHOD, bootstrap_difference, mean_interval, proportion_difference
 from evals.offline.slices import slice_rows
 
 Predict = Callable[[Sequence[str]], npt.NDArray[np.float32]]
@@ -42,7 +43,7 @@ class SuiteFailed(Exception):
 
 @dataclass(frozen=True)
 class Suite:
-    """Labelled rows, and what is measured on them."""
+    """Labelled rows, and what is measured on them. Rows of one of the `clusters`, values of `cluster`, are one draw."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
@@ -51,6 +52,8 @@ class Suite:
     slices: tuple[str, ...]
     batch_size: int = 32
     confidence: float = 0.95
+    cluster: str = ""
+    clusters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError where the columns do not belong to the same rows."""
@@ -62,6 +65,7 @@ class Suite:
     def digest(self) -> str:
         """What identifies the rows, the metrics and their meaning."""
         facts = [VERSION, self.texts, self.labels, dict(self.columns), self.metrics, self.slices, self.confidence]
+        facts += [self.cluster, self.clusters] if self.clusters else []
         return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,7 +138,7 @@ def measure(
         measurements.append(Measurement(SIZE, size_mb, "MB", 1))
         if champion_size_mb:
             comparisons.append(size_rise(size_mb, champion_size_mb))
-    return Evidence(subject, suite.digest, tuple(measurements), tuple(comparisons))
+    return Evidence(subject, suite.digest, tuple(measurements), tuple(comparisons), judged.draws.notes)
 
 
 def size_rise(size_mb: float, champion_mb: float) -> Comparison:
@@ -148,6 +152,7 @@ class _Judged:
 
     def __init__(self, suite: Suite, answers: Answers, champion: Answers | None) -> None:
         self._suite = suite
+        self.draws = Draws(len(suite.texts), suite.clusters, suite.cluster)
         self._answers, self._champion = answers, champion
         if champion is not None and champion.labels != answers.labels:
             raise ValueError(f"labels {answers.labels} cannot be compared with the champion's {champion.labels}")
@@ -157,7 +162,8 @@ class _Judged:
         self._base = probabilities(np.nan_to_num(champion.logits)) if champion is not None else None
 
     def _missing(self, rows: Rows) -> str | None:
-        return _broken(self._answers, rows) or too_few(len(rows))
+        draws = self.draws.among(rows)
+        return _broken(self._answers, rows) or too_few(draws.count, draws.what)
 
     def _incomparable(self, rows: Rows) -> str | None:
         if self._champion is None:
@@ -171,7 +177,10 @@ class _Judged:
         if missing:
             return Measurement(metric, None, "", len(rows), name, missing=missing)
         value, confidence = QUALITY[metric].of(self._probs[rows], self._truth[rows]), self._suite.confidence
-        interval = wilson(value, len(rows), confidence) if metric == "accuracy" else None
+        interval = None
+        if metric == "accuracy":
+            right = 1 - self._wrong(self._probs, rows)
+            interval = mean_interval(right, confidence, self.draws.among(rows), is_share=True)
         return Measurement(metric, value, "", len(rows), name, interval, confidence)
 
     def quality_drop(self, metric: str, name: str, rows: Rows) -> Comparison:
@@ -179,15 +188,14 @@ class _Judged:
         missing = self._incomparable(rows)
         if missing or self._base is None:
             return Comparison(metric, None, len(rows), name, missing=missing)
-        confidence = self._suite.confidence
+        confidence, draws = self._suite.confidence, self.draws.among(rows)
         if metric == "accuracy":
             wrong, base_wrong = (self._wrong(p, rows) for p in (self._probs, self._base))
-            point, interval = mean_difference(wrong, base_wrong, confidence)
-            return Comparison(
-                metric, point, len(rows), name, interval, confidence, "paired score interval (Tango 1998)"
-            )
-        point, interval = bootstrap_difference(len(rows), lambda draw: self._drop(metric, rows[draw]), confidence)
-        return Comparison(metric, point, len(rows), name, interval, confidence, METHOD)
+            point, interval, method = proportion_difference(wrong, base_wrong, confidence, draws)
+        else:
+            point, interval = bootstrap_difference(draws, lambda draw: self._drop(metric, rows[draw]), confidence)
+            method = f"{METHOD} of {draws.what}" if draws.of_clusters else METHOD
+        return Comparison(metric, point, len(rows), name, interval, confidence, method)
 
     def _wrong(self, probs: npt.NDArray[np.float64], rows: Rows) -> npt.NDArray[np.float64]:
         return np.asarray(probs[rows].argmax(axis=1) != self._truth[rows], dtype=np.float64)
@@ -217,7 +225,7 @@ class _Judged:
         def rise(draw: Rows) -> float:
             return float(np.quantile(mine[draw], LATENCY[metric]) / np.quantile(base[draw], LATENCY[metric]) - 1)
 
-        point, interval = bootstrap_difference(len(mine), rise, self._suite.confidence)
+        point, interval = bootstrap_difference(Draws(len(mine)), rise, self._suite.confidence)
         return Comparison(metric, point, len(mine), "all", interval, self._suite.confidence, f"{METHOD} of batches")
 
 

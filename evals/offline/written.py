@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evals.offline.metrics import LATENCY
+from evals.offline.texts import CHRF, ROUGE_L
 
 Numbers = npt.NDArray[np.float64]
 RowNumbers = npt.NDArray[np.int64]
@@ -18,6 +19,9 @@ PROPORTIONS = ("exact_match", "regex_match", "finished", "valid_json", "valid_to
 """Of rows, higher is better: answers that are a reference, or hold the row's pattern, or end by themselves, or are JSON
 of the row's schema, or call a tool of the row's as it is declared; and rows whose right choice is the likeliest one, as
 it stands or for each of its bytes."""
+
+MEANS = (CHRF, ROUGE_L)
+"""Of rows with references, in [0, 1], higher is better."""
 
 LIKELIHOODS = ("perplexity", "bits_per_byte")
 """Of the references' tokens, lower is better: e to the mean loss of a token; loss in bits for each byte of text."""

@@ -58,6 +58,9 @@ class EvaluateSpec(Part):
     label: str = Field("label", description="the column with the true label")
     metrics: tuple[MetricName, ...] = ("accuracy", "macro_f1", "ece", "latency_p50_ms", "latency_p95_ms", "size_mb")
     slices: tuple[str, ...] = Field((), description="columns; every value with enough rows is judged on its own")
+    cluster: str | None = Field(
+        None, description="a column, such as document: rows of one value are one draw, in every interval"
+    )
     gates: tuple[GateSpec, ...] = Field(min_length=1)
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
@@ -65,10 +68,16 @@ class EvaluateSpec(Part):
         int, Field(ge=1, le=8192, description="of an answer, and of a reference that is scored: of language models")
     ] = MAX_TOKENS
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What every row must have besides what is asked and what is right."""
+        return tuple(dict.fromkeys((*self.slices, *((self.cluster,) if self.cluster else ()))))
+
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A key that came later is written where it is unusual: a release that an older Shipway began is found."""
-        return {key: value for key, value in dumped(self).items() if (key, value) != ("max_tokens", MAX_TOKENS)}
+        usual = {"max_tokens": MAX_TOKENS, "cluster": None}
+        return {key: value for key, value in dumped(self).items() if key not in usual or value != usual[key]}
 
     @model_validator(mode="after")
     def _slices_are_known(self) -> EvaluateSpec:

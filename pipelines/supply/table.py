@@ -143,6 +143,13 @@ def wrong(reason: str, path: Path, expected: str | None = None, hint: str | None
     return BadInput(reason, code="E_DATASET", field=path.name, expected=expected, hint=hint)
 
 
+def refuse_empty(column: str, values: Sequence[str], numbers: Sequence[int], path: Path) -> None:
+    """BadInput E_DATASET where a row does not say which rows it belongs to: all of those would be one."""
+    for number, value in zip(numbers, values, strict=True):
+        if not value.strip():
+            raise wrong(f"row {number}: {column} is empty", path, "which rows belong together")
+
+
 def _named(row: int) -> str:
     return f"row {row}" if row else "the header"
 

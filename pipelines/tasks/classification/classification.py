@@ -25,6 +25,7 @@ from pipelines.spec.serve import ServeSpec
 from pipelines.supply.checks.configuration import labels_of
 from pipelines.supply.kinds import CLASSIFIER
 from pipelines.supply.layout import ModelLayout
+from pipelines.supply.table import refuse_empty
 from pipelines.tasks.asked import refuse_other_metrics
 from pipelines.tasks.classification import golden, questions
 from pipelines.tasks.classification.rows import Rows, by_length, read_rows
@@ -69,8 +70,10 @@ class Classification:
         """Labelled texts, the shortest first; every label is one of the model's."""
         known = facts["labels"]
         rows = read_rows(
-            file, text=plan.text, label=plan.label, slices=plan.slices, known_labels=known, longest=MAX_CHARACTERS
+            file, text=plan.text, label=plan.label, slices=plan.columns, known_labels=known, longest=MAX_CHARACTERS
         )
+        if plan.cluster:
+            refuse_empty(plan.cluster, rows.columns[plan.cluster], rows.numbers, file)
         return by_length(rows)
 
     def compare_tokens(self, folder: Path, facts: Facts, rows: Rows) -> int:
@@ -137,7 +140,8 @@ def _contract(facts: Facts) -> ModelContract:
 def suite_of(plan: EvaluateSpec, rows: Rows) -> Suite:
     """The suite of a spec's data, metrics and slices."""
     columns = {name: rows.columns[name] for name in plan.slices}
-    return Suite(rows.texts, rows.labels, columns, plan.metrics, plan.slices, plan.batch_size, plan.confidence)
+    suite = Suite(rows.texts, rows.labels, columns, plan.metrics, plan.slices, plan.batch_size, plan.confidence)
+    return replace(suite, cluster=plan.cluster, clusters=rows.columns[plan.cluster]) if plan.cluster else suite
 
 
 def asked_as(subject: Subject, suite: Suite) -> Suite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,8 @@ from evals.gate import Outcome, Reason, Verdict
 from evals.offline.gain import Gain
 from evals.offline.language import LanguageSuite, measure_language
 from evals.offline.metrics import LATENCY, SIZE
-from evals.offline.written import LIKELIHOODS, PROPORTIONS
+from evals.offline.texts import CHRF, text_scores
+from evals.offline.written import LIKELIHOODS, MEANS, PROPORTIONS, Written
 from pipelines.compress.gguf.gguf import Gguf, check_tokenizer
 from pipelines.compress.technique import Technique
 from pipelines.compress.unchanged import Unchanged
@@ -37,7 +39,7 @@ from pipelines.tasks.memory import Device, MemoryNeed
 from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
 
 ALWAYS = ("exact_match", "regex_match", "finished", *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
-METRICS = (*PROPORTIONS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
+METRICS = (*PROPORTIONS, *MEANS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
 COMPRESS = ("none", "gguf-f16", "gguf-f32", "gguf-q8_0")
 PRECISION: Mapping[str, str] = {"gguf-f32": "f32", "gguf-q8_0": "q8_0"}
 """What is asked for; 16 bits otherwise."""
@@ -56,6 +58,7 @@ class TextGeneration:
     def check_spec(self, spec: ReleaseSpec) -> None:
         """Its own metrics and techniques; and a gateway that follows what it writes."""
         refuse_other_metrics(spec, METRICS, "a language model")
+        _check_libraries(spec.evaluate)
         if spec.compress not in COMPRESS:
             reason = f"{spec.compress} is of classifiers, and the model is a language model"
             raise BadInput(reason, code="E_COMPRESS", field="compress", expected=" or ".join(COMPRESS))
@@ -133,13 +136,15 @@ class TextGeneration:
             tuple(row.text for row in rows.rows),
             tuple(row.references for row in rows.rows),
             tuple(row.pattern for row in rows.rows),
-            rows.columns,
-            measured_metrics(rows),
+            {name: rows.columns[name] for name in plan.slices},
+            measured_metrics(plan, rows),
             plan.slices,
             plan.confidence,
+            plan.cluster or "",
+            rows.columns[plan.cluster] if plan.cluster else (),
         )
-        written = [as_written(one) for one in said]
-        champions = [as_written(one) for one in base] if base is not None else None
+        written = _read(suite, said)
+        champions = _read(suite, base) if base is not None else None
         size_mb = champion.size_mb if champion else None
         evidence = measure_language(suite, subject.name, subject.size_mb, written, champions, size_mb)
         return evidence, _golden(subject, said)
@@ -183,9 +188,27 @@ class TextGeneration:
         return questions.largest(model)
 
 
-def measured_metrics(rows: Prompts) -> tuple[str, ...]:
-    """What is measured: what is of all rows, or was always, and what some row asks for."""
-    return tuple(name for name in METRICS if name in ALWAYS or any(row.asks_for(name) for row in rows.rows))
+def measured_metrics(plan: EvaluateSpec, rows: Prompts) -> tuple[str, ...]:
+    """What is measured: what always was, what some row asks for, and scores of texts that the spec names."""
+    named = {*plan.metrics, *(gate.metric for gate in plan.gates)}
+    asked = {name for name in METRICS if any(row.asks_for(name) for row in rows.rows)}
+    return tuple(name for name in METRICS if name in ALWAYS or name in (named if name in MEANS else asked))
+
+
+def _check_libraries(plan: EvaluateSpec) -> None:
+    """BadInput E_METRIC where a metric is asked for whose library is not here."""
+    if CHRF in {*plan.metrics, *(gate.metric for gate in plan.gates)} and find_spec("sacrebleu") is None:
+        hint = "pip install 'shipway[llm]'"
+        raise BadInput("chrf needs sacrebleu", code="E_METRIC", field="evaluate.gates", hint=hint)
+
+
+def _read(suite: LanguageSuite, said: Sequence[Said]) -> list[Written]:
+    """What was said, with the scores of its texts."""
+    pairs = [(as_written(one), references) for one, references in zip(said, suite.references, strict=True)]
+    return [
+        replace(one, scores={**one.scores, **text_scores(suite.metrics, one.text, references)})
+        for one, references in pairs
+    ]
 
 
 def _ask(subject: Subject, rows: Prompts, told: Told, champion: Sequence[Said] | None) -> tuple[Said, ...]:

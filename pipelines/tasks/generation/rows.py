@@ -19,19 +19,19 @@ from typing import Any
 
 import orjson
 
-from evals.offline.written import LIKELIHOODS
+from evals.offline.written import LIKELIHOODS, MEANS
 from pipelines.errors import BadInput
 from pipelines.records.split import Rewrite
 from pipelines.serving.requests.rewriting import VARIABLES, Unfit, with_prompt
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
-from pipelines.supply.table import Table, wrong
+from pipelines.supply.table import Table, refuse_empty, wrong
 from pipelines.tasks.generation.forms.choices import ANSWER, CHOICE, CHOICE_NORM, CHOICES, Choices, read_choices
 from pipelines.tasks.generation.forms.form import COLUMNS, VALID_JSON, VALID_TOOL_CALL, Form, read_form
 
 MESSAGES, PROMPT, REFERENCE, PATTERN = "messages", "prompt", "reference", "pattern"
 MOST_MESSAGES, MOST_CHARACTERS, LONGEST_PATTERN = 1000, 1_000_000, 2000
 NEEDING: Mapping[str, str] = {
-    **dict.fromkeys(("exact_match", *LIKELIHOODS, *OF_CHAMPION), "a reference"),
+    **dict.fromkeys(("exact_match", *MEANS, *LIKELIHOODS, *OF_CHAMPION), "a reference"),
     "regex_match": "a pattern",
     VALID_JSON: "a schema or response_format",
     VALID_TOOL_CALL: "tools",
@@ -123,7 +123,7 @@ class Prompts:
         repeated = [text for text, times in Counter(row.text for row in self.rows).items() if times > 1]
         if repeated:
             said.append(f"{len(repeated):,} prompts stand in several rows")
-        judged = set(NEEDING) - {*LIKELIHOODS, *OF_CHAMPION}
+        judged = set(NEEDING) - {*MEANS, *LIKELIHOODS, *OF_CHAMPION}
         free = [row.number for row in self.rows if not any(map(row.asks_for, judged))]
         if free:
             said.append(f"{len(free):,} rows have neither reference nor pattern, the first is row {free[0]}")
@@ -149,8 +149,8 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrit
     table = Table(path)
     wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, CHOICES, ANSWER, VARIABLES, *COLUMNS)
     rows: list[Row] = []
-    columns: dict[str, list[str]] = {name: [] for name in plan.slices}
-    for number, record in table.rows(plan.slices, tuple(dict.fromkeys(wanted))):
+    columns: dict[str, list[str]] = {name: [] for name in plan.columns}
+    for number, record in table.rows(plan.columns, tuple(dict.fromkeys(wanted))):
         rows.append(_row(plan, record, number, path))
         if rows[-1].is_chat and not chats:
             reason = f"row {number} is a conversation, and the model has no chat template"
@@ -159,6 +159,8 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrit
             values.append(_text(record[name], name, number, path))
     if not rows:
         raise wrong("there is no row", path)
+    if plan.cluster:
+        refuse_empty(plan.cluster, columns[plan.cluster], [row.number for row in rows], path)
     _refuse_unjudged(plan, rows, path)
     digest = "sha256:" + hashlib.sha256(table.data).hexdigest()
     read = {name: tuple(values) for name, values in columns.items()}

@@ -119,6 +119,41 @@ def test_forms_are_counted_where_rows_ask_for_them():
     assert drop(evidence, "valid_tool_call").missing == "no row has tools"
 
 
+def test_scores_of_texts_are_means_and_higher_is_better():
+    """Beside the champion's of the same rows."""
+    rows = [replace(SCORED, scores={"chrf": 0.4 + 0.1 * (row % 2)}) for row in range(40)]
+    evidence = measured(rows, replace(SCORED, scores={"chrf": 0.6}), metrics=("chrf", "rouge_l"))
+    low, high = evidence.measurement("chrf").interval
+    assert value(evidence, "chrf") == pytest.approx(0.45)
+    assert 0.43 < low < 0.45 < high < 0.47
+    assert drop(evidence, "chrf").drop == pytest.approx(0.15)
+    assert drop(evidence, "chrf").method == "paired bootstrap, 2000 resamples of rows"
+    assert drop(evidence, "rouge_l").missing == "no row has a reference"
+
+
+def test_rows_of_a_document_are_one_draw_in_every_interval():
+    """40 documents of 10 rows each: as wide as 40 rows, and the evidence says so; 20 documents are too few."""
+    once = [replace(SCORED, text="Paris" if row % 3 else "no", loss=(1.0 + row % 5, 1.0)) for row in range(40)]
+    rows, base = [one for one in once for _ in range(10)], replace(SCORED, loss=(1.0, 1.5))
+    metrics = ("exact_match", "perplexity", "kl", "latency_p50_ms")
+
+    def widths(rows, clusters):
+        said = {"metrics": metrics, "cluster": "document", "clusters": clusters} if clusters else {"metrics": metrics}
+        found = measured(rows, base, **said)
+        drawn = "clusters (document)" if clusters else "rows"
+        assert all(drawn in one.method for one in found.comparisons if clusters or "score" not in one.method)
+        return found, [high - low for low, high in (one.interval for one in found.comparisons[:2])]
+
+    evidence, tenfold = widths(rows, tuple(str(row // 10) for row in range(400)))
+    assert tenfold == pytest.approx(widths(once, tuple(map(str, range(40))))[1], rel=1e-6)
+    assert [width < few / 2 for width, few in zip(widths(rows, ())[1], tenfold, strict=True)] == [True, True]
+    assert evidence.notes == {"clusters": "document", "clusters_n": 40}
+    few = measured(
+        rows, base, metrics=metrics, cluster="document", clusters=tuple(str(row // 20) for row in range(400))
+    )
+    assert few.measurement("exact_match").missing == "20 clusters (document) are too few to judge (at least 30)"
+
+
 def test_rows_that_are_only_chosen_from_have_no_end_and_no_time():
     """Thirty of forty: ten are too few to say how often a model finishes."""
     rows = [replace(SCORED, scores={"choice": 1.0}) for _ in range(40)]
@@ -203,5 +238,6 @@ def test_the_digest_tells_what_was_asked():
     others = (
         suite_of(asked=("x",) * 40), suite_of(references=(("x",),) * 40), suite_of(patterns=("x",) * 40),
         suite_of(columns={}), suite_of(metrics=("kl",)), suite_of(slices=("lang",)), suite_of(confidence=0.9),
+        suite_of(cluster="lang", clusters=("x",) * 40),
     )  # fmt: skip
-    assert len({suite_of().digest, suite_of().digest, *(other.digest for other in others)}) == 8
+    assert len({suite_of().digest, suite_of().digest, *(other.digest for other in others)}) == 9

@@ -10,7 +10,7 @@ from evals.gate import Outcome
 from pipelines.errors import BadInput
 from pipelines.spec.spec_file import parse_spec
 from pipelines.tasks.classification.classification import Classification
-from pipelines.tasks.generation.generation import TextGeneration
+from pipelines.tasks.generation.generation import TextGeneration, measured_metrics
 from pipelines.tasks.generation.rows import Prompts, Row
 
 LANGUAGE = """\
@@ -51,6 +51,32 @@ def test_what_a_language_model_does_not_do_is_refused(old, new, code):
         TextGeneration().check_spec(parse_spec(LANGUAGE.replace(old, new)))
     assert caught.value.code == code
     assert caught.value.expected
+
+
+def test_chrf_without_its_library_is_refused(monkeypatch):
+    """Before anything is asked; it is in the extra `llm`."""
+    spec = parse_spec(LANGUAGE.replace("metric: perplexity, max: 9", "metric: chrf, min: 0.4"))
+    TextGeneration().check_spec(spec)
+    monkeypatch.setattr("pipelines.tasks.generation.generation.find_spec", lambda _: None)
+    with pytest.raises(BadInput, match="chrf needs sacrebleu") as caught:
+        TextGeneration().check_spec(spec)
+    assert (caught.value.code, caught.value.hint) == ("E_METRIC", "pip install 'shipway[llm]'")
+
+
+@pytest.mark.parametrize(
+    ("gate", "more", "measured"),
+    [
+        ("perplexity, max: 9", "", set()),
+        ("rouge_l, min: 0.1", "", {"rouge_l"}),
+        ("perplexity, max: 9", "  metrics: [chrf]\n", {"chrf"}),
+    ],
+)
+def test_texts_are_scored_where_that_is_asked_for(gate, more, measured):
+    """By a gate or by `metrics`: suites that never asked keep their digest, and their evidence."""
+    spec = parse_spec(LANGUAGE.replace("perplexity, max: 9", gate).replace("serve:", f"{more}serve:", 1))
+    rows = Prompts((Row("asked", ("right",), "", 1),), {}, "sha256:x", 8)
+    assert {"chrf", "rouge_l"} & {*measured_metrics(spec.evaluate, rows)} == measured
+    assert not {"valid_json", "choice"} & {*measured_metrics(spec.evaluate, rows)}
 
 
 def test_a_language_model_is_served_from_an_image():

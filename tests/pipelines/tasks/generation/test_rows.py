@@ -49,6 +49,16 @@ def test_the_columns_of_the_spec_come_first(tmp_path):
     assert (row.asked, row.references) == ("q", ("a",))
 
 
+def test_a_row_belongs_to_a_cluster(tmp_path):
+    """A column of the file's; one that a row leaves empty would make one cluster of all that do."""
+    rows = read(tmp_path, "prompt,reference,doc\na,b,1\nc,d,1\n", "rows.csv", cluster="doc", slices=("doc",))
+    assert rows.columns == {"doc": ("1", "1")}
+    with pytest.raises(BadInput, match="row 2: doc is empty"):
+        read(tmp_path, "prompt,reference,doc\na,b,1\nc,d, \n", "rows.csv", cluster="doc")
+    with pytest.raises(BadInput, match="there is no column 'doc'"):
+        read(tmp_path, "prompt,reference\na,b\n", "rows.csv", cluster="doc")
+
+
 def test_slices_keep_their_rows(tmp_path):
     """In the order of the file, as text."""
     rows = read(tmp_path, "prompt,reference,kind\na,b,1\nc,d,2\n", "rows.csv", slices=("kind",))
@@ -163,6 +173,8 @@ def test_a_csv_file_holds_no_conversations(tmp_path):
         ({"pattern": "y"}, "exact_match", "reference"),
         ({"pattern": "y"}, "perplexity", "reference"),
         ({"pattern": "y"}, "kl", "reference"),
+        ({"pattern": "y"}, "chrf", "reference"),
+        ({"pattern": "y"}, "rouge_l", "reference"),
         ({"pattern": "y"}, "valid_json", "schema"),
         ({"pattern": "y"}, "valid_tool_call", "tools"),
         ({"pattern": "y"}, "choice", "choices"),
