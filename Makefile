@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(PY) || python3 -m venv $(VENV)
 	test -x $(UV) || $(PY) -m pip install --quiet uv
-	$(UV) pip install --quiet --compile-bytecode --python $(PY) -c constraints.txt -e ".[release,llm,postgres,demo,dev]"
+	$(UV) pip install --quiet --compile-bytecode --python $(PY) -c constraints.txt -e ".[release,llm,postgres,privacy,demo,dev]"
 	touch $@
 
 demo: setup

@@ -25,7 +25,9 @@ from pipelines.ports import Ports
 from pipelines.records.queue import Ticket
 from pipelines.records.reading import unfinished_or_refuse
 from pipelines.records.release import Release
+from pipelines.records.settings import OWN_KINDS
 from pipelines.rollout.replay import nothing_recorded
+from pipelines.serving.privacy.presidio import refuse_without_presidio
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.serve import ServeSpec
@@ -38,6 +40,7 @@ def _taken_in(
 ) -> Intake:
     """What the release begins with, where the router can do what is asked of it."""
     check_router(spec)
+    refuse_without_presidio(spec.serve.record.recognise if spec.serve.record else (), OWN_KINDS)
     check_spoken(find_service(ports.services, spec.service), spec.serve.router)
     refuse_strange_rows(spec.evaluate.data, data_dir, trusted_data())
     return take_in(

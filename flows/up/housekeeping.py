@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from flows.wiring import clock
@@ -16,6 +17,7 @@ from pipelines.ports import Ports
 from pipelines.records.reading import checked, read_services
 from pipelines.records.split import TrafficSplit
 from pipelines.services.garbage import Inventory, Litter, Stored, Uses, decide_litter, digests_in_images
+from pipelines.serving.requests.record_file import expire
 from pipelines.supply.bundle import UNFINISHED, only_writer
 
 
@@ -31,12 +33,24 @@ def collect(home: Home, ports: Ports, *, dry_run: bool) -> Litter:
     return litter
 
 
+def expire_records(home: Home, outliving: Callable[[str], AbstractContextManager[None]]) -> None:
+    """Remove recorded requests whose time is over, also of services that nobody asks or that record no more."""
+    for path in _records(home):
+        with outliving(f"recorded requests of {path.stem}"):
+            expire(path, clock().wall_s)
+
+
+def _records(home: Home) -> list[Path]:
+    return [path for path in home.folder("records").glob("*.db") if path.is_file() and not path.is_symlink()]
+
+
 def _inventory(home: Home) -> Inventory:
     bundles = (path for path in home.folder("bundles").glob("sha256-*") if _is_folder(path))
     works = (path for path in home.folder("work").iterdir() if _is_folder(path))
     logs = (path for path in home.folder("logs").glob(ROTATED) if path.is_file())
-    records = (path for path in home.folder("records").glob("*.db") if path.is_file() and not path.is_symlink())
-    return Inventory(_stored(bundles, _digest), _stored(works), _stored(logs), _stored(records, lambda path: path.stem))
+    return Inventory(
+        _stored(bundles, _digest), _stored(works), _stored(logs), _stored(_records(home), lambda path: path.stem)
+    )
 
 
 def _is_folder(path: Path) -> bool:

@@ -21,6 +21,7 @@ from flows.control.lock import exposed_ttl_s, hold
 from flows.control.opening import rollout_of
 from flows.control.prefect_server import HomeServer
 from flows.control.up_file import find_up, up_file, write_up_file
+from flows.up.housekeeping import expire_records
 from flows.up.seldom import Seldom
 from flows.up.waiting import WaitingReleases, start_worker
 from flows.wiring import clock, ledger_name, wire
@@ -43,6 +44,7 @@ log = logging.getLogger("shipway.up")
 SUPERVISE_S = 0.2
 RECONCILE_S = 0.5
 ROTATE_S = 10.0
+EXPIRE_S = 60.0
 ALL_ORPHANS_S = 5.0
 """A detached first release has no service record yet: it is found by a rarer look at all records."""
 
@@ -85,6 +87,7 @@ class Up:
         api.start()
         threading.Thread(target=self._reconcile_loop, name="reconcile", daemon=True).start()
         threading.Thread(target=self._pay_loop, name="registry", daemon=True).start()
+        threading.Thread(target=self._expire_loop, name="records", daemon=True).start()
         prefect = threading.Thread(target=HomeServer(self._home).tend, args=(self._stop,), name="prefect", daemon=True)
         prefect.start()
         while not self._stop.is_set():
@@ -110,6 +113,12 @@ class Up:
         if clock().mono_s >= self._next_rotation_s:
             self._next_rotation_s = clock().mono_s + ROTATE_S
             rotate_all(self._home.folder("logs"))
+
+    def _expire_loop(self) -> None:
+        """Apart, since a gateway may be writing the same files."""
+        while not self._stop.is_set():
+            expire_records(self._home, self._seldom.outliving)
+            self._stop.wait(EXPIRE_S)
 
     def _serve_api(self) -> None:
         asyncio.run(serve_api(self._home, self._ports, self._port, self._stop))

@@ -8,28 +8,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-FORM = 4
+FORM = 5
 """The form of a settings file. A key that is added counts it up, and names it: `field(metadata={"since": 2}, …)`."""
 
 TOLERANCE = 0.05
 """The distance between two numbers, or two lists of numbers, over the length of the longer one."""
 
 
+OwnKind = Literal["email", "phone", "card", "iban", "ip"]
+ForeignKind = Literal[
+    "CREDIT_CARD",
+    "CRYPTO",
+    "DATE_TIME",
+    "EMAIL_ADDRESS",
+    "IBAN_CODE",
+    "IP_ADDRESS",
+    "MAC_ADDRESS",
+    "MEDICAL_LICENSE",
+    "PHONE_NUMBER",
+    "UK_NHS",
+    "URL",
+    "US_BANK_NUMBER",
+    "US_DRIVER_LICENSE",
+    "US_ITIN",
+    "US_PASSPORT",
+    "US_SSN",
+    "UUID",
+]
+"""What presidio 2.2 recognises by form, in its own words; people, places and organisations it does not."""
+
+OWN_KINDS: tuple[str, ...] = get_args(OwnKind)
+"""What is recognised in texts and not kept, wherever nothing else is said."""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """Which requests are kept, and without which values."""
+    """Which requests are kept, without which values, and for how long.
+
+    `redact` names fields; `recognise` names kinds of what is personal wherever it stands, `patterns` one's own by name.
+    """
 
     share: float = 0.1
     keep: int = 1000
     redact: tuple[str, ...] = ()
     max_body_bytes: int = 65_536
+    recognise: tuple[str, ...] = field(default=OWN_KINDS, metadata={"since": 5})
+    patterns: Mapping[str, str] = field(default_factory=dict, metadata={"since": 5})
+    retain_s: float = field(default=30 * 86_400.0, metadata={"since": 5})
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any] | None) -> Recording | None:
         """The recording of plain JSON data; None where nothing is recorded."""
-        return cls(**{**raw, "redact": tuple(raw.get("redact", ()))}) if raw else None
+        lists = {name: tuple(raw[name]) for name in ("redact", "recognise") if name in raw} if raw else {}
+        return cls(**{**raw, **lists}) if raw else None
 
 
 @dataclass(frozen=True)
@@ -169,7 +202,13 @@ LATER = {f.name: f.default for kind in (GatewaySettings, ServerSettings) for f i
 
 def readable_by_older(said: Mapping[str, Any]) -> dict[str, Any]:
     """What is said of settings, without what a Shipway that does not know it would do anyway."""
-    return {key: value for key, value in said.items() if key not in LATER or value != LATER[key]}
+    found = {key: value for key, value in said.items() if key not in LATER or value != LATER[key]}
+    if found.get("record"):
+        usual = asdict(Recording())
+        later = {f.name for f in fields(Recording) if "since" in f.metadata}
+        record = found["record"].items()
+        found["record"] = {key: value for key, value in record if key not in later or value != usual[key]}
+    return found
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:

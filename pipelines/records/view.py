@@ -164,9 +164,11 @@ def _verdicts(release: Release) -> list[dict[str, Any]]:
 
 
 def progress(release: Release) -> str:
-    """How many recorded requests were asked; "" where none was chosen."""
+    """How many recorded requests were asked, and were kept no more by then; "" where none was chosen."""
     begun = release.last("replaying")
     if begun is None:
         return ""
-    asked = sum(event.data["asked"] for event in release.of_kind("replayed"))
-    return f"replaying: {asked} of {len(begun.data['numbers'])} recorded requests were asked of both versions"
+    parts = release.of_kind("replayed")
+    asked, gone = (sum(part.data["asked"] - n * part.data["counts"]["pairs"] for part in parts) for n in (0, 1))
+    said = f"replaying: {asked} of {len(begun.data['numbers'])} recorded requests were asked of both versions"
+    return f"{said}; {gone} of them were kept no more" if gone else said

@@ -108,6 +108,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, Mapping) and all(isinstance(one, str) for one in value.values())
     if hint is float:
         return type(value) in {int, float} and 0 <= value < math.inf
     if hint is int:

@@ -4,60 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pipelines.records.settings import (
     GatewaySettings,
     Objective,
     Promise,
-    Recording,
     ServerSettings,
     keys_of,
     readable_by_older,
 )
 from pipelines.spec.engine import EngineSpec
 from pipelines.spec.package import PackageSpec
+from pipelines.spec.record import RecordSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds, SpecProblem
 
-MOST_RECORDED_BYTES = 4 * 1024**3
 CONTAINER_MEMORY_MB = 4096
 """A container without a limit could take the machine down with all other servers."""
-
-
-class RecordSpec(Part):
-    """Which requests of this service are kept: what clients sent, never an answer, never a credential."""
-
-    share: Annotated[float, Field(gt=0, le=1, description="the part of all inference requests that is kept")] = (
-        Recording.share
-    )
-    keep: Annotated[int, Field(ge=1, le=100_000, description="the newest so many; older ones are removed")] = (
-        Recording.keep
-    )
-    redact: Annotated[
-        tuple[Attribute, ...],
-        Field(max_length=50, description="headers, and body.PATH of a JSON body, whose values are not kept"),
-    ] = Recording.redact
-    max_body_bytes: Annotated[int, Field(ge=1, le=1_048_576, description="larger requests are not kept")] = (
-        Recording.max_body_bytes
-    )
-
-    @field_validator("redact")
-    @classmethod
-    def _names_parts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if "body" in value:  # it would be read as a header's name, and redact nothing
-            raise ValueError("'body' is no header: name fields of it, as body.PATH")
-        return value
-
-    @model_validator(mode="after")
-    def _fits_the_disk(self) -> RecordSpec:
-        if self.keep * self.max_body_bytes > MOST_RECORDED_BYTES:
-            raise ValueError(f"keep times max_body_bytes is more than {MOST_RECORDED_BYTES} bytes")
-        return self
-
-    def recording(self) -> Recording:
-        """The same for the gateway."""
-        return Recording(self.share, self.keep, self.redact, self.max_body_bytes)
 
 
 class PromiseSpec(Part):

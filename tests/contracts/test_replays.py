@@ -18,6 +18,7 @@ from pipelines.ports import NoReplays, ReplayQuery, Replays
 from pipelines.records.settings import Recording
 from pipelines.records.split import Arm
 from pipelines.serving.requests.recorder import Recorder
+from tests.pipelines.serving.requests.asked import asked
 
 INFER = "/v2/models/s/infer"
 NOBODY = Arm("sha256:0", ("http://127.0.0.1:1",))
@@ -117,9 +118,8 @@ def write(path: Path, *bodies: dict[str, Any]) -> HttpReplays:
     """A record of these requests."""
     recorder = Recorder(path, Recording(share=1.0))
     for body in bodies:
-        recorder.saw(
-            "POST", INFER, {"content-type": "application/json", "authorization": "s3cret"}, json.dumps(body).encode()
-        )
+        headers = {"content-type": "application/json", "authorization": "s3cret"}
+        recorder.saw(asked("POST", INFER, headers, json.dumps(body).encode()), b"r1")
     recorder.close()
     return HttpReplays(lambda service: path.with_name(f"{service}.db"))
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from evals.signals.counting import MOST_SLICES
+from pipelines.serving.privacy.redactor import Redactor
 
 IN_BODY = "body."
 LONGEST = 64
@@ -23,7 +24,7 @@ class Attributes:
     def __init__(self, names: Sequence[str] = ()) -> None:
         self._headers = tuple(name for name in names if not name.startswith(IN_BODY))
         self._paths = {name: name.removeprefix(IN_BODY).split(".") for name in names if name.startswith(IN_BODY)}
-        self._seen: set[str] = set()
+        self._seen: dict[str, str] = {}
         self.are_declared = bool(names)
 
     def slices_of(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> tuple[str, ...]:
@@ -40,10 +41,12 @@ class Attributes:
 
     def _named(self, name: str, value: Any) -> str:
         text = "".join(c for c in str(value)[:LONGEST] if c.isprintable())
-        found = f"{name}={text}"
-        if found not in self._seen and len(self._seen) >= MOST_SLICES - len(self._headers) - len(self._paths):
-            return f"{name}={OTHER}"
-        self._seen.add(found)
+        said = f"{name}={text}"
+        if (found := self._seen.get(said)) is None:
+            if len(self._seen) >= MOST_SLICES - len(self._headers) - len(self._paths):
+                return f"{name}={OTHER}"
+            # The record of a release keeps it for ever.
+            found = self._seen[said] = f"{name}={Redactor().redact(text)}"
         return found
 
 

@@ -187,7 +187,8 @@ class ClientConnection(asyncio.Protocol):
         try:
             return self._clients.serve(self, request)
         except Exception:
-            log.exception("%s %s", request.method, request.target[:200])
+            asked = request.method + b" " + request.target.partition(b"?")[0][:200]  # a query may hold anything
+            log.exception("%s", asked.decode(errors="replace"))
             if self._request is request:
                 self.refuse(INTERNAL, request.named.get(b"x-request-id", b""))
             return None

@@ -72,7 +72,7 @@ class DataPlane(SplitKeeper):
         settings = serving.settings
         self.labels = Labels(self.intervals, settings.label_s)
         self.recorder = (
-            Recorder(serving.record, settings.record, self.counters.kept)
+            Recorder(serving.record, settings.record, self.counters.kept, rule_of(settings.assign))
             if serving.record and settings.record
             else None
         )

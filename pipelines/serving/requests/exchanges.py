@@ -49,7 +49,7 @@ class Exchanges(ExchangeFloor):
             client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
             return None
         if self._recorder is not None and assigned.is_evidence:
-            self._recorder.saw(request.method.decode(), request.target.decode(), request.text_headers, request.body)
+            self._recorder.saw(request, request_id)
         user = None
         if assigned.user is not None:
             name, in_control = assigned.arm, assigned.in_control

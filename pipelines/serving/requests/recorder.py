@@ -1,23 +1,21 @@
 """What do this service's clients ask? A sample of their requests is kept for replays.
 
 Bounded in memory (a queue that may be full) and on the disk (the newest `keep`); a thread of its own writes. What is
-kept is what a client sent: path, body, a few harmless headers, the time. Headers are kept by a list of names, so that
-no credential is among them under whatever name it comes. Nothing here ever slows or breaks a request: what fails is
-counted and forgotten.
+kept is what a client sent, without what is personal by the rules: path, body, a few harmless headers, the time. Headers
+are kept by a list of names, so that no credential is among them under whatever name it comes. Nothing here ever slows
+or breaks a request: what fails is counted and forgotten.
 """
 
 from __future__ import annotations
 
-import os
 import queue
 import random
 import sqlite3
 import threading
 import time
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,10 @@ import orjson
 from pipelines.errors import BadInput
 from pipelines.records.settings import Recording
 from pipelines.serving.http1.encodings import decoded
+from pipelines.serving.http1.request import Request
+from pipelines.serving.privacy.bounded import MOST_S, BoundedRedactor, Unredacted
+from pipelines.serving.requests.assignment import Rule
+from pipelines.serving.requests.record_file import Named, Naming, Recorded, expire, keep, settle
 from pipelines.serving.requests.repeats import is_inference
 
 KEPT_HEADERS = ("content-type", "accept", "accept-language")
@@ -36,39 +38,46 @@ MOST_WAITING = 64
 PAUSE_S = 0.2
 """The disk is written at most this often, and a gateway that is killed loses at most this much."""
 
-_TABLE = """CREATE TABLE IF NOT EXISTS requests
-    (n INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL, method TEXT, path TEXT, headers TEXT, body BLOB)"""
+EXPIRE_S = 60.0
+"""What was kept for its time goes so soon after, whether or not others come."""
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """One request as it is kept; `n` grows with every request that was ever kept here."""
+class Sampled:
+    """A request that waits to be kept."""
 
-    n: int
+    request: Request
+    request_id: bytes
     at_s: float
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Recorder:
-    """Keeps a sample. `count` is told what became of each request: recorded, skipped, dropped or failed."""
+    """Keeps a sample. `count` is told what became of each request: recorded, skipped, dropped or failed.
 
-    def __init__(self, path: Path, recording: Recording, count: Callable[[str], None] = lambda _: None) -> None:
-        self._path, self._recording, self._count = path, recording, count
+    `rule` says who its user is.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        recording: Recording,
+        count: Callable[[str], None] = lambda _: None,
+        rule: Rule | None = None,
+    ) -> None:
+        self._path, self._recording, self._count, self._rule = path, recording, count, rule
         self._random = random.Random().random  # noqa: S311  a sample, not a secret
-        self._waiting: queue.Queue[Recorded] = queue.Queue(MOST_WAITING)
+        self._redactor = BoundedRedactor(recording.recognise, recording.patterns, MOST_S)
+        self._waiting: queue.Queue[Sampled] = queue.Queue(MOST_WAITING)
         self._ending = threading.Event()
+        self._is_settled, self._next_expiry_s = False, 0.0
         self._thread = threading.Thread(target=self._keep_writing, name="recorder", daemon=True)
         self._thread.start()
 
-    def saw(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
+    def saw(self, request: Request, request_id: bytes) -> None:
         """A request was routed. Returns at once, and never raises."""
         try:
-            if self._random() < self._recording.share and self._is_wanted(method, path, headers, body):
-                kept = {name: headers[name] for name in (*KEPT_HEADERS, "content-encoding") if name in headers}
-                self._waiting.put_nowait(Recorded(0, time.time(), method, path.partition("?")[0], kept, body))
+            if self._random() < self._recording.share and self._is_wanted(request):
+                self._waiting.put_nowait(Sampled(request, request_id, time.time()))
         except queue.Full:
             self._count("dropped")
         except Exception:  # noqa: BLE001  a user's request does not end here
@@ -78,13 +87,15 @@ class Recorder:
         """Write what waits, and end."""
         self._ending.set()
         self._thread.join(5.0)
+        self._redactor.close()
 
-    def _is_wanted(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> bool:
-        is_small = 0 < len(body) <= self._recording.max_body_bytes
-        return is_inference(method.encode(), path.encode()) and is_small and REPLAYED not in headers
+    def _is_wanted(self, request: Request) -> bool:
+        is_small = 0 < len(request.body) <= self._recording.max_body_bytes
+        return is_small and REPLAYED.encode() not in request.named and is_inference(request.method, request.target)
 
     def _keep_writing(self) -> None:
         while True:
+            self._tidy()
             is_last = self._ending.wait(PAUSE_S)
             batch = self._taken()
             if batch:
@@ -92,54 +103,73 @@ class Recorder:
             if is_last:
                 return
 
-    def _taken(self) -> list[Recorded]:
-        batch: list[Recorded] = []
+    def _tidy(self) -> None:
+        """What must not be kept any more goes, by the rules or by its time."""
+        if time.monotonic() < self._next_expiry_s:
+            return
+        self._next_expiry_s = time.monotonic() + EXPIRE_S
+        with suppress(sqlite3.Error, OSError):  # who writes next is told
+            self._settle()
+            expire(self._path, time.time())
+
+    def _settle(self) -> None:
+        if not self._is_settled:
+            settle(self._path, self._recording)
+            self._naming = Naming(self._path.parent)
+            self._is_settled = True
+
+    def _taken(self) -> list[Sampled]:
+        batch: list[Sampled] = []
         with suppress(queue.Empty):
             while len(batch) < MOST_WAITING:
                 batch.append(self._waiting.get_nowait())
         return batch
 
-    def _write(self, batch: Sequence[Recorded]) -> None:
+    def _write(self, batch: Sequence[Sampled]) -> None:
         """Keep them; where the disk does not take them they are lost, and counted."""
-        found = [clean for request in batch if (clean := self._clean(request)) is not None]
+        outcome, found = "failed", 0
         try:
-            with closing(_opened(self._path, self._recording.redact)) as kept, kept:
-                rows = [(r.at_s, r.method, r.path, orjson.dumps(r.headers), r.body) for r in found]
-                kept.executemany(
-                    "INSERT INTO requests (at_s, method, path, headers, body) VALUES (?, ?, ?, ?, ?)", rows
-                )
-                kept.execute(
-                    "DELETE FROM requests WHERE n <= (SELECT max(n) FROM requests) - ?", (self._recording.keep,)
-                )
-        except (sqlite3.Error, OSError):
-            outcome = "failed"
-        else:
+            self._settle()
+            named = [one for seen in batch if (one := self._clean(seen)) is not None]
+            found = len(named)
+            keep(self._path, named, self._recording.keep)
             outcome = "recorded"
-        for _ in found:
+        except (sqlite3.Error, OSError):
+            found = found or len(batch)
+        for _ in range(found):
             self._count(outcome)
 
-    def _clean(self, request: Recorded) -> Recorded | None:
+    def _clean(self, seen: Sampled) -> Named | None:
         """The request without what must not be kept; None where that cannot be taken out, since it is not JSON."""
+        recording, headers = self._recording, seen.request.text_headers
         try:
-            body = cleaned(request, self._recording)
-        except (BadInput, orjson.JSONEncodeError, orjson.JSONDecodeError, RecursionError):
+            plain = decoded(seen.request.body, headers.get("content-encoding", ""), recording.max_body_bytes)
+            body = orjson.dumps(self._redacted(without_fields(plain, recording.redact)))
+        except (BadInput, Unredacted, orjson.JSONEncodeError, orjson.JSONDecodeError, RecursionError):
             self._count("skipped")
             return None
-        secret = {name.lower() for name in self._recording.redact}
-        headers = {k: REDACTED if k in secret else v for k, v in request.headers.items() if k in KEPT_HEADERS}
-        return Recorded(0, request.at_s, request.method, request.path, headers, body)
+        secret = {name.lower() for name in recording.redact}
+        kept = {name: REDACTED if name in secret else headers[name] for name in KEPT_HEADERS if name in headers}
+        request = seen.request
+        path = request.target.decode().partition("?")[0]
+        user = self._rule.user_of(replace(request, body=plain)) if self._rule is not None else None
+        return Named(
+            Recorded(0, seen.at_s, request.method.decode(), path, kept, body),
+            self._naming.of_request(seen.request_id),
+            self._naming.of_user(user) if user is not None else None,
+        )
+
+    def _redacted(self, value: Any) -> Any:
+        has_rules = self._recording.recognise or self._recording.patterns
+        return self._redactor.redacted(value) if has_rules else value
 
 
-def cleaned(request: Recorded, recording: Recording) -> bytes:
-    """The body, decompressed, with the declared fields redacted. BadInput or a JSON error where it cannot be read."""
-    body = decoded(request.body, request.headers.get("content-encoding", ""), recording.max_body_bytes)
+def without_fields(body: bytes, redact: Sequence[str]) -> Any:
+    """The JSON of a body, with the declared fields redacted."""
     parsed = orjson.loads(body)
-    paths = [name.split(".")[1:] for name in recording.redact if name.startswith("body.")]
-    if not paths:
-        return body
-    for path in paths:
+    for path in (name.split(".")[1:] for name in redact if name.startswith("body.")):
         parsed = redacted(parsed, path)
-    return orjson.dumps(parsed)
+    return parsed
 
 
 def redacted(value: Any, path: Sequence[str]) -> Any:
@@ -161,43 +191,3 @@ def _marker(value: Any) -> Any:
     if isinstance(value, list):
         return [_marker(item) for item in value]
     return None if value is None else REDACTED if isinstance(value, str) else type(value)()
-
-
-def _opened(path: Path, redact: Sequence[str]) -> sqlite3.Connection:
-    """The record, private to its user. One that was made under other rules of redaction is emptied first."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    path.chmod(0o600)
-    kept = sqlite3.connect(path, timeout=1.0)
-    try:
-        kept.execute("PRAGMA auto_vacuum = FULL")
-        kept.execute("PRAGMA secure_delete = ON")
-        kept.execute(_TABLE)
-        rules = zlib.crc32("\n".join(sorted(redact)).encode()) & 0x7FFFFFFF
-        if kept.execute("PRAGMA user_version").fetchone()[0] != rules:
-            with kept:
-                kept.execute("DELETE FROM requests")
-                kept.execute(f"PRAGMA user_version = {rules}")
-    except BaseException:
-        kept.close()
-        raise
-    return kept
-
-
-def recorded_numbers(path: Path) -> tuple[int, ...]:
-    """The numbers of the requests that are kept, oldest first. OSError or sqlite3.Error where they cannot be read."""
-    return tuple(n for (n,) in _asked(path, "SELECT n FROM requests ORDER BY n"))
-
-
-def recorded_requests(path: Path, numbers: Sequence[int]) -> dict[int, Recorded]:
-    """The requests of these numbers, as far as they are still kept."""
-    rows = (row for n in numbers for row in _asked(path, "SELECT * FROM requests WHERE n = ?", n))
-    return {
-        n: Recorded(n, at_s, method, to, orjson.loads(headers), body) for n, at_s, method, to, headers, body in rows
-    }
-
-
-def _asked(path: Path, query: str, *values: int) -> list[Any]:
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=5.0)) as kept:
-        return kept.execute(query, values).fetchall()

@@ -25,6 +25,7 @@ from pipelines.serving.engines import STREAMING, load_engine, streaming_engine
 from pipelines.serving.engines.engine import Engine
 from pipelines.serving.engines.streaming import EnginePlace
 from pipelines.serving.http1.encodings import decoded
+from pipelines.serving.privacy.redactor import Redactor
 from pipelines.serving.server.bodies import error_answer, parse_json
 from pipelines.serving.settings_file import read_settings
 from pipelines.supply.bundle import verify_bundle
@@ -126,7 +127,8 @@ async def _answer_for_everything(request: web.Request, handler: Handler) -> web.
         response = _json(error_answer(wrong), 500)
     except Exception as error:  # noqa: BLE001  whatever an engine raises is an answer, not the end of the server
         failed = BadInput(f"the model failed: {type(error).__name__}", code="E_INFERENCE", hint="see the server's log")
-        print(f"inference failed: {error!r}"[:500], file=sys.stderr, flush=True)  # noqa: T201  the process's log
+        why = Redactor().redact(f"{error!r}"[:500])  # an engine may quote what it was asked
+        print(f"inference failed: {why}", file=sys.stderr, flush=True)  # noqa: T201  the process's log
         response = _json(error_answer(failed), 500)
     response.headers["x-shipway-model-version"] = served.version
     response.headers["x-request-id"] = request.headers.get("x-request-id") or uuid.uuid4().hex

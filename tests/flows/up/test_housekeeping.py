@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from flows.up.housekeeping import collect
+from flows.up.housekeeping import collect, expire_records
+from flows.up.seldom import Seldom
 from flows.wiring import wire
 from pipelines.adapters.docker.builder import DockerBuilder
 from pipelines.adapters.docker.engine import engine, image_id
@@ -22,6 +25,7 @@ from pipelines.records.release import Phase, Release
 from pipelines.records.service import Deployment, Service
 from pipelines.records.settings import GatewaySettings, Recording
 from pipelines.records.split import Arm, TrafficSplit
+from pipelines.serving.requests.record_file import Named, Recorded, keep, recorded_numbers, settle
 from pipelines.supply.bundle import seal
 from tests.systems.docker_engine import BASE_IMAGE
 
@@ -84,6 +88,19 @@ def test_a_record_goes_with_its_service(home, ports):
     ports.services.save(saved.changed(wanted=False))
     assert [record.name for record in collect(home, ports, dry_run=False).records] == ["s"]
     assert list(home.folder("records").iterdir()) == []
+
+
+def test_recorded_requests_end_after_their_time_without_a_gateway(home):
+    """By the time that their service was told; a file that is none is a warning, and others have their turn."""
+    for service, retain_s in (("a", 3600.0), ("b", 60.0)):
+        settle(home.record(service), Recording(retain_s=retain_s))
+        asked = Recorded(0, time.time() - 600.0, "POST", "/invocations", {}, b'"a text"')
+        keep(home.record(service), [Named(asked, b"r", None)], 10)
+    home.record("broken").write_text("no database at all, and long enough to be one")
+    warned = Seldom(logging.getLogger("test"))
+    expire_records(home, warned.outliving)
+    assert [len(recorded_numbers(home.record(service))) for service in "ab"] == [1, 0]
+    assert (b"a text" in home.record("b").read_bytes(), len(warned._said)) == (False, 1)
 
 
 def test_what_the_last_gateway_pointed_at_stays(home, ports):

@@ -27,6 +27,7 @@ from pipelines.services.units import server_units
 from pipelines.serving.requests.recorder import Recorder
 from tests.pipelines.services.test_adoption import endpoint
 from tests.pipelines.serving.plane import Plane, body_of, request_of, status_of
+from tests.pipelines.serving.requests.asked import asked
 
 ASKED = b"POST /v2/models/tiny/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 LAST = ASKED.replace(b"host: x", b"host: x\r\nconnection: close")
@@ -168,7 +169,7 @@ def test_nobody_is_asked_who_cannot_be_checked(url, tmp_path, wrong):
 def test_recorded_requests_are_asked_over_tls(url, ca_file, tmp_path):
     """By the same authorities; where they cannot be read nothing is asked."""
     recorder = Recorder(tmp_path / "s.db", Recording(share=1.0), lambda _: None)
-    recorder.saw("POST", "/v2/models/tiny/infer", {"content-type": "application/json"}.items(), b"{}")
+    recorder.saw(asked("POST", "/v2/models/tiny/infer", {"content-type": "application/json"}, b"{}"), b"r1")
     recorder.close()
     replays, arm = HttpReplays(lambda _: tmp_path / "s.db"), Arm("external:1", (url,), ca_file)
     (pair,) = replays.ask(ReplayQuery("s", replays.recorded("s"), arm, arm))

@@ -40,6 +40,9 @@ def said(settings: GatewaySettings = TOLD, form: object = forms.FORM, **changes:
     """A file's text with some of its settings changed; None takes one away."""
     changed = {**settings.as_dict(), **changes}
     kept = {key: value for key, value in changed.items() if value != "gone"}
+    if isinstance(kept.get("record"), dict) and type(form) is int:
+        later = {f.name for f in forms.fields(Recording) if f.metadata.get("since", 1) > form}
+        kept["record"] = {key: value for key, value in kept["record"].items() if key not in later}
     return json.dumps({"form": form, "settings": kept})
 
 
@@ -162,14 +165,14 @@ def test_a_file_that_is_not_there_for_us_alone_is_refused_by_name(path, make):
 class Grown(GatewaySettings):
     """The settings of the next Shipway."""
 
-    first_token_s: float = field(default=0.8, metadata={"since": 5})
+    first_token_s: float = field(default=0.8, metadata={"since": 6})
 
 
 def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
     """A gateway that runs on hires workers of the Shipway that was installed meanwhile."""
-    monkeypatch.setattr(settings_file, "FORM", 5)
-    assert settings_in(said(form=4), Grown, "f") == Grown(**vars(TOLD))
-    assert settings_in(said(form=5, first_token_s=0.5), Grown, "f").first_token_s == 0.5
+    monkeypatch.setattr(settings_file, "FORM", 6)
+    assert settings_in(said(form=5), Grown, "f") == Grown(**vars(TOLD))
+    assert settings_in(said(form=6, first_token_s=0.5), Grown, "f").first_token_s == 0.5
 
 
 def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
@@ -185,10 +188,10 @@ def test_a_file_of_the_second_form_is_of_a_gateway_before_classifiers():
     assert settings_in(said(form=2, **lacking), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
-@pytest.mark.parametrize(("form", "more"), [(5, {}), (4, {"first_token_s": 0.5})])
+@pytest.mark.parametrize(("form", "more"), [(6, {}), (5, {"first_token_s": 0.5})])
 def test_a_form_has_its_own_keys_and_no_other(monkeypatch, form, more):
     """Also when the reader knows a later one."""
-    monkeypatch.setattr(settings_file, "FORM", 5)
+    monkeypatch.setattr(settings_file, "FORM", 6)
     with pytest.raises(BadInput) as caught:
         settings_in(said(form=form, **more), Grown, "f")
     assert caught.value.code == "E_SETTINGS_KEYS"

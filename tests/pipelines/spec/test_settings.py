@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from pipelines.records.settings import GatewaySettings, Objective, Promise, Recording, ServerSettings, Shadowing
+from pipelines.records.settings import GatewaySettings, Objective, Promise, Recording, ServerSettings, Shadowing, flat
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import CONTAINER_MEMORY_MB, gateway_settings, server_settings
 from pipelines.spec.spec_file import parse_spec
@@ -41,6 +41,24 @@ def test_every_setting_of_a_gateway_is_said_by_the_spec():
         objective=Objective(0.8, by="x-class", classes={"batch": Promise(e2e_s=300.0)}),
         borderline="refuse",
     )
+
+
+def test_what_came_later_of_a_record_is_written_where_it_is_said():
+    """An older Shipway reads what a newer one wrote, and finds the releases that it began."""
+    usual, told = (spec(f"serve: {{record: {{{text}}}}}\n") for text in ("", "recognise: [email], retain: 1d"))
+    assert usual.as_dict()["serve"]["record"].keys() == {"share", "keep", "redact", "max_body_bytes"}
+    assert (
+        told.as_dict()["serve"]["record"] | {"recognise": ["email"], "retain_s": 86400.0}
+        == (told.as_dict()["serve"]["record"])
+    )
+    written = [
+        flat({"settings": gateway_settings(one.serve, one.rollout).as_dict()})["record"] for one in (usual, told)
+    ]
+    assert [sorted(one) for one in written] == [
+        ["keep", "max_body_bytes", "redact", "share"],
+        ["keep", "max_body_bytes", "recognise", "redact", "retain_s", "share"],
+    ]
+    assert GatewaySettings.from_dict({"record": written[0]}).record == Recording()
 
 
 def test_a_spec_that_says_nothing_asks_for_what_is_usual():

@@ -184,6 +184,32 @@ BAD = {
         for path in ("", "body.", "body..a", "body.a[0]", "$.a", "a header", "body.a,b", "x" * 101)
     },
     "redacting the body": (BASE + "serve: {record: {redact: [body]}}\n", "E_CONFIG", "serve.record.redact", ""),
+    "a name that no form tells": (
+        BASE + "serve: {record: {recognise: [PERSON]}}\n",
+        "E_CONFIG",
+        "serve.record.recognise.0",
+        "",
+    ),
+    "a pattern that is none": (
+        BASE + "serve: {record: {patterns: {a: '('}}}\n",
+        "E_PATTERN",
+        "serve.record.patterns.a",
+        "",
+    ),
+    "a pattern of nothing": (
+        BASE + "serve: {record: {patterns: {a: 'x*'}}}\n",
+        "E_PATTERN",
+        "serve.record.patterns.a",
+        "",
+    ),
+    "a pattern without a name": (
+        BASE + "serve: {record: {patterns: ['x']}}\n",
+        "E_CONFIG",
+        "serve.record.patterns",
+        "",
+    ),
+    "keeping for no time": (BASE + "serve: {record: {retain: 0s}}\n", "E_CONFIG", "serve.record.retain", ""),
+    "keeping for ever": (BASE + "serve: {record: {retain: 31d}}\n", "E_DURATION", "serve.record.retain", ""),
     "a replay without a record": (BASE + "rollout: {replay: {}}\n", "E_CONFIG", "", ""),
     "a replay of one": (
         BASE + "serve: {record: {}}\nrollout: {replay: {requests: 1}}\n",

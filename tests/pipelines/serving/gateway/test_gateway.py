@@ -25,7 +25,7 @@ from pipelines.errors import DependencyDown, StaleWriter
 from pipelines.ports import Now, StrataQuery
 from pipelines.records.settings import GatewaySettings, Recording
 from pipelines.records.split import Arm, TrafficSplit
-from pipelines.serving.requests.recorder import recorded_numbers, recorded_requests
+from pipelines.serving.requests.record_file import recorded_numbers, recorded_requests
 from pipelines.serving.settings_file import write_settings
 from tests.pipelines.serving import upstream
 from tests.ports import free_port

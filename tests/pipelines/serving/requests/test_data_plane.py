@@ -162,15 +162,15 @@ def test_a_fault_before_anybody_was_asked_holds_up_no_evidence(tmp_path, monkeyp
     assert asyncio.run(run()) == (500, 0, 0, 200)
 
 
-def test_a_fault_of_ours_is_answered(tmp_path):
-    """500, and the connection goes on."""
+def test_a_fault_of_ours_is_answered(tmp_path, caplog):
+    """500, and the connection goes on; the log has the path, without what a query may hold."""
 
     async def run():
         async with Plane(tmp_path) as plane:
             await plane.stable(saying(OK))
             serve, plane.gateway.clients.serve = plane.gateway.clients.serve, lambda *_: 1 / 0
             reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
-            writer.write(KEPT)
+            writer.write(KEPT.replace(b" / ", b" /p?email=ada "))
             head = await reader.readuntil(b"\r\n\r\n")
             plane.gateway.clients.serve = serve
             writer.write(KEPT)
@@ -179,6 +179,7 @@ def test_a_fault_of_ours_is_answered(tmp_path):
             return status_of(head), b"E_INTERNAL" in rest, b"200 OK" in rest
 
     assert asyncio.run(run()) == (500, True, True)
+    assert [record.getMessage() for record in caplog.records] == ["GET /p"]
 
 
 @pytest.mark.parametrize("named", [b"content-encoding", b"close, Content-Type, content-encoding"])

@@ -139,6 +139,17 @@ def test_a_model_that_fails_is_a_500_and_the_server_lives(text, code):
     assert (bad[0], json.loads(bad[2])["error"]["code"], good[0]) == (500, code, 200)
 
 
+def test_what_an_engine_quotes_of_a_text_is_redacted_in_the_log(capfd, monkeypatch):
+    """The reason is there for who runs the server, without the address of who asked."""
+
+    def quote(self, texts):
+        raise RuntimeError(f"cannot read {texts}")
+
+    monkeypatch.setattr(Engine, "predict", quote)
+    ask(("POST", "/v2/models/m/infer", tensor("write to ada@example.com")))
+    assert "inference failed: RuntimeError(\"cannot read ['write to [email]']\")" in capfd.readouterr().err
+
+
 def test_an_unknown_path_is_a_404_in_json():
     """Everything that this server says is JSON."""
     ((status, _, body),) = ask(("GET", "/nothing", None))
