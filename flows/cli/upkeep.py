@@ -1,7 +1,8 @@
-"""`shipway gc | backup | restore`: what keeps a home small and its records safe."""
+"""`shipway gc | backup | restore | forget`: a home stays small, its records safe, and nobody in it for ever."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +11,15 @@ import typer
 from flows.cli.options import AsJson, find_home, open_home, open_known_ports, print_json
 
 if TYPE_CHECKING:
+    from flows.orders.forgetting import Forgotten
     from flows.up.ledger_backup import Contents
+    from pipelines.ports import Ports
     from pipelines.services.garbage import Litter
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (gc, backup, restore):
+    for command in (gc, backup, restore, forget):
         app.command()(command)
 
 
@@ -62,6 +65,30 @@ def restore(
     _tell("restored from", file, put_back(open_home(), file), as_json=as_json)
 
 
+def forget(
+    who: Annotated[
+        str,
+        typer.Argument(
+            metavar="REQUEST_ID|USER",
+            help="The x-request-id of an answer, or a user as rollout.assign tells users apart; - reads it from stdin.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Remove every text that is kept of one request, or of one user; says what was removed, and what stays."""
+    from dataclasses import asdict
+
+    from flows.orders import forgetting
+
+    home, ports = open_known_ports()
+    found = forgetting.forget(home, sys.stdin.read().strip() if who == "-" else who, _recording(ports))
+    if as_json:
+        places = [asdict(one) for one in found]
+        print_json({"requests": sum(o.requests for o in found), "places": places, "stays": forgetting.STAYS})
+        return
+    typer.echo("\n".join([*_lines(found), *(f"stays: {what}" for what in forgetting.STAYS)]))
+
+
 def _litter_text(litter: Litter, dry_run: bool) -> str:
     verb = "would go" if dry_run else "removed"
     items = (
@@ -90,3 +117,20 @@ def _tell(verb: str, file: Path, contents: Contents, *, as_json: bool) -> None:
         typer.echo(f"  broken: {name}: {why}")
     for digest in contents.missing_bundles:
         typer.echo(f"  not on this machine: bundle {digest}; copy it into bundles/ before shipway up")
+
+
+def _recording(ports: Ports) -> list[str]:
+    """Services that keep requests now: one that was asked, and is not written yet, is not written any more."""
+    from pipelines.records.reading import read_services
+
+    return [service.name for service in read_services(ports.services).services if service.settings.record]
+
+
+def _lines(found: tuple[Forgotten, ...]) -> list[str]:
+    lines = [f"removed  {one.requests} of {one.file}" for one in found if one.requests]
+    lines = lines or ["nothing is kept of it"]
+    return lines + [
+        f"{one.unnamed} requests in {one.file} name no user: the service does not tell users apart (rollout.assign)"
+        for one in found
+        if one.unnamed
+    ]
