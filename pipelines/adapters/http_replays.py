@@ -18,9 +18,9 @@ from evals.signals.replay import Pair
 from pipelines.errors import DependencyDown
 from pipelines.ports import ReplayQuery
 from pipelines.records.split import Arm
+from pipelines.serving.meter.rewriting import Unfit, rewritten_for
 from pipelines.serving.requests.record_file import Recorded, recorded_numbers, recorded_requests
 from pipelines.serving.requests.recorder import REPLAYED
-from pipelines.serving.requests.rewriting import Unfit, rewritten_for
 from pipelines.serving.sockets import trust
 
 MOST_ANSWER_BYTES = 8 * 1024 * 1024

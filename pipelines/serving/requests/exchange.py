@@ -21,14 +21,14 @@ from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
 from pipelines.serving.meter.asked import TextRequest
 from pipelines.serving.meter.meter import Meter
+from pipelines.serving.meter.rewriting import Unfit
 from pipelines.serving.requests.assignment import Assigned, Assignment, names
 from pipelines.serving.requests.held import HeldResponses
-from pipelines.serving.requests.lines import VERSION, AnswerLines, asked_lines
+from pipelines.serving.requests.lines import VERSION, AnswerLines, asked_lines, asked_of, is_fit
 from pipelines.serving.requests.recorder import Recorder
 from pipelines.serving.requests.refusals import ASKED_ONCE, BUSY, CHOSEN_DOWN, DOWN
 from pipelines.serving.requests.repeats import Repeats
 from pipelines.serving.requests.replicas import Call, Replica, Replicas
-from pipelines.serving.requests.rewriting import Unfit, asked_of, is_fit
 from pipelines.serving.requests.shadow import Mirrored, Shadow
 from pipelines.serving.split.store import SplitStore
 

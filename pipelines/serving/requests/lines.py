@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pipelines.records.split import Rewrite
+from pipelines.errors import BadInput
+from pipelines.records.split import Arm, Rewrite
 from pipelines.serving.http1.answer import HOP_BY_HOP, end_to_end
+from pipelines.serving.http1.encodings import decoded
+from pipelines.serving.http1.limits import MAX_BODY_BYTES
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
+from pipelines.serving.meter.asked import PATHS
+from pipelines.serving.meter.rewriting import Unfit, rewritten
 from pipelines.serving.requests.assignment import OVERRIDE, TOKEN
 
 VERSION = b"x-shipway-model-version"
@@ -30,6 +35,29 @@ def asked_lines(request: Request, request_id: bytes, rewritten_bytes: int | None
         lines.append(b"content-length: %d" % len(request.body))
     lines.append(b"x-request-id: " + request_id + b"\r\n\r\n")
     return b"\r\n".join(lines)
+
+
+def asked_of(rewrite: Rewrite, request: Request, request_id: bytes) -> tuple[bytes, bytes]:
+    """The lines and the body of a request for text as a version gets it. Unfit where its prompt has no place there."""
+    kind = PATHS.get(request.target.partition(b"?")[0])
+    if kind is None or request.method != b"POST":
+        return asked_lines(request, request_id), request.body
+    encoding = request.named.get(b"content-encoding", b"").decode(errors="replace")
+    try:
+        body = rewritten(kind, decoded(request.body, encoding, MAX_BODY_BYTES), rewrite)
+    except BadInput as error:
+        raise Unfit(str(error), "body") from error
+    return asked_lines(request, request_id, len(body)), body
+
+
+def is_fit(arm: Arm, request: Request) -> bool:
+    """Whether this arm could be asked."""
+    try:
+        if arm.rewrite is not None:
+            asked_of(arm.rewrite, request, b"")
+    except Unfit:
+        return False
+    return True
 
 
 class AnswerLines:

@@ -16,9 +16,10 @@ from pipelines.serving.evidence.agreement import Said, agreement
 from pipelines.serving.evidence.streams import is_event_stream
 from pipelines.serving.http1.request import Request
 from pipelines.serving.http1.upstream import AnswerHead
+from pipelines.serving.meter.rewriting import Unfit
+from pipelines.serving.requests.lines import asked_of
 from pipelines.serving.requests.repeats import is_inference
 from pipelines.serving.requests.replicas import Call, Replicas
-from pipelines.serving.requests.rewriting import Unfit, asked_of
 
 HEADER = b"x-shipway-shadow: 1\r\n"
 MOST_KEPT = 256 * 1024

@@ -22,7 +22,7 @@ import orjson
 from evals.offline.written import LIKELIHOODS, MEANS
 from pipelines.errors import BadInput
 from pipelines.records.split import Rewrite
-from pipelines.serving.requests.rewriting import VARIABLES, Unfit, with_prompt
+from pipelines.serving.meter.rewriting import VARIABLES, Unfit, with_prompt
 from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.supply.table import Table, refuse_empty, wrong
 from pipelines.tasks.generation.forms.choices import ANSWER, CHOICE, CHOICE_NORM, CHOICES, Choices, read_choices

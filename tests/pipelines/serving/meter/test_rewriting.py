@@ -9,8 +9,8 @@ import pytest
 from pipelines.records.settings import GatewaySettings
 from pipelines.records.split import Arm, Rewrite, TrafficSplit
 from pipelines.serving.http1.limits import Limits
+from pipelines.serving.meter.rewriting import Unfit, rewritten, with_prompt, with_rewrite
 from pipelines.serving.requests.data_plane import Serving
-from pipelines.serving.requests.rewriting import Unfit, rewritten, with_prompt, with_rewrite
 from tests.pipelines.serving.meter.test_metered import HELLO, post
 from tests.pipelines.serving.plane import OK, Plane, body_of, request_of, status_of
 

@@ -13,14 +13,9 @@ from typing import Any
 
 import orjson
 
-from pipelines.errors import BadInput
 from pipelines.records.split import Arm, Rewrite
 from pipelines.serving.http1.answer import Refusal
-from pipelines.serving.http1.encodings import decoded
-from pipelines.serving.http1.limits import MAX_BODY_BYTES
-from pipelines.serving.http1.request import Request
 from pipelines.serving.meter.asked import PATHS, Kind
-from pipelines.serving.requests.lines import asked_lines
 from pipelines.supply.prompt import VARIABLE
 
 VARIABLES = "prompt_variables"
@@ -38,29 +33,6 @@ class Unfit(Exception):  # what happened, not a programming error
     def __init__(self, reason: str, field: str = VARIABLES) -> None:
         super().__init__(reason)
         self.refusal = Refusal(400, "E_PROMPT", reason, field)
-
-
-def asked_of(rewrite: Rewrite, request: Request, request_id: bytes) -> tuple[bytes, bytes]:
-    """The lines and the body of a request for text as a version gets it. Unfit where its prompt has no place there."""
-    kind = PATHS.get(request.target.partition(b"?")[0])
-    if kind is None or request.method != b"POST":
-        return asked_lines(request, request_id), request.body
-    encoding = request.named.get(b"content-encoding", b"").decode(errors="replace")
-    try:
-        body = rewritten(kind, decoded(request.body, encoding, MAX_BODY_BYTES), rewrite)
-    except BadInput as error:
-        raise Unfit(str(error), "body") from error
-    return asked_lines(request, request_id, len(body)), body
-
-
-def is_fit(arm: Arm, request: Request) -> bool:
-    """Whether this arm could be asked."""
-    try:
-        if arm.rewrite is not None:
-            asked_of(arm.rewrite, request, b"")
-    except Unfit:
-        return False
-    return True
 
 
 def rewritten_for(arm: Arm, path: str, body: bytes) -> bytes:
