@@ -87,6 +87,7 @@ def _run(release: Release, ports: Ports, home: Home, held: Held, listener: Liste
         clock,
         held.sleep,
         progress,
+        home.root,
     )
     ctl = Controller(ports, spec.rollout, held.token, clock, listener.looked, spec.serve.timeout_s)
     desk = Desk(shop, ctl, held, release, listener.step_done, check_stop, abort)

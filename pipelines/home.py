@@ -18,7 +18,7 @@ SOCKET_PATH_MAX = 100
 SHORT_ROOT = Path("/tmp")  # noqa: S108  the folder below it is made private and checked
 """Not TMPDIR: a CI job and the `up` that serves it may differ in that, and must find the same socket."""
 
-FOLDERS = ("bundles", "work", "units", "run", "logs", "mlartifacts", "feedback", "records")
+FOLDERS = ("bundles", "work", "units", "run", "logs", "mlartifacts", "feedback", "records", "pages")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Written:
     """What one model wrote for a row in `ms`, and what it thinks of the row's reference.
 
     A row that only has to be chosen from is not written: `is_finished` is None, and `ms` NaN.
+    `calls` are the tools that it calls, with their arguments as they were written.
     `holds` says whether the text holds the row's pattern, and `scores` what else the row asks for, by metric. One that
     was not `is_asked` wrote nothing, as only the engine that serves can. Of each of the reference's `tokens`: the loss
     in nats, the likeliest token in its place, and `kl` from the champion's to this model's distribution in nats where
@@ -52,6 +53,7 @@ class Written:
     scored_bytes: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
     is_asked: bool = True
+    calls: tuple[tuple[str, str], ...] = ()
 
 
 class WrittenTable:

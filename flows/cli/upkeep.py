@@ -27,7 +27,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove bundles and recorded requests that nobody needs, working folders of ended releases, and rotated logs."""
+    """Remove bundles, recorded requests and old pages that nobody needs, folders of ended releases, rotated logs."""
     from flows.up.housekeeping import collect
     from pipelines.services.garbage import Litter
 
@@ -39,6 +39,7 @@ def gc(
         "works": [w.name for w in litter.works],
         "rotated_logs": [log.name for log in litter.rotated_logs],
         "records": [record.name for record in litter.records],
+        "pages": [page.name for page in litter.pages],
         "bytes_freed": litter.size_bytes,
         "why_bundles_kept": litter.why_kept,
     }
@@ -96,6 +97,7 @@ def _litter_text(litter: Litter, dry_run: bool) -> str:
         ("work", litter.works),
         ("log", litter.rotated_logs),
         ("record", litter.records),
+        ("pages", litter.pages),
     )
     lines = [
         f"{verb}  {kind:<6} {item.name}  {item.size_bytes / 1e6:.1f} MB" for kind, found in items for item in found

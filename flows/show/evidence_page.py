@@ -19,6 +19,8 @@ def publish_step(release: Release, step: Step, findings: Findings) -> None:
     rows = [_row(m) for m in evidence.get("measurements", ())]
     verdict = findings.get("verdict") or {}
     said = f"**{verdict.get('outcome', 'done')}**: {because(verdict)}" if verdict else "done"
+    if page := (findings.get("differences") or {}).get("page"):
+        said += f"\n\nRows that differ from the champion: `{page}` in Shipway's home"
     _publish(_key(release, step.name), rows, f"## {release.id}: {step.name}\n\n{said}")
 
 

@@ -78,6 +78,7 @@ def _facts(view: Mapping[str, Any]) -> list[str]:
         ("stable meanwhile", f"{view['stable_errors']} of {view['stable_requests']} requests failed"),
         ("share of the traffic", f"{view['share_pct']:g} %"),
     ]
+    rows += [(f"{kept['of']} rows differ", kept.get("page") or kept["missing"]) for kept in view.get("differences", ())]
     return _table(("fact", "value"), rows)
 
 

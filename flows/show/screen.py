@@ -78,6 +78,9 @@ class Screen:
         mark = MARKS.get(str(release.phase), "[green]✔[/]") if ended else "[green]✔[/]"
         said = release.reason if ended else _said(step, findings)
         self.console.print(Text.from_markup(f" {mark} {step.name:<9} {took_s:6.1f} s  ").append(said), soft_wrap=True)
+        if page := (findings.get("differences") or {}).get("page"):
+            said = f"{findings['differences']['of']:,} rows differ from the champion: {page} in SHIPWAY_HOME"
+            self.console.print(Text(f"   {said}"), soft_wrap=True)
         for doubt in findings.get("doubts", ()):
             self.console.print(Text.from_markup("   [yellow]doubtful:[/] ").append(doubt), soft_wrap=True)
 

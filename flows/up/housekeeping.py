@@ -48,9 +48,9 @@ def _inventory(home: Home) -> Inventory:
     bundles = (path for path in home.folder("bundles").glob("sha256-*") if _is_folder(path))
     works = (path for path in home.folder("work").iterdir() if _is_folder(path))
     logs = (path for path in home.folder("logs").glob(ROTATED) if path.is_file())
-    return Inventory(
-        _stored(bundles, _digest), _stored(works), _stored(logs), _stored(_records(home), lambda path: path.stem)
-    )
+    pages = (path for path in home.folder("pages").glob("*") if _is_folder(path))
+    by_service = _stored(_records(home), lambda path: path.stem)
+    return Inventory(_stored(bundles, _digest), _stored(works), _stored(logs), by_service, _stored(pages))
 
 
 def _is_folder(path: Path) -> bool:
@@ -112,6 +112,8 @@ def _remove(home: Home, litter: Litter) -> None:
         _remove_bundle(home.folder("bundles"), bundle.name.replace(":", "-"))
     for work in litter.works:
         shutil.rmtree(home.folder("work") / work.name, ignore_errors=True)
+    for page in litter.pages:
+        shutil.rmtree(home.folder("pages") / page.name, ignore_errors=True)
     for log in litter.rotated_logs:
         (home.folder("logs") / log.name).unlink(missing_ok=True)
     for record in litter.records:

@@ -56,10 +56,17 @@ def release_view(release: Release) -> dict[str, Any]:
         "champion": dict(champion) if champion else None,
         "phase_seconds": phase_seconds(release),
         "verdicts": _verdicts(release),
+        **_pages(release),
         "needs": _needs(release),
         "steps": [{"pct": e.data["pct"], "at": e.at_s} for e in release.of_kind("exposed")],
         **canary_counts(release),
     }
+
+
+def _pages(release: Release) -> dict[str, Any]:
+    """The pages that show where a judged model differs from the champion, below the home; nothing where none does."""
+    kept = [e.data["differences"] for e in release.events if e.data.get("differences")]
+    return {"differences": [dict(one) for one in kept]} if kept else {}
 
 
 def _needs(release: Release) -> dict[str, Any]:

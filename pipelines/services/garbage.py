@@ -14,6 +14,8 @@ from pipelines.records.service import Deployment, Service
 from pipelines.records.summary import Summary
 
 DEFAULT_RETAIN_S = 86_400.0
+PAGES_S = 30 * 86_400.0
+"""How long the pages of a release stay that has ended: they hold rows, and the record says what they proved."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Inventory:
     rotated_logs: tuple[Stored, ...] = ()
     records: tuple[Stored, ...] = ()
     """Recorded requests, by service."""
+    pages: tuple[Stored, ...] = ()
+    """What is kept of evaluations, by release."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,17 @@ class Litter:
     rotated_logs: tuple[Stored, ...] = ()
     why_kept: str = ""
     records: tuple[Stored, ...] = ()
+    pages: tuple[Stored, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         """How much removing all of it frees."""
-        return sum(item.size_bytes for item in (*self.bundles, *self.works, *self.rotated_logs, *self.records))
+        of_releases = (*self.works, *self.pages)
+        return sum(item.size_bytes for item in (*self.bundles, *of_releases, *self.rotated_logs, *self.records))
 
 
 def decide_litter(there: Inventory, uses: Uses, now_s: float) -> Litter:
-    """Which bundles, working folders, rotated logs and recorded requests can go?"""
+    """Which bundles, working folders, rotated logs, recorded requests and pages can go?"""
     why_kept = _why_all_bundles_stay(uses)
     needed = needed_digests(uses, now_s)
     by_id = {release.id: release for release in uses.releases}
@@ -77,6 +83,7 @@ def decide_litter(there: Inventory, uses: Uses, now_s: float) -> Litter:
         there.rotated_logs,
         why_kept,
         tuple(record for record in there.records if _is_forsaken(record, uses)),
+        tuple(page for page in there.pages if page.age_s > PAGES_S and _is_over(page, by_id)),
     )
 
 

@@ -6,8 +6,8 @@ first, and the same gates judge what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,33 @@ from pipelines.records.settings import ServerSettings
 from pipelines.records.split import Rewrite
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
+from pipelines.stages.differences import keep_differences
 from pipelines.stages.prompted import pinned
 from pipelines.stages.workshop import Findings, Progress, Workshop, seconds
 from pipelines.supply.bundle import verify_bundle
 from pipelines.supply.layout import read_layout
 from pipelines.tasks.known import task_for, task_of
-from pipelines.tasks.task import Golden, Subject, TaskRows
+from pipelines.tasks.task import Differences, Golden, Subject, TaskRows
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict with the evidence behind it, and the golden answers of the judged model."""
+    """A verdict with the evidence behind it, and the golden answers of the judged model.
+
+    `kept` says which page shows where it differs from the champion.
+    """
 
     verdict: Verdict
     evidence: Evidence | None
     golden: Golden
+    differences: Differences = field(default_factory=Differences)
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data for the ledger."""
         evidence = self.evidence.as_dict() if self.evidence else None
-        return {"verdict": self.verdict.as_dict(), "evidence": evidence, "golden": self.golden}
+        said = {"verdict": self.verdict.as_dict(), "evidence": evidence, "golden": self.golden}
+        return {**said, "differences": dict(self.kept)} if self.kept else said
 
 
 def source_subject(folder: Path, model: str, serve: ServeSpec, rewrite: Rewrite | None = None) -> Subject:
@@ -70,9 +77,9 @@ def judge_model(
     contract = task.judge_contract(subject.facts, champion.facts if champion else None)
     if contract.outcome is not Outcome.PASS:
         return Judged(contract, None, {})
-    evidence, golden = task.measure(spec.evaluate, rows, subject, champion, clock, progress)
+    evidence, golden, differences = task.measure(spec.evaluate, rows, subject, champion, clock, progress)
     verdict = judge(spec.offline_gates(), evidence, has_champion=champion is not None)
-    return Judged(verdict, evidence, golden)
+    return Judged(verdict, evidence, golden, differences)
 
 
 def evaluate(shop: Workshop, release: Release) -> Findings:
@@ -86,8 +93,11 @@ def evaluate(shop: Workshop, release: Release) -> Findings:
 
 
 def judge_subject(shop: Workshop, release: Release, subject: Subject, rows: TaskRows) -> Judged:
-    """The verdict on one model, beside what serves."""
-    return judge_model(shop.spec, rows, subject, champion_of(release), seconds(shop), shop.progress)
+    """The verdict on one model, beside what serves; where they differ is kept for who wants to read it."""
+    judged = judge_model(shop.spec, rows, subject, champion_of(release), seconds(shop), shop.progress)
+    if shop.home is None or not judged.differences.total:
+        return judged
+    return replace(judged, kept=keep_differences(shop.home, release.id, subject.name, judged.differences))
 
 
 def source_of(shop: Workshop, release: Release) -> Subject:

@@ -43,6 +43,8 @@ class Workshop:
     clock: Callable[[], Now]
     sleep: Callable[[float], None]
     progress: Progress = lambda _name, _done, _of: None
+    home: Path | None = None
+    """Below it lies what is kept of a release when its own files are gone."""
 
     @property
     def source(self) -> Path:

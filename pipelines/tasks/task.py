@@ -8,7 +8,7 @@ what is asked of a staged server is a `Question`, which the stage sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -75,6 +75,33 @@ class Question:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A row in which candidate and champion differ: what was asked, what is right, and what each one answered.
+
+    `lost` and `won` are metrics by which one of them is right and the other wrong; `by` is how much worse the candidate
+    is by others.
+    """
+
+    number: int
+    asked: str
+    right: str
+    candidate: str
+    champion: str
+    lost: tuple[str, ...] = ()
+    won: tuple[str, ...] = ()
+    by: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The worst of the rows in which candidate and champion differ, the worst first, and how many there are in all."""
+
+    rows: tuple[Beside, ...] = ()
+    total: int = 0
+    champion: str = ""
+
+
 R = TypeVar("R", bound=TaskRows)
 
 
@@ -132,8 +159,11 @@ class Task(Protocol[R]):
 
     def measure(
         self, plan: EvaluateSpec, rows: R, subject: Subject, champion: Subject | None, clock: Clock, told: Told
-    ) -> tuple[Evidence, Golden]:
-        """How good is it, beside the champion on the same rows; and which answers must a server repeat?"""
+    ) -> tuple[Evidence, Golden, Differences]:
+        """How good is it, beside the champion on the same rows; and which answers must a server repeat?
+
+        Differences are those that somebody may want to read.
+        """
         ...
 
     def variants(self, spec: ReleaseSpec, rows: R) -> tuple[Technique, ...]:

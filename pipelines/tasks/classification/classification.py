@@ -32,7 +32,7 @@ from pipelines.tasks.classification.rows import Rows, by_length, read_rows
 from pipelines.tasks.classification.tokens import check_tokens
 from pipelines.tasks.classification.wire import MAX_CHARACTERS
 from pipelines.tasks.memory import Device
-from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
+from pipelines.tasks.task import Clock, Differences, Facts, Golden, Question, Subject, Told
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class Classification:
 
     def measure(
         self, plan: EvaluateSpec, rows: Rows, subject: Subject, champion: Subject | None, clock: Clock, told: Told
-    ) -> tuple[Evidence, Golden]:
-        """Both answer the suite one after the other."""
+    ) -> tuple[Evidence, Golden, Differences]:
+        """Both answer the suite one after the other. Where labels differ is told by the metrics."""
         suite = suite_of(plan, rows)
         answers, kept = _answers(suite, subject, clock, told)
         base = _answers(suite, champion, clock, told)[0] if champion else None
         size_mb = champion.size_mb if champion else None
-        return measure(suite, answers, subject.name, subject.size_mb, base, size_mb), kept
+        return measure(suite, answers, subject.name, subject.size_mb, base, size_mb), kept, Differences()
 
     def variants(self, spec: ReleaseSpec, rows: Rows) -> tuple[Technique, ...]:  # noqa: ARG002  they need none
         """As the spec says."""

@@ -113,6 +113,7 @@ def as_written(said: Said) -> Written:
         said["bytes"],
         said["scores"],
         said["is_asked"],
+        tuple((name, arguments) for name, arguments in answer["calls"]),
     )
 
 

@@ -35,8 +35,9 @@ from pipelines.tasks.generation.parallel import check_spread
 from pipelines.tasks.generation.rows import Prompts, read_prompts, refuse_unfit
 from pipelines.tasks.generation.served import check_image, served_facts
 from pipelines.tasks.generation.sizes import judging_need, load_of, memory_need
+from pipelines.tasks.generation.suites.beside import beside
 from pipelines.tasks.memory import Device, MemoryNeed
-from pipelines.tasks.task import Clock, Facts, Golden, Question, Subject, Told
+from pipelines.tasks.task import Clock, Differences, Facts, Golden, Question, Subject, Told
 
 ALWAYS = ("exact_match", "regex_match", "finished", *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
 METRICS = (*PROPORTIONS, *MEANS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
@@ -128,7 +129,7 @@ class TextGeneration:
         champion: Subject | None,
         clock: Clock,  # noqa: ARG002  the child that asks has its own
         told: Told,
-    ) -> tuple[Evidence, Golden]:
+    ) -> tuple[Evidence, Golden, Differences]:
         """The champion first, so that the candidate is asked how likely the champion's tokens are."""
         base = _ask(champion, rows, told, None) if champion else None
         said = _ask(subject, rows, told, base)
@@ -147,7 +148,9 @@ class TextGeneration:
         champions = _read(suite, base) if base is not None else None
         size_mb = champion.size_mb if champion else None
         evidence = measure_language(suite, subject.name, subject.size_mb, written, champions, size_mb)
-        return evidence, _golden(subject, said)
+        if champion is None or champions is None:
+            return evidence, _golden(subject, said), Differences()
+        return evidence, _golden(subject, said), beside(suite, rows, written, champions, champion.name)
 
     def variants(self, spec: ReleaseSpec, rows: Prompts) -> tuple[Technique, ...]:
         """8 bits, where they are asked for."""

@@ -43,6 +43,14 @@ def test_a_release_is_told_with_its_evidence():
     assert "| evaluated | pass | 0.8 &#124; fine |" in text
 
 
+def test_pages_of_differences_are_named():
+    """Or why there is none."""
+    kept = [{"page": "pages/s-1/candidate.html", "rows": 2, "of": 5}, {"missing": "no space", "rows": 1, "of": 1}]
+    text = page({**VIEW, "differences": kept})
+    assert "| 5 rows differ | pages/s-1/candidate.html |" in text
+    assert "| 1 rows differ | no space |" in text
+
+
 def test_a_release_that_found_no_candidate_is_told():
     """An early end has fewer facts."""
     assert "| shipped as |" in page({**VIEW, "candidate": None, "verdicts": [], "phase_seconds": {}})

@@ -49,3 +49,12 @@ def test_what_is_doubtful_about_the_rows_stands_below_the_evaluation(screen, cap
     findings = {"evidence": None, "doubts": ["2 rows repeat [one]"], "verdict": {"outcome": "fail", "reasons": []}}
     screen.step_done(STEPS[0], Release(phase=Phase.REJECTED, reason="accuracy"), findings)
     assert capsys.readouterr().err.splitlines()[1] == "   doubtful: 2 rows repeat [one]"
+
+
+def test_the_page_of_differences_is_named(screen, capsys):
+    """Below what was measured."""
+    kept = {"page": "pages/r/candidate.html", "rows": 200, "of": 1234}
+    findings = {"evidence": None, "differences": kept, "verdict": {"outcome": "fail", "reasons": []}}
+    screen.step_done(STEPS[0], Release(phase=Phase.REJECTED, reason="choice"), findings)
+    said = "   1,234 rows differ from the champion: pages/r/candidate.html in SHIPWAY_HOME"
+    assert capsys.readouterr().err.splitlines()[1] == said

@@ -65,6 +65,15 @@ def test_a_reason_outlives_the_next_look():
     assert last_word(world.release) == "resume by me: lunch is over"
 
 
+def test_the_pages_of_an_evaluation_are_named():
+    """Of each judged model, whether it passed or not; a record without any says nothing of them."""
+    release = Release().record(1.0, "opened", id="r", service="s", spec={}, spec_digest="d")
+    assert "differences" not in release_view(release)
+    page = {"page": "pages/r/candidate.html", "rows": 2, "of": 5}
+    release = release.record(2.0, "judged", step="evaluate", differences=page)
+    assert release_view(release)["differences"] == [page]
+
+
 def test_an_end_is_its_own_answer():
     """The sentence that the record ends with."""
     world = World()

@@ -163,3 +163,14 @@ def test_nothing_that_anybody_names_ever_goes(uses, there):
     assert not gone & (named | mine | uses.units | (uses.routed or set()))
     assert gone <= there
     assert not gone or (uses.routed is not None and all(r.bundle_digest for r in running))
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "goes"), [("r1", 31, True), ("r1", 29, False), ("r2", 31, False), ("r3", 31, True)]
+)
+def test_pages_go_a_month_after_their_release(name, days, goes):
+    """Not those of one that still runs; of one without a record, too."""
+    uses = Uses(releases=(release(1, ended_s=LONG_AGO_S), release(2)))
+    litter = decide_litter(Inventory(pages=lying(name, age_s=days * 86_400.0)), uses, NOW_S)
+    assert bool(litter.pages) == goes
+    assert litter.size_bytes == 10 * goes

@@ -1,0 +1,1 @@
+"""What do suites say besides numbers?"""
