@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from pipelines.serving.privacy.redactor import Redactor
 from pipelines.tasks.task import Beside, Differences
 
 MOST_ROWS = 200
@@ -34,9 +35,10 @@ _HEAD = (
 
 
 def kept_text(text: str) -> str:
-    """What of a text is kept: no more than so many characters."""
+    """What of a text is kept: nothing that is personal by its form, and no more than so many characters."""
     more = len(text) - MOST_CHARACTERS
-    return text if more <= 0 else f"{text[:MOST_CHARACTERS]} … ({more:,} characters more)"
+    kept = Redactor().redact(text[:MOST_CHARACTERS])
+    return kept if more <= 0 else f"{kept} … ({more:,} characters more)"
 
 
 def keep_differences(home: Path, release_id: str, subject: str, found: Differences) -> dict[str, Any]:

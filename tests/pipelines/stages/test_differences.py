@@ -98,6 +98,11 @@ def test_a_page_is_short(tmp_path):
     assert kept_text("x" * 2000) == "x" * 2000
 
 
+def test_what_is_personal_by_its_form_is_not_kept():
+    """As in requests that are kept; names are not found."""
+    assert kept_text("Ada, ada@example.org, +49 30 901820") == "Ada, [email], [phone]"
+
+
 @pytest.mark.parametrize("blocked", ["pages", "pages/s-1"])
 def test_a_page_that_cannot_be_written_stops_nothing(tmp_path, blocked):
     """And is said to be missing."""
