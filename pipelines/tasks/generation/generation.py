@@ -31,10 +31,10 @@ from pipelines.tasks.asked import refuse_other_metrics
 from pipelines.tasks.generation import golden, prompts, questions
 from pipelines.tasks.generation.answers import Choice, read_answer
 from pipelines.tasks.generation.asking import Said, as_written, ask_all, count_tokens
-from pipelines.tasks.generation.parallel import check_spread
 from pipelines.tasks.generation.rows import Prompts, read_prompts, refuse_unfit
-from pipelines.tasks.generation.served import check_image, served_facts
-from pipelines.tasks.generation.sizes import judging_need, load_of, memory_need
+from pipelines.tasks.generation.serving.parallel import check_spread
+from pipelines.tasks.generation.serving.served import check_image, served_facts
+from pipelines.tasks.generation.serving.sizes import judging_need, load_of, memory_need
 from pipelines.tasks.generation.suites.beside import beside
 from pipelines.tasks.memory import Device, MemoryNeed
 from pipelines.tasks.task import Clock, Differences, Facts, Golden, Question, Subject, Told

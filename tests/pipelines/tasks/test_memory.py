@@ -13,8 +13,8 @@ from pipelines.spec.spec_file import parse_spec
 from pipelines.stages.intake import _memory
 from pipelines.supply.layout import read_layout
 from pipelines.tasks.generation.generation import TextGeneration
-from pipelines.tasks.generation.served import served_facts
-from pipelines.tasks.generation.sizes import cache_of_token, count_numbers, memory_need
+from pipelines.tasks.generation.serving.served import served_facts
+from pipelines.tasks.generation.serving.sizes import cache_of_token, count_numbers, memory_need
 from pipelines.tasks.memory import GIB, MemoryNeed, check_fits
 
 LLAMA_8B = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.supply.checks.safetensors import read_header
 from pipelines.supply.layout import ModelLayout, weight_files
-from pipelines.tasks.generation.parallel import DeviceLoad
+from pipelines.tasks.generation.serving.parallel import DeviceLoad
 from pipelines.tasks.memory import MemoryNeed
 
 BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}

@@ -15,9 +15,9 @@ from pipelines.errors import BadInput
 from pipelines.spec.engine import ParallelSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
-from pipelines.tasks.generation import brought
-from pipelines.tasks.generation.brought import REFUSED, read_flags
-from pipelines.tasks.generation.served import served_facts
+from pipelines.tasks.generation.serving import brought
+from pipelines.tasks.generation.serving.brought import REFUSED, read_flags
+from pipelines.tasks.generation.serving.served import served_facts
 from tests.pipelines.serving.engines.vllm_stand_in import VERSION, stand_in
 
 LAYOUT = ModelLayout(Path("w"), Path("c"), Path("t"), {"dtype": "bfloat16"}, 8192, chats=True)

@@ -14,7 +14,7 @@ from pipelines.spec.engine import BROUGHT
 from pipelines.spec.package import PackageSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import ModelLayout
-from pipelines.tasks.generation.brought import brought_facts
+from pipelines.tasks.generation.serving.brought import brought_facts
 
 USUAL_CONTEXT, USUAL_SLOTS = 4096, 4
 LLAMACPP: Mapping[str, tuple[int, int]] = {

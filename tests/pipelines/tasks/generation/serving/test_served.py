@@ -10,7 +10,7 @@ import pytest
 from pipelines.errors import BadInput
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.layout import read_layout
-from pipelines.tasks.generation.served import served_facts
+from pipelines.tasks.generation.serving.served import served_facts
 from tests.pipelines.model_folders import copy_folder, edit_json
 
 VERSION = f"xllamacpp {version('xllamacpp')}"

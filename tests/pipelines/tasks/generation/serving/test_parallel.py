@@ -11,7 +11,7 @@ from pipelines.spec.engine import ParallelSpec
 from pipelines.spec.spec_file import parse_spec
 from pipelines.supply.layout import read_layout
 from pipelines.tasks.generation.generation import TextGeneration
-from pipelines.tasks.generation.parallel import DeviceLoad, check_spread, proposed, room_of
+from pipelines.tasks.generation.serving.parallel import DeviceLoad, check_spread, proposed, room_of
 from pipelines.tasks.memory import GIB, Device
 
 NUMBERS, TOKEN = 14_800_000_000, 163_840
