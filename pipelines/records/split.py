@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,7 +47,7 @@ class Rewrite:
         """Whether anything comes before what clients say."""
         return bool(self.text or self.messages)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What identifies the prompt, whatever it is called: its text."""
         said = json.dumps([self.text, self.messages], sort_keys=True)

@@ -115,5 +115,5 @@ def _as_told(asked: TextRequest | None, request: Request, split: TrafficSplit, a
     rewrites = [known.rewrite for known in (split.stable, split.canary) if known is not None]
     if asked is None or not any(rewrite is not None and rewrite.by_application for rewrite in rewrites):
         return asked
-    expected = arm.rewrite.known_as.encode() if arm.rewrite is not None else None
+    expected = arm.rewrite.known_as.encode() if arm.rewrite is not None and arm.rewrite.has_prompt else None
     return asked if request.named.get(PROMPT) == expected else replace(asked, odd=OTHER_PROMPT)

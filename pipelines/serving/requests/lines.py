@@ -73,6 +73,6 @@ class AnswerLines:
         dropped = self._dropped | _LENGTH if answer.status == 204 else self._dropped
         lines = end_to_end(answer.headers, answer.named.get(b"connection"), dropped)
         lines.append(self._ours[arm] + request_id)
-        if rewrite is not None and self.names_arms:
+        if self.names_arms and rewrite is not None and rewrite.has_prompt:
             lines.append(PROMPT + b": " + rewrite.known_as.encode())
         return lines
