@@ -19,6 +19,7 @@ TEXT = Rewrite(prompt="prompts:/support/3", text="Be brief.")
 NAMED = Rewrite(text="You talk to {{ name }}, who is {{age}}.")
 TURNS = Rewrite(messages=(("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello!")))
 COLD = Rewrite(sampling=(("max_tokens", 9), ("temperature", 0.2)))
+WRITTEN = Rewrite(prompt="prompts:/support/4", text="Be kind.", by_application=True)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,16 @@ def test_an_arm_is_asked_with_its_own_prompt(tmp_path):
     assert not [head for head in canary.requests if b"content-encoding" in head]
 
 
+def test_how_answers_are_sampled_has_no_name(tmp_path):
+    """Beside an application's prompt its requests say none, and count."""
+
+    async def ask(plane):
+        return await plane.say(post())
+
+    answer, (stable, _), counts = served(tmp_path, ask, stable=COLD, canary=WRITTEN, pct=0.0001)
+    assert (b"x-shipway-prompt" in answer, stable.bodies[0]["temperature"], counts[0][0]) == (False, 0.2, 1)
+
+
 def test_a_prompt_that_only_the_canary_cannot_fill_is_its_failure(tmp_path):
     """Its user is saved by stable."""
 
@@ -156,7 +167,6 @@ def test_a_request_that_fits_no_arm_is_nobodys_failure(tmp_path):
 
 
 GET = b"GET /assignment HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-WRITTEN = Rewrite(prompt="prompts:/support/4", text="Be kind.", by_application=True)
 
 
 def test_an_application_asks_which_prompt_its_user_gets(tmp_path):
