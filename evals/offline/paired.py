@@ -30,7 +30,7 @@ def mean_difference(a: Values, b: Values, confidence: float) -> tuple[float, Int
     and where no pair differs.
     """
     plus, minus = float(np.sum(a > b)), float(np.sum(a < b))
-    return (plus - minus) / len(a), _score_interval(plus, minus, len(a), confidence)
+    return (plus - minus) / len(a), score_interval(plus, minus, len(a), confidence)
 
 
 def proportion_difference(a: Values, b: Values, confidence: float, draws: Draws) -> tuple[float, Interval, str]:
@@ -46,7 +46,7 @@ def proportion_difference(a: Values, b: Values, confidence: float, draws: Draws)
     if low < high:
         return point, (low, high), f"{METHOD} of {draws.what}"
     plus, minus = (float(np.mean(where)) * draws.count for where in (a > b, a < b))
-    return point, _score_interval(plus, minus, draws.count, confidence), f"{SCORE} of {draws.what}, which are all alike"
+    return point, score_interval(plus, minus, draws.count, confidence), f"{SCORE} of {draws.what}, which are all alike"
 
 
 def mean_interval(values: Values, confidence: float, draws: Draws, *, is_share: bool) -> Interval:
@@ -58,7 +58,7 @@ def mean_interval(values: Values, confidence: float, draws: Draws, *, is_share: 
     return wilson(share, draws.count, confidence) if is_share and not low < high else (low, high)
 
 
-def _score_interval(plus: float, minus: float, n: int, confidence: float) -> Interval:
+def score_interval(plus: float, minus: float, n: int, confidence: float) -> Interval:
     """Of so many of n pairs, of which `plus` are bad in the first model only and `minus` in the second only."""
     point = (plus - minus) / n
     z = NormalDist().inv_cdf(0.5 + confidence / 2)

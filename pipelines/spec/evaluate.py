@@ -7,11 +7,15 @@ from typing import Annotated, Any, get_args
 from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from evals.gate import Gate
-from pipelines.spec.values import LanguageMetric, MetricName, Number, Part, SpecProblem
+from pipelines.spec.judging import JudgeSpec
+from pipelines.spec.values import CostMetric, LanguageMetric, MetricName, Number, Part, SpecProblem
 
 MAX_TOKENS = 128
 OF_CHAMPION = ("kl", "top1_agreement")
-"""What only a comparison with the champion says."""
+"""What only a comparison with the champion says, token by token."""
+
+JUDGE = "judge"
+COSTS = get_args(CostMetric)
 
 
 class GateSpec(Part):
@@ -32,7 +36,7 @@ class GateSpec(Part):
     def _says_something(self) -> GateSpec:
         if self.min is None and self.max is None and self.margin is None:
             raise SpecProblem("E_THRESHOLD", f"the gate on {self.metric} needs min, max or margin")
-        if self.metric in OF_CHAMPION and (self.min, self.max) != (None, None):
+        if self.metric in {*OF_CHAMPION, JUDGE} and (self.min, self.max) != (None, None):
             raise SpecProblem("E_THRESHOLD", f"{self.metric} compares with the champion: its gate has a margin")
         if self.margin is not None and self.margin < self.tolerance:
             raise SpecProblem(
@@ -64,6 +68,7 @@ class EvaluateSpec(Part):
     gates: tuple[GateSpec, ...] = Field(min_length=1)
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
     confidence: Annotated[Number, Field(gt=0.5, lt=1)] = 0.95
+    judge: JudgeSpec | None = Field(None, description="a model that compares answers, as an extra: of language models")
     max_tokens: Annotated[
         int, Field(ge=1, le=8192, description="of an answer, and of a reference that is scored: of language models")
     ] = MAX_TOKENS
@@ -76,8 +81,18 @@ class EvaluateSpec(Part):
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A key that came later is written where it is unusual: a release that an older Shipway began is found."""
-        usual = {"max_tokens": MAX_TOKENS, "cluster": None}
+        usual = {"max_tokens": MAX_TOKENS, "cluster": None, "judge": None}
         return {key: value for key, value in dumped(self).items() if key not in usual or value != usual[key]}
+
+    @model_validator(mode="after")
+    def _a_judge_is_an_extra(self) -> EvaluateSpec:
+        """It is one opinion, and drifts with whoever serves it: a gate on what rows themselves say stands beside it."""
+        judged = any(gate.metric == JUDGE for gate in self.gates)
+        if judged and self.judge is None:
+            raise SpecProblem("E_CONFIG", "the gate on judge needs evaluate.judge, which says who judges")
+        if judged and all(gate.metric in {JUDGE, *COSTS} for gate in self.gates):
+            raise SpecProblem("E_CONFIG", "a judge is never the only gate: add one on what the rows themselves say")
+        return self
 
     @model_validator(mode="after")
     def _slices_are_known(self) -> EvaluateSpec:

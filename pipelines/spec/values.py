@@ -119,7 +119,7 @@ RequestPath = Annotated[str, Field(pattern=r"^/[!-+\--~]*$", max_length=200, des
 ClassifierMetric = Literal["accuracy", "macro_f1", "ece"]
 LanguageMetric = Literal[
     "exact_match", "regex_match", "finished", "valid_json", "valid_tool_call", "choice", "choice_norm", "chrf",
-    "rouge_l", "perplexity", "bits_per_byte", "kl", "top1_agreement",
+    "rouge_l", "perplexity", "bits_per_byte", "kl", "top1_agreement", "judge",
 ]  # fmt: skip
 CostMetric = Literal["latency_p50_ms", "latency_p95_ms", "size_mb"]
 MetricName = Literal[ClassifierMetric, LanguageMetric, CostMetric]

@@ -22,12 +22,15 @@ DRAIN_LOOK_S = 0.02
 class EngineApi:
     """An engine at a URL. `counts` finds in its metrics how many answers run or wait.
 
-    What it is asked names the model `called`, where that is said.
+    A `key` goes with every question. What it is asked names the model `called`, where that is said.
     """
 
-    def __init__(self, url: str, counts: re.Pattern[bytes], called: str = "", answer_s: float = ANSWER_S) -> None:
+    def __init__(
+        self, url: str, counts: re.Pattern[bytes], called: str = "", answer_s: float = ANSWER_S, key: str = ""
+    ) -> None:
         self.url, self._counts, self._answer_s = url, counts, answer_s
         self._named = {"model": called} if called else {}
+        self._heads = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
 
     def is_well(self) -> bool:
         """Whether it says so."""
@@ -49,7 +52,7 @@ class EngineApi:
         connection = self._connection()
         try:
             body = orjson.dumps({**asked, **self._named})
-            connection.request("POST", path, body, {"content-type": "application/json"})
+            connection.request("POST", path, body, self._heads)
             answer = connection.getresponse()
             said = orjson.loads(answer.read())
         except (OSError, HTTPException, orjson.JSONDecodeError) as error:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipelines.errors import BadInput
 from pipelines.serving.engines.api import EngineApi
@@ -31,6 +32,8 @@ UNKNOWN = "unknown"
 ENGINES = "SHIPWAY_ENGINES"
 """Names what a spec may bring, as that may come from anybody who proposes a change: hosts besides loopback, and Pythons
 or folders of them, parted by commas."""
+
+JUDGE_KEY = "SHIPWAY_JUDGE_KEY"
 
 _OPEN = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.e+]+)", re.MULTILINE)
 _ID = "token_id:"
@@ -148,6 +151,11 @@ def told_by(url: str) -> Introduction:
 def declared_engines() -> tuple[str, ...]:
     """What who runs Shipway lets a spec bring."""
     return tuple(one.strip() for one in os.environ.get(ENGINES, "").split(",") if one.strip())
+
+
+def judge_key(url: str) -> str:
+    """The key for a judge, where who runs Shipway has one: for a host that they have declared, and for no other."""
+    return os.environ.get(JUDGE_KEY, "") if urlsplit(url).hostname in declared_engines() else ""
 
 
 def other_version(where: str, found: str, released: str) -> BadInput:

@@ -48,6 +48,9 @@ class Classification:
 
     def check_spec(self, spec: ReleaseSpec) -> None:
         """Its own metrics, techniques and engines."""
+        if spec.evaluate.judge:
+            reason = "a judge compares what language models write, and the model is a classifier"
+            raise BadInput(reason, code="E_CONFIG", field="evaluate.judge")
         refuse_other_metrics(spec, (*QUALITY, *LATENCY, SIZE), "a classifier")
         if spec.compress not in KNOWN:
             reason = f"{spec.compress} is of language models, and the model is a classifier"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from pipelines.compress.unchanged import Unchanged
 from pipelines.errors import BadInput
 from pipelines.records.split import Rewrite
 from pipelines.spec.engine import BROUGHT
-from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
+from pipelines.spec.evaluate import JUDGE, OF_CHAMPION, EvaluateSpec
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import ServeSpec
 from pipelines.supply.kinds import generates
@@ -36,11 +37,12 @@ from pipelines.tasks.generation.serving.parallel import check_spread
 from pipelines.tasks.generation.serving.served import check_image, served_facts
 from pipelines.tasks.generation.serving.sizes import judging_need, load_of, memory_need
 from pipelines.tasks.generation.suites.beside import beside
+from pipelines.tasks.generation.suites.judge import check_judge, judged_by, with_judge
 from pipelines.tasks.memory import Device, MemoryNeed
 from pipelines.tasks.task import Clock, Differences, Facts, Golden, Question, Subject, Told
 
 ALWAYS = ("exact_match", "regex_match", "finished", *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
-METRICS = (*PROPORTIONS, *MEANS, *LIKELIHOODS, *OF_CHAMPION, *LATENCY, SIZE)
+METRICS = (*PROPORTIONS, *MEANS, *LIKELIHOODS, *OF_CHAMPION, JUDGE, *LATENCY, SIZE)
 COMPRESS = ("none", "gguf-f16", "gguf-f32", "gguf-q8_0")
 PRECISION: Mapping[str, str] = {"gguf-f32": "f32", "gguf-q8_0": "q8_0"}
 """What is asked for; 16 bits otherwise."""
@@ -60,6 +62,8 @@ class TextGeneration:
         """Its own metrics and techniques; and a gateway that follows what it writes."""
         refuse_other_metrics(spec, METRICS, "a language model")
         _check_libraries(spec.evaluate)
+        if spec.evaluate.judge:
+            check_judge(spec.evaluate.judge)
         if spec.compress not in COMPRESS:
             reason = f"{spec.compress} is of classifiers, and the model is a language model"
             raise BadInput(reason, code="E_COMPRESS", field="compress", expected=" or ".join(COMPRESS))
@@ -150,6 +154,10 @@ class TextGeneration:
         evidence = measure_language(suite, subject.name, subject.size_mb, written, champions, size_mb)
         if champion is None or champions is None:
             return evidence, _golden(subject, said), Differences()
+        if plan.judge:
+            evidence = with_judge(
+                evidence, *judged_by(plan.judge, suite, rows, written, champions, partial(told, JUDGE))
+            )
         return evidence, _golden(subject, said), beside(suite, rows, written, champions, champion.name)
 
     def variants(self, spec: ReleaseSpec, rows: Prompts) -> tuple[Technique, ...]:
@@ -194,7 +202,7 @@ class TextGeneration:
 def measured_metrics(plan: EvaluateSpec, rows: Prompts) -> tuple[str, ...]:
     """What is measured: what always was, what some row asks for, and scores of texts that the spec names."""
     named = {*plan.metrics, *(gate.metric for gate in plan.gates)}
-    asked = {name for name in METRICS if any(row.asks_for(name) for row in rows.rows)}
+    asked = {name for name in METRICS if name != JUDGE and any(row.asks_for(name) for row in rows.rows)}
     return tuple(name for name in METRICS if name in ALWAYS or name in (named if name in MEANS else asked))
 
 

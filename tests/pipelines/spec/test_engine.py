@@ -121,3 +121,35 @@ def test_a_gate_on_a_language_metric_needs_no_list_of_metrics():
     """They are all measured; what is none of them is refused."""
     assert [gate.metric for gate in parse_spec(LANGUAGE).offline_gates()] == ["perplexity", "kl"]
     assert refused("", LANGUAGE.replace("metric: kl", "metric: bleu")).exit_code == 2
+
+
+JUDGE = "  judge: {url: 'http://127.0.0.1:8001', model: big, timeout: 30s}\n"
+
+
+def test_a_judge_and_a_cluster_are_said_or_change_nothing():
+    """Records of earlier releases keep their digest; what is said is read back."""
+    base, judged = parse_spec(LANGUAGE), parse_spec(LANGUAGE.replace("  data:", f"{JUDGE}  cluster: doc\n  data:", 1))
+    assert not {"judge", "cluster"} & base.as_dict()["evaluate"].keys()
+    assert (judged.evaluate.judge.timeout_s, judged.evaluate.columns) == (30.0, ("doc",))
+    assert judged.digest() != base.digest()
+    assert parse_spec(LANGUAGE.replace("  data:", "  cluster: null\n  data:", 1)).digest() == base.digest()
+    assert type(judged).model_validate_json(judged.model_dump_json()) == judged
+
+
+@pytest.mark.parametrize(
+    ("judge", "gates", "said"),
+    [
+        ("", "[{metric: judge, margin: 0.1}, {metric: perplexity, max: 9}]", "needs evaluate.judge"),
+        (JUDGE, "[{metric: judge, margin: 0.1}]", "never the only gate"),
+        (JUDGE, "[{metric: judge, margin: 0.1}, {metric: size_mb, max: 9}]", "never the only gate"),
+        (JUDGE, "[{metric: judge, min: 0.1}, {metric: perplexity, max: 9}]", "its gate has a margin"),
+    ],
+)
+def test_a_judge_is_an_extra(judge, gates, said):
+    """It is known, compares, and stands beside a gate on what the rows themselves say."""
+    text = LANGUAGE.replace("[{metric: perplexity, max: 9}, {metric: kl, margin: 0.1}]", gates)
+    assert said in refused("", text.replace("  data:", f"{judge}  data:", 1)).reason
+    fine = (
+        gates.replace("size_mb", "perplexity").replace("min", "margin").replace("1}]", "1}, {metric: kl, margin: 1}]")
+    )
+    parse_spec(text.replace(gates, fine).replace("  data:", f"{JUDGE}  data:", 1))

@@ -28,10 +28,11 @@ def beside(
 def _beside(one: Difference, row: Row, ours: Written, theirs: Written) -> Beside:
     by = {"score": one.score_loss, "bits_per_byte": one.bits}
     fallen = {name: value for name, value in by.items() if value}
-    return Beside(row.number, _asked(row), _right(row), _said(ours), _said(theirs), one.lost, one.won, fallen)
+    return Beside(row.number, asked_of(row), _right(row), said_of(ours), said_of(theirs), one.lost, one.won, fallen)
 
 
-def _asked(row: Row) -> str:
+def asked_of(row: Row) -> str:
+    """A prompt, or a conversation, as text."""
     if isinstance(row.asked, str):
         return row.asked
     return "\n".join(f"{message['role']}: {message['content']}" for message in row.asked)
@@ -48,6 +49,7 @@ def _right(row: Row) -> str:
     return "\n".join(said)
 
 
-def _said(written: Written) -> str:
+def said_of(written: Written) -> str:
+    """An answer as text, with the tools that it calls."""
     calls = [f"{name}({arguments})" for name, arguments in written.calls]
     return "\n".join([*([written.text] if written.text else []), *calls])

@@ -42,6 +42,7 @@ FACTS = {"task": "generation", "chats": True, "context": 512, "slots": 4}
         ("serve: {", "package: {target: docker}\nserve: {cpus: 4, args: {slots: 64}, ", "E_PACKAGE"),
         ("serve: {", "package: {target: docker, pids: 80}\nserve: {cpus: 4, ", "E_PACKAGE"),
         ("serve:", "rollout: {gates: {quality: {}}}\nserve:", "E_METRIC"),
+        ("evaluate:", "evaluate:\n  judge: {url: 'http://judge.example', model: j}", "E_URL"),
     ],
 )
 def test_what_a_language_model_does_not_do_is_refused(old, new, code):
@@ -94,6 +95,7 @@ def test_a_language_model_is_served_from_an_image():
     [
         ("metric: accuracy, min: 0.5", "metric: exact_match, min: 0.5", "E_METRIC"),
         ("metric: accuracy, min: 0.5", "metric: kl, margin: 0.1", "E_METRIC"),
+        ("evaluate:", "evaluate:\n  judge: {url: 'http://127.0.0.1:1', model: j}", "E_CONFIG"),
         ("service: m", "service: m\ncompress: gguf-q8_0", "E_COMPRESS"),
         ("service: m", "service: m\nserve: {engine: llamacpp}", "E_ENGINE"),
         ("service: m", "service: m\nserve: {args: {context: 5}}", "E_ENGINE"),
