@@ -2,7 +2,7 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 # What starts real servers, proxies and containers mostly waits for them: two workers share it (tests/ordering.py).
-SLOW := integration or e2e or postgres or docker or vllm or loadtools
+SLOW := integration or e2e or postgres or docker or vllm or loadtools or lmeval
 WORKERS ?= 2
 UV := $(VENV)/bin/uv
 # uv does not read PIP_FIND_LINKS: pass it on, so that a local CPU wheel of torch is found where one is offered.

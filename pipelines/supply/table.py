@@ -49,6 +49,17 @@ class Table:
         except UnicodeDecodeError:
             raise self._not_utf8() from None
 
+    def objects(self, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(number, object) of JSON lines, whole. BadInput E_DATASET names the row that lacks a column."""
+        for number, line in enumerate(self.data.decode("utf-8", "replace").split("\n"), start=1):
+            if not line.strip():
+                continue
+            record = self._object(number, line)
+            for name in needed:
+                if name not in record:
+                    raise wrong(f"row {number}: there is no column {name!r}: it has {_shown(list(record))}", self.path)
+            yield number, record
+
     def _lines(self, newline: str) -> io.TextIOWrapper:
         lines = io.TextIOWrapper(io.BytesIO(self.data), "utf-8", newline=newline)
         if self.data.startswith(_MARK):

@@ -102,7 +102,7 @@ def as_written(said: Said) -> Written:
     """The same for the metrics."""
     answer = said["answer"]
     return Written(
-        answer["text"],
+        said["text"],
         said["finished"],
         nan if said["ms"] is None else said["ms"],
         said["holds"],

@@ -188,7 +188,8 @@ def work(question: Mapping[str, Any]) -> dict[str, Any]:
 def _row(said: Mapping[str, Any]) -> Row:
     asked = said["asked"]
     whole = asked if isinstance(asked, str) else tuple(asked)
-    return Row(whole, (said["reference"],), said["pattern"], said["number"], form_of(said), choices_of(said))
+    more = form_of(said), choices_of(said), tuple(said.get("until", ()))
+    return Row(whole, (said["reference"],), said["pattern"], said["number"], *more)
 
 
 @contextmanager
@@ -248,12 +249,15 @@ def _written(model: Model, row: Row, tokens: Tokens, question: Mapping[str, Any]
     ms = (perf_counter() - began_s) * 1000
     again = is_golden and is_asked and bool(sampling)
     golden = {"golden": model.write(row, tokens, most, {}).as_dict()} if again else {}
-    found = {"answer": said.as_dict(), **golden}
+    found: dict[str, Any] = {"answer": said.as_dict(), "text": "", "ms": None, "finished": None, "is_asked": True}
+    found |= golden
     if not row.is_written:
-        return {**found, "ms": None, "finished": None, "is_asked": True, "holds": False, "scores": {}}
-    scores = row.form.scores(said.text, said.calls) if is_asked else {}
-    judged = {"ms": ms, "finished": said.is_finished, "is_asked": is_asked}
-    return {**found, **judged, "holds": holds(row, said.text), "scores": scores}
+        return {**found, "holds": False, "scores": {}}
+    text = row.cut(said.text)
+    scores = row.form.scores(text, said.calls) if is_asked else {}
+    is_finished = said.is_finished or len(text) < len(said.text)
+    found |= {"text": text, "ms": ms, "finished": is_finished, "is_asked": is_asked}
+    return {**found, "holds": holds(row, text), "scores": scores}
 
 
 def holds(row: Row, text: str) -> bool:

@@ -3,7 +3,8 @@
 A row has `messages` (a conversation, as OpenAI's API writes it) or `prompt` (text to continue; or the column that the
 spec names), and says what is right: a `reference` (or several: one of them), a `pattern` that the answer must hold, a
 form that it must have (`forms/form.py`), `choices` and which of them is the `answer`, or more of these. Rows without
-any are asked all the same: their answers are timed, and should end.
+any are asked all the same: their answers are timed, and should end. Where `until` says a text an answer ends before it.
+A task of lm-eval holds such rows, too (`forms/tasks.py`).
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from pipelines.spec.evaluate import OF_CHAMPION, EvaluateSpec
 from pipelines.supply.table import Table, refuse_empty, wrong
 from pipelines.tasks.generation.forms.choices import ANSWER, CHOICE, CHOICE_NORM, CHOICES, Choices, read_choices
 from pipelines.tasks.generation.forms.form import COLUMNS, VALID_JSON, VALID_TOOL_CALL, Form, read_form
+from pipelines.tasks.generation.forms.tasks import ENDINGS, TaskTable
 
-MESSAGES, PROMPT, REFERENCE, PATTERN = "messages", "prompt", "reference", "pattern"
+MESSAGES, PROMPT, REFERENCE, PATTERN, UNTIL = "messages", "prompt", "reference", "pattern", "until"
+MOST_ENDS = 16
 MOST_MESSAGES, MOST_CHARACTERS, LONGEST_PATTERN = 1000, 1_000_000, 2000
 NEEDING: Mapping[str, str] = {
     **dict.fromkeys(("exact_match", *MEANS, *LIKELIHOODS, *OF_CHAMPION), "a reference"),
@@ -52,6 +55,8 @@ class Row:
     number: int
     form: Form = field(default_factory=Form)
     choices: Choices = field(default_factory=Choices)
+    until: tuple[str, ...] = ()
+    """Where one of these begins, an answer ends."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     """What a version's prompt is filled with."""
 
@@ -78,12 +83,23 @@ class Row:
         asked = list(self.asked) if self.is_chat else self.asked
         scored = self.references[0] if self.references else ""
         said = {"asked": asked, "reference": scored, "pattern": self.pattern, "number": self.number}
-        return {**said, **self.form.as_dict(), **self.choices.as_dict()}
+        return {**said, **self._more}
+
+    @property
+    def _more(self) -> dict[str, Any]:
+        """What few rows say."""
+        ends = {UNTIL: list(self.until)} if self.until else {}
+        return {**self.form.as_dict(), **self.choices.as_dict(), **ends}
+
+    def cut(self, text: str) -> str:
+        """An answer as far as it counts."""
+        ends = [place for one in self.until if (place := text.find(one)) >= 0]
+        return text[: min(ends)] if ends else text
 
     @property
     def text(self) -> str:
         """What is asked, and in which form it shall be answered where that is said, as a line of JSON."""
-        asked, form = self.as_dict()["asked"], {**self.form.as_dict(), **self.choices.as_dict()}
+        asked, form = self.as_dict()["asked"], self._more
         return json.dumps([asked, form] if form else asked, sort_keys=True, ensure_ascii=False)
 
     def asks_for(self, metric: str) -> bool:
@@ -146,8 +162,8 @@ def read_prompts(plan: EvaluateSpec, path: Path, *, chats: bool, rewrite: Rewrit
 
     Conversations need a model that `chats`, and rows what the variables of the candidate's prompt are.
     """
-    table = Table(path)
-    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, CHOICES, ANSWER, VARIABLES, *COLUMNS)
+    table = TaskTable(path) if path.suffix.lower() in ENDINGS else Table(path)
+    wanted = (MESSAGES, plan.text, PROMPT, plan.label, REFERENCE, PATTERN, UNTIL, CHOICES, ANSWER, VARIABLES, *COLUMNS)
     rows: list[Row] = []
     columns: dict[str, list[str]] = {name: [] for name in plan.columns}
     for number, record in table.rows(plan.columns, tuple(dict.fromkeys(wanted))):
@@ -221,6 +237,7 @@ def _row(plan: EvaluateSpec, record: Mapping[str, Any], number: int, path: Path)
         number,
         read_form(record, number, path, is_chat=not isinstance(asked, str)),
         choices,
+        _until(record.get(UNTIL), number, path),
         _variables(record.get(VARIABLES), number, path),
     )
 
@@ -231,6 +248,14 @@ def _variables(said: Any, number: int, path: Path) -> Mapping[str, Any]:
     if not isinstance(said, dict):
         raise wrong(f"row {number}: {VARIABLES} is a {type(said).__name__}", path, "an object")
     return {name: _text(value, f"{VARIABLES}.{name}"[:80], number, path) for name, value in said.items()}
+
+
+def _until(said: Any, number: int, path: Path) -> tuple[str, ...]:
+    listed = said if isinstance(said, list) else [] if said is None else [said]
+    ends = tuple(_text(one, UNTIL, number, path) for one in listed)
+    if len(ends) > MOST_ENDS:
+        raise wrong(f"row {number}: {UNTIL} has {len(ends)} texts", path, f"at most {MOST_ENDS}")
+    return tuple(one for one in ends if one)
 
 
 def _messages(said: Sequence[Any], number: int, path: Path) -> tuple[Mapping[str, Any], ...]:

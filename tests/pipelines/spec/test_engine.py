@@ -149,7 +149,5 @@ def test_a_judge_is_an_extra(judge, gates, said):
     """It is known, compares, and stands beside a gate on what the rows themselves say."""
     text = LANGUAGE.replace("[{metric: perplexity, max: 9}, {metric: kl, margin: 0.1}]", gates)
     assert said in refused("", text.replace("  data:", f"{judge}  data:", 1)).reason
-    fine = (
-        gates.replace("size_mb", "perplexity").replace("min", "margin").replace("1}]", "1}, {metric: kl, margin: 1}]")
-    )
-    parse_spec(text.replace(gates, fine).replace("  data:", f"{JUDGE}  data:", 1))
+    beside = "[{metric: judge, margin: 0.1}, {metric: kl, margin: 1}]"
+    parse_spec(text.replace(gates, beside).replace("  data:", f"{JUDGE}  data:", 1))

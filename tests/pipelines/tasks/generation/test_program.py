@@ -143,6 +143,15 @@ def test_choices_are_as_likely_as_the_model_says(ask, model, tokenizer):
     assert [bool(one["answer"]["text"]) for one in said[:4]] == [True, False, True, False]
 
 
+def test_an_answer_counts_as_far_as_its_end(ask):
+    """And then it is finished; the golden answer is whole, as the server will give it."""
+    (whole,) = ask(row("The quick"))["rows"]
+    text = whole["answer"]["text"]
+    (cut,) = ask({**row("The quick", pattern="."), "until": [text[3:5]], "schema": {"type": "string"}})["rows"]
+    assert (cut["answer"]["text"], cut["text"], cut["finished"]) == (text, text[: text.index(text[3:5])], True)
+    assert (whole["text"], whole["finished"]) == (text, False)
+
+
 def test_a_choice_that_is_no_token_is_refused_by_its_row(ask, tiny_generator, tmp_path):
     """It would be the likeliest of all."""
     folder = copy_folder(tiny_generator, tmp_path / "source")

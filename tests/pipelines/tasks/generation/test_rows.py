@@ -59,6 +59,14 @@ def test_a_row_belongs_to_a_cluster(tmp_path):
         read(tmp_path, "prompt,reference\na,b\n", "rows.csv", cluster="doc")
 
 
+@pytest.mark.parametrize(("said", "ends"), [("x", ("x",)), (["a", "b", ""], ("a", "b")), (None, ()), ([], ())])
+def test_an_answer_may_end_at_a_text(tmp_path, said, ends):
+    """Or at the first of several."""
+    (row,) = read(tmp_path, json.dumps({"prompt": "x", "until": said})).rows
+    assert row.until == ends
+    assert ("until" in row.as_dict()) == bool(ends)
+
+
 def test_slices_keep_their_rows(tmp_path):
     """In the order of the file, as text."""
     rows = read(tmp_path, "prompt,reference,kind\na,b,1\nc,d,2\n", "rows.csv", slices=("kind",))
@@ -120,6 +128,8 @@ def test_repeated_and_unjudged_rows_are_doubted(tmp_path):
         ({"prompt": "x", "pattern": {}}, "pattern is a dict"),
         ({"prompt": "x", "pattern": "a" * 2001}, "2,001 characters"),
         ({"prompt": "x", "schema": []}, "schema is a list"),
+        ({"prompt": "x", "until": ["a"] * 17}, "until has 17 texts"),
+        ({"prompt": "x", "until": {"a": 1}}, "until is a dict"),
         ({"prompt": "x", "choices": ["a", "b"]}, "() is none of its choices"),
         ({"prompt": "x", "tools": [TOOL]}, "tools of a prompt"),
     ],

@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -52,8 +52,9 @@ def judging(say: Judging, version: Callable[[], str] = lambda: "j-1") -> Iterato
             said = json.dumps({"model": version(), "choices": [choice]}).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
+            with suppress(BrokenPipeError):  # who asked waits no longer
+                self.end_headers()
+                self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
