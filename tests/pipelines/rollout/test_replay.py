@@ -13,6 +13,7 @@ from pipelines.errors import DependencyDown, LedgerBroken
 from pipelines.ports import Command
 from pipelines.records.release import Phase, Release
 from pipelines.records.unit import UnitStatus
+from pipelines.records.view import progress
 from pipelines.rollout.look import drive
 from pipelines.rollout.recheck import recheck_verdicts
 from pipelines.rollout.replay import PART_PAIRS, chosen
@@ -83,6 +84,24 @@ def test_a_good_canary_is_promoted_with_hardly_any_traffic():
     assert 0 < live < 20
     assert sum(event.data["counts"]["pairs"] for event in world.release.of_kind("replayed")) == 120
     assert [e.data["pct"] for e in world.release.of_kind("exposed")] == [10, 50, 90]
+    assert recheck_verdicts(world.release).endswith("looks recomputed")
+
+
+def test_a_user_who_is_forgotten_while_a_replay_runs_accuses_nobody():
+    """His requests make no pair, and are said to be missing; the release ends as ever, and its record holds."""
+    world = Replaying(answer=lambda n: SAME if world.replays.kept["s"][150:] == [] else forget())
+
+    def forget():
+        del world.replays.kept["s"][150:]
+        return SAME
+
+    assert world.drive().phase is Phase.PROMOTED, world.release.reason
+    parts = world.release.of_kind("replayed")
+    asked, pairs = sum(part.data["asked"] for part in parts), sum(part.data["counts"]["pairs"] for part in parts)
+    assert (asked, 80 < pairs < 120) == (120, True)
+    assert progress(world.release).endswith(
+        f"120 recorded requests were asked of both versions; {120 - pairs} of them were kept no more"
+    )
     assert recheck_verdicts(world.release).endswith("looks recomputed")
 
 

@@ -281,6 +281,7 @@ def test_a_request_on_which_a_pattern_hangs_is_not_kept(tmp_path, monkeypatch):
         (Rule("body", "user.id"), {}, b'{"user": {"id": "ada"}}'),
         (Rule("body", "user.id"), {"content-encoding": "gzip"}, gzip.compress(b'{"user": {"id": "ada"}}', mtime=0)),
     ],
+    ids=["header", "cookie", "body", "compressed body"],
 )
 def test_a_user_is_kept_as_a_hash_and_found_by_it(tmp_path, rule, headers, body):
     """As the service tells users apart, wherever that stands; another one's requests stay."""
