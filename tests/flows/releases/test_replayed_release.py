@@ -32,11 +32,15 @@ def world(tmp_path_factory, prefect_server) -> Iterator[World]:
         yield made
 
 
-def ask(world: World, client: httpx.Client, text: str) -> int:
-    """One request of a user."""
+OWN_WORDS = "words of one user only"
+
+
+def ask(world: World, client: httpx.Client, text: str, name: str = "") -> int:
+    """One request of a user, which may have a name."""
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
     body = {"user": "ada", "inputs": [tensor]}
-    return client.post(f"{world.url}/v2/models/tiny/infer", json=body).status_code
+    headers = {"x-request-id": name} if name else {}
+    return client.post(f"{world.url}/v2/models/tiny/infer", json=body, headers=headers).status_code
 
 
 @contextmanager
@@ -97,6 +101,8 @@ def test_a_killed_replay_goes_on_and_the_good_version_is_promoted(world):
         for asked in range(0, REQUESTS, 30):  # a gateway that is asked faster than it writes drops some
             assert {ask(world, client, texts[n % 3]) for n in range(30)} == {200}
             world.wait("the record", lambda at_least=asked + 30: recorded(world) >= at_least)
+        ask(world, client, OWN_WORDS, "the-first-one")
+        world.wait("the record", lambda: recorded(world) == REQUESTS + 1)
     assert b"ada" not in world.home.record("tiny").read_bytes()
     with a_trickle(world) as answers:
         controller = world.start_release()
@@ -137,3 +143,16 @@ def test_no_replayed_request_was_recorded_or_counted(world):
     )
     assert routed < REQUESTS / 2
     assert recorded(world) < 2 * REQUESTS
+
+
+def test_what_is_forgotten_is_in_no_file_of_the_home(world):
+    """After two releases that were replayed, with their logs, bundles, registry and ledger, while `up` runs."""
+
+    def places() -> list[str]:
+        files = (path for path in world.home.root.rglob("*") if path.is_file() and not path.is_symlink())
+        return [path.name for path in files if OWN_WORDS.encode() in path.read_bytes()]
+
+    assert places() == ["tiny.db"]
+    done = world.run("forget", "the-first-one", "--json")
+    assert (done.returncode, json.loads(done.stdout)["requests"], places()) == (0, 1, [])
+    assert all("chain" in world.run("verify", release.id).stdout for release in readable(world.ports.ledger))
