@@ -169,7 +169,7 @@ def recorded_requests(path: Path, numbers: Sequence[int]) -> dict[int, Recorded]
 
 
 def _asked(path: Path, query: str, *values: int) -> list[Any]:
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:  # it is just being made
         return []
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_S)) as kept:
         return kept.execute(query, values).fetchall()

@@ -244,6 +244,12 @@ def test_a_service_that_never_recorded_has_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_record_that_is_just_being_made_is_empty(tmp_path):
+    """A gateway that starts makes the file, private, before anything stands in it."""
+    (tmp_path / "s.db").touch(0o600)
+    assert recorded_numbers(tmp_path / "s.db") == ()
+
+
 def test_what_is_personal_by_its_form_never_reaches_the_disk(tmp_path):
     """Of any text, number or name of a field, by the usual kinds and by one's own patterns."""
     how = Recording(share=1.0, patterns={"customer": r"C-\d{8}"})
