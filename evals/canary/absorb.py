@@ -20,6 +20,7 @@ from evals.signals.binned import RateState, absorb_in_bins
 from evals.signals.counting import MOST_SLICES
 from evals.signals.drift import Drift
 from evals.signals.latency import LatencyState
+from evals.signals.means import MeanState
 from evals.signals.scores import MeanScore
 from evals.signals.strata import ArmCounts, Stratum
 
@@ -65,6 +66,7 @@ def _judged(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanarySta
         latency=test.absorb(state.latency, stratum, slices) if test else state.latency,
         streams={name: _of_streams(plan, state, stratum, name) for name in plan.streams},
         rates={n: test.absorb(state.rates.get(n, RateState()), stratum, n) for n, test in plan.rates.items()},
+        cost=plan.cost.absorb(state.cost or MeanState(), stratum) if plan.cost else None,
         drift=Drift(plan.drift_ratio).absorb(state.drift, stratum) if plan.drift_ratio else state.drift,
         guards=absorb_guards(state.guards, stratum, steps, test.shift(test.tolerance) if test else 0),
         slices=slices,

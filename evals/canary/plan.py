@@ -9,9 +9,11 @@ from typing import Any, Literal
 from evals.gate import Gate
 from evals.maths.e_processes import NonInferiority
 from evals.signals.binned import RateTest
+from evals.signals.counting import COST
 from evals.signals.latency import LatencyTest
+from evals.signals.means import MeanTest
 
-ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3, "goodput": 0.3, "answers": 0.2}
+ALPHA_SHARES = {"errors": 0.4, "latency": 0.3, "quality": 0.3, "goodput": 0.3, "answers": 0.2, "cost": 0.2}
 """The share of a metric that is not judged is handed to the others; `answers` is for all that can be wrong in them."""
 
 STREAM_TIMINGS = ("first_token", "between_tokens")
@@ -49,6 +51,8 @@ class CanaryPlan:
     """The tests of streamed answers, by what is timed in them, and of their lengths."""
     rates: Mapping[str, RateTest] = field(default_factory=dict)
     """The tests of what answers are asked about, by its name."""
+    cost: MeanTest | None = None
+    """The test of the mean cost of an answer; None judges none."""
     drift_ratio: float | None = None
     """The odds of a predicted class may change by this; beyond it the release waits."""
     has_slices: bool = False
@@ -94,6 +98,7 @@ class CanaryPlan:
             quality_margin=quality.margin if quality else None,
             streams={name: timing_test(by_metric[name]) for name in IN_STREAMS if name in by_metric},
             rates={name: rate_test(by_metric[name]) for name in RATES if name in by_metric},
+            cost=MeanTest(by_metric[COST].tolerance, by_metric[COST].margin) if COST in by_metric else None,
             **others,
         )
 
@@ -129,6 +134,8 @@ class CanaryPlan:
                 return metric in self.streams
             case "goodput":
                 return metric in self.rates
+            case "cost":
+                return self.cost is not None
         return metric != "answers"
 
 

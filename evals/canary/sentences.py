@@ -12,6 +12,7 @@ from evals.canary.plan import LENGTHS, CanaryPlan
 from evals.canary.standing import in_slice
 from evals.canary.state import CanaryState
 from evals.signals.latency import LatencyState, LatencyTest
+from evals.signals.means import MeanState, MeanTest
 
 Need = Mapping[str, float | None]
 
@@ -80,6 +81,8 @@ def said_of(plan: CanaryPlan, state: CanaryState, charge: Charge) -> str:
             return f"timeouts: {late}, stable {state.stable.timeouts} of {state.stable.requests}"
         case "quality":
             return f"quality: the canary's scores are lower; stable's mean is {state.quality.stable_mean:.3f}"
+        case "cost" if plan.cost is not None and state.cost is not None:
+            return _of_cost(plan.cost, state.cost)
         case "latency" if plan.has_replay and state.replay.latency_log_e > state.latency.log_e:
             timed = state.replay.slower + state.replay.faster
             return (
@@ -124,6 +127,13 @@ _ALLOWED: Mapping[str, tuple[str, Callable[[float], float]]] = {
     "longer": ("more than", lambda tolerance: 1 + tolerance),
     "shorter": ("less than", lambda tolerance: 1 / (1 + tolerance)),
 }
+
+
+def _of_cost(test: MeanTest, found: MeanState) -> str:
+    canary, stable = found.means
+    dearer = f"{canary / stable - 1:+.1%}" if stable else "?"
+    answers = f"of {found.seen[0]} answers of the canary and {found.seen[2]} of stable"
+    return f"cost: the canary's mean is {dearer} of stable's, {answers}; {test.tolerance:.0%} is tolerated"
 
 
 def failures(state: CanaryState) -> str:

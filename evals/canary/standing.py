@@ -69,6 +69,8 @@ def harmless_logs(plan: CanaryPlan, state: CanaryState) -> dict[str, float]:
     logs |= {name: state.rates[name].harmless_log_e for name in missing if name in state.rates}
     if plan.quality_margin is not None:
         logs["quality"] = state.quality_harmless.log_e
+    if plan.cost is not None and plan.cost.margin is not None:
+        logs["cost"] = state.cost.harmless.log_e if state.cost else 0.0
     return missing | logs
 
 
@@ -91,6 +93,8 @@ def _of_this_period(plan: CanaryPlan, state: CanaryState) -> Iterator[tuple[str,
         yield name, state.streams[name].log_e if name in state.streams else 0.0
     for name in plan.rates:
         yield name, state.rates[name].log_e if name in state.rates else 0.0
+    if plan.cost is not None:
+        yield "cost", state.cost.harm.log_e if state.cost else 0.0
     for name, log_e in zip(state.slices, state.errors.log_e[1:].tolist(), strict=True):
         yield in_slice("errors", name), log_e
     for name, log_e in zip(state.slices, _latency_in_slices(plan, state), strict=False):

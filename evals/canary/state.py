@@ -16,6 +16,7 @@ from evals.maths.pace import Pace
 from evals.signals.binned import RateState
 from evals.signals.drift import DriftState
 from evals.signals.latency import LatencyState
+from evals.signals.means import MeanState
 from evals.signals.replay import ReplayState
 from evals.signals.scores import ScoreState
 from evals.signals.strata import ArmCounts, threshold_ms
@@ -69,6 +70,8 @@ class CanaryState:
     """Of streamed answers, by what is timed."""
     rates: Mapping[str, RateState] = field(default_factory=dict)
     """Of what answers are asked about, by its name."""
+    cost: MeanState | None = None
+    """Of what answers cost; None where nothing was judged of it."""
     pace: Pace = field(default_factory=Pace)
     replay: ReplayState = field(default_factory=ReplayState)
     """Recorded requests that were asked of both arms before any user was: none of them is in the totals below."""
@@ -90,7 +93,8 @@ class CanaryState:
         plain = {name: getattr(self, name) for name in _PLAIN}
         streams = {name: state.as_dict() for name, state in self.streams.items()}
         rates = {"rates": {name: state.as_dict() for name, state in self.rates.items()}} if self.rates else {}
-        return {**parts, **totals, **plain, "streams": streams, **rates, "slices": list(self.slices)}
+        cost = {"cost": self.cost.as_dict()} if self.cost is not None else {}
+        return {**parts, **totals, **plain, "streams": streams, **rates, **cost, "slices": list(self.slices)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> CanaryState:
@@ -100,20 +104,24 @@ class CanaryState:
         values |= {name: Totals(**raw[name]) for name in ("canary", "stable")}
         values["streams"] = {name: LatencyState.from_dict(state) for name, state in raw["streams"].items()}
         values["rates"] = {name: RateState.from_dict(state) for name, state in raw.get("rates", {}).items()}
+        values["cost"] = MeanState.from_dict(raw["cost"]) if raw.get("cost") else None
         return cls(**values, slices=tuple(raw["slices"]))
 
     def cut(self) -> CanaryState:
         """The state at a new share or a new gateway, where strata that are still too small are given up."""
         cut = {name: getattr(self, name).cut() for name in _BANKS}
         streams = {name: state.cut() for name, state in self.streams.items()}
-        return replace(self, **cut, streams=streams, rates={name: state.cut() for name, state in self.rates.items()})
+        rates = {name: state.cut() for name, state in self.rates.items()}
+        return replace(self, **cut, streams=streams, rates=rates, cost=self.cost.cut() if self.cost else None)
 
     def afresh(self) -> CanaryState:
         """The state with new processes, which know what is slow at stable, and nothing that is evidence."""
         fresh = CanaryState()
         windows = {name: state.afresh() for name, state in self.streams.items()}
         processes = {name: getattr(fresh, name) for name in _BANKS if name != "latency"}
-        return replace(self, **processes, latency=self.latency.afresh(), streams=windows, rates={}, slices=())
+        return replace(
+            self, **processes, latency=self.latency.afresh(), streams=windows, rates={}, cost=None, slices=()
+        )
 
 
 _PARTS: Mapping[str, Any] = {

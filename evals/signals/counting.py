@@ -10,6 +10,11 @@ GRID = 1000
 MOST_SLICES = 50
 """Values of declared attributes that are judged; later ones are not, and the source may gather them under one name."""
 
+COST, PAID = "cost", "paid"
+"""What answers cost stands among what is timed, in billionths of money: without, and with, what a cache saved."""
+
+NANO = 1e9
+
 THOUSAND, MOST_VALUE = 1000, 1e100
 
 
