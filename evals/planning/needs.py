@@ -18,11 +18,12 @@ from evals.canary.plan import CanaryPlan
 from evals.canary.state import ERRORS
 from evals.maths.e_processes import Bank, Bets, Ints, NonInferiority, Values, absorb
 from evals.planning.usual import Usual
-from evals.signals.counting import GRID, MOST_SLICES
+from evals.signals.counting import COST, GRID, MOST_SLICES
 from evals.signals.graded import TAIL
 from evals.signals.latency import EXCEEDANCE, HARMLESS, LatencyTest, quantile_weights
+from evals.signals.means import MeanState, MeanTest
 from evals.signals.scores import MeanScore, ScoreState
-from evals.signals.strata import GRID_RATIO
+from evals.signals.strata import GRID_RATIO, ArmCounts, Stratum
 
 RELEASES, SCORED_RELEASES = 40, 12
 """How many are played side by side."""
@@ -40,6 +41,9 @@ margin of errors."""
 USUAL_RATE, RATE_HARM = 0.01, 0.05
 USUAL_RATES = {"goodput": 0.05, "cut": 0.1}
 """Rates of bad answers that are taken for usual, by what they are asked about, where too few were seen."""
+
+COST_SPREAD, USUAL_COST_STEP = 0.8, 250
+"""The deviation of the logarithm of what an answer costs; around which step of the grid does not matter."""
 
 Draw = Callable[[np.random.Generator, Ints, Ints], Ints]
 
@@ -114,6 +118,8 @@ def needs(plan: CanaryPlan, usual: Usual, timetable: Timetable, attributes: Sequ
     found += [_rate(plan, name, usual, timetable) for name in plan.rates]
     if "quality" in plan.shares:
         found.append(_quality(plan, usual, timetable))
+    if plan.cost is not None:
+        found.append(_cost(plan, plan.cost, timetable))
     return (*found, *(_slice(plan, usual, timetable, name) for name in attributes))
 
 
@@ -172,6 +178,17 @@ def _quality(plan: CanaryPlan, usual: Usual, timetable: Timetable) -> Need:
     promote = _play_scores(harmless, usual, 0.0, timetable, -math.log(plan.alpha_promote))
     catch = _play_scores(worse, usual, margin, timetable, _proof(plan, "quality"))
     return Need("quality", f"scores lower by {margin:g}", promote, catch)
+
+
+def _cost(plan: CanaryPlan, test: MeanTest, timetable: Timetable) -> Need:
+    """Costs as uneven as those of chats; a canary that is dearer is so at every answer alike."""
+    harm = test.margin or max(USUAL_HARM, 3 * test.tolerance)
+    catch = _play_costs(test, harm, timetable, lambda state: state.harm.log_e >= _proof(plan, "cost"))
+    promote = None
+    if test.margin is not None:
+        proof = -math.log(plan.alpha_promote)
+        promote = _play_costs(test, 0.0, timetable, lambda state: state.harmless.log_e >= proof)
+    return Need("cost", f"answers dearer by {harm:.0%}", promote, catch)
 
 
 def _slice(plan: CanaryPlan, usual: Usual, timetable: Timetable, attribute: str) -> Need:
@@ -253,6 +270,34 @@ def _play_scores(test: MeanScore, usual: Usual, lost: float, timetable: Timetabl
         if np.isfinite(reached.seconds).all() or requests.min() > MOST_CANARY:
             break
     return reached
+
+
+def _play_costs(test: MeanTest, dearer: float, timetable: Timetable, is_proven: Callable[[MeanState], bool]) -> Reached:
+    """The same for costs, which are lognormal; the canary's are higher by `dearer`."""
+    rng = np.random.default_rng(1)
+    states, requests = [MeanState()] * SCORED_RELEASES, np.zeros(SCORED_RELEASES)
+    reached = Reached(np.full(SCORED_RELEASES, np.inf), np.full(SCORED_RELEASES, np.inf))
+    offsets = (round(math.log1p(dearer) / math.log(GRID_RATIO)), 0)
+    for number, (share, at_s, length_s) in enumerate(timetable.strata()):
+        routed = timetable.requests_per_s * length_s
+        canary = rng.poisson(share * routed, SCORED_RELEASES)
+        for release, n in enumerate(canary):
+            arms = [_priced(rng, k, o) for k, o in zip((n, rng.poisson((1 - share) * routed)), offsets, strict=True)]
+            stratum = Stratum(number, "plan", at_s - length_s, at_s, 100 * share, arms[1], arms[0])
+            states[release] = test.absorb(states[release], stratum)
+        requests += canary
+        _note(reached, np.array([is_proven(state) for state in states]), requests, at_s)
+        if np.isfinite(reached.seconds).all() or requests.min() > MOST_CANARY:
+            break
+    return reached
+
+
+def _priced(rng: np.random.Generator, n: int, offset: int) -> ArmCounts:
+    """Answers whose costs are so many grid steps above what is usual."""
+    steps = np.rint(rng.normal(USUAL_COST_STEP, COST_SPREAD / math.log(GRID_RATIO), n)).astype(int) + offset
+    found, counts = np.unique(steps, return_counts=True)
+    over = dict(zip(found.tolist(), (n - np.cumsum(counts)).tolist(), strict=True))
+    return ArmCounts(int(n), timings={COST: ArmCounts(int(n), over=over)})
 
 
 def _scores(rng: np.random.Generator, steps: Sequence[int], chances: Values, n: int) -> dict[int, int]:

@@ -162,11 +162,23 @@ def _text(view: dict[str, Any], where: list[str]) -> str:
         f"  traffic  {traffic_line(view['live'])}",
         f"  why      {why}",
         *([f"  said     {view['said']}"] if view["said"] and view["said"] not in why else []),
+        *([f"  cost     {_cost(view['cost'])}"] if view.get("cost") else []),
         *(f"  broken   {line['id']} of {line['service']}: {line['broken']}" for line in view["broken_records"]),
     ]
     if view["queued"]:
         lines.append(f"  queued   {view['queued']['id']}  {view['queued']['model']}")
     return "\n".join([*lines, *where])
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    """What a thousand answers of each arm cost."""
+    money = cost["currency"] or ""
+    said = [
+        f"{arm} {'unknown' if cost[arm]['per_1000'] is None else format(cost[arm]['per_1000'], '.4g')} {money}".strip()
+        + f" ({cost[arm]['answers']} answers)"
+        for arm in ("canary", "stable")
+    ]
+    return f"of 1,000 answers: {', '.join(said)}" + (", at the shares they had" if cost["by"] == "gpu_hour" else "")
 
 
 def _queued(ticket: Ticket) -> str:

@@ -99,7 +99,7 @@ def forecast(
     pace, judged = _pace(plan, usual.requests_per_s or ASSUMED_RATE), canary_plan(plan)
     found = needs(judged, usual, pace, plan.slices)
     guessed = [name for name in (*judged.streams, *judged.rates) if name not in {*usual.timings, *usual.rates}]
-    usual = replace(usual, assumed=(*usual.assumed, *guessed))
+    usual = replace(usual, assumed=(*usual.assumed, *guessed, *(["cost"] if judged.cost else [])))
     planned_s = sum(lasts_s for _, lasts_s in pace.stages[:-1]) + plan.bake_s
     pairs = min(recorded, plan.replay.requests) if plan.replay else 0
     replayed = pairs >= pairs_to_promote(plan.alpha_promote, plan.gates.errors.margin)

@@ -115,6 +115,20 @@ class Objective(Promise):
 
 
 @dataclass(frozen=True)
+class Price:
+    """Of a million tokens that came in, were in a cache, or were made; in money of whatever kind."""
+
+    input: float
+    cached: float
+    output: float
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any] | None) -> Price | None:
+        """The price of plain JSON data; None where there is none."""
+        return cls(**raw) if raw else None
+
+
+@dataclass(frozen=True)
 class GatewaySettings:
     """How a gateway behaves; `router` names the program that it is.
 
@@ -144,6 +158,9 @@ class GatewaySettings:
     objective: Objective | None = field(default=None, metadata={"since": 3})
     borderline: Literal["pass", "refuse"] = field(default="pass", metadata={"since": 4})
     """What becomes of requests that engines answer differently."""
+    price: Price | None = field(default=None, metadata={"since": 5})
+    tenant: str = field(default="", metadata={"since": 5})
+    """The attribute of a request that says for whom it is; tokens are counted by it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -158,6 +175,7 @@ class GatewaySettings:
             "record": Recording.from_dict(said.get("record")),
             "shadow": Shadowing.from_dict(said.get("shadow")),
             "objective": Objective.from_dict(said.get("objective")),
+            "price": Price.from_dict(said.get("price")),
         }
         return cls(**{**said, **lists, **parts})
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from evals.signals.counting import COST, NANO, PAID
+from evals.signals.strata import GRID_RATIO
 from pipelines.records.release import Phase, Release
 from pipelines.records.summary import summary_of
 
+ARMS = ("canary", "stable")
 _PART = {
     Phase.OPEN: "evaluate",
     Phase.EVALUATED: "compress",
@@ -60,6 +64,7 @@ def release_view(release: Release) -> dict[str, Any]:
         "needs": _needs(release),
         "steps": [{"pct": e.data["pct"], "at": e.at_s} for e in release.of_kind("exposed")],
         **canary_counts(release),
+        "cost": cost_of(release),
     }
 
 
@@ -96,6 +101,43 @@ def canary_counts(release: Release) -> dict[str, int]:
                 counts[f"{arm}_requests"] += seen["routed"]
                 counts[f"{arm}_errors"] += seen["errors"]
     return counts
+
+
+def cost_of(release: Release) -> dict[str, Any] | None:
+    """What a thousand answers of each arm cost over all recorded looks, in money; None where nothing has a price.
+
+    By tokens: of answers whose engine said how many it took, with what a cache saved, and `without_cache`, which is
+    judged. By hours: all devices of an arm, over what they answered at the share that they had.
+    """
+    price = release.spec.get("serve", {}).get("price")
+    if not price:
+        return None
+    of_hours = price["gpu_hour"] is not None
+    arms = {arm: _cost_by_hours(release, arm) if of_hours else _cost_by_tokens(release, arm) for arm in ARMS}
+    return {"by": "gpu_hour" if of_hours else "tokens", "currency": price["currency"], **arms}
+
+
+def _cost_by_tokens(release: Release, arm: str) -> dict[str, float | None]:
+    found = {name: [0.0, 0.0] for name in (PAID, COST)}
+    for timings in (s["arms"][arm].get("timings", {}) for e in release.of_kind("looked") for s in e.data["strata"]):
+        for name in found.keys() & timings:
+            left = timings[name]["routed"]
+            found[name][0] += left
+            for step, over in sorted(timings[name]["exceed"].values()):
+                found[name][1] += (left - over) * GRID_RATIO**step
+                left = over
+    paid, fresh = (1000 * nano / NANO / n if n else None for n, nano in found.values())
+    return {"answers": int(found[PAID][0]), "per_1000": paid, "without_cache": fresh}
+
+
+def _cost_by_hours(release: Release, arm: str) -> dict[str, float | None]:
+    strata = [s for e in release.of_kind("looked") for s in e.data["strata"] if s["canary_pct"] > 0]
+    hours = sum(s["routed_to"] - s["routed_from"] for s in strata) / 3600
+    answers = sum(s["arms"][arm]["routed"] - s["arms"][arm]["errors"] - s["arms"][arm].get("left", 0) for s in strata)
+    serve = release.spec["serve"]
+    devices = serve.get("replicas", 1) * math.prod(serve.get("parallel", {}).values())
+    spent = serve["price"]["gpu_hour"] * devices * hours
+    return {"answers": answers, "per_1000": 1000 * spent / answers if answers else None, "devices": devices}
 
 
 def why(release: Release) -> str:

@@ -9,11 +9,13 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from evals.canary.plan import ALPHA_SHARES, GOODPUT
 from evals.gate import Gate
 from evals.signals.binned import RateTest
+from evals.signals.counting import COST
+from evals.signals.means import MeanTest
 from pipelines.spec.values import Number, Part, Quantiles, SpecProblem
 
 BadAnswer = Literal["empty", "cut", "refused", "rejected", "invalid_json", "invalid_tool_call"]
 BAD_ANSWERS: tuple[BadAnswer, ...] = get_args(BadAnswer)
-LATER_SHARES = ("goodput", "answers")
+LATER_SHARES = ("goodput", "answers", "cost")
 LATER_GATES = (*LATER_SHARES, "length")
 """What was added to a form that is recorded."""
 
@@ -125,6 +127,27 @@ class AnswersGate(Part):
         return tuple(Gate(what, tolerance=self.tolerance) for what in dict.fromkeys(self.about))
 
 
+class CostGate(Part):
+    """How much dearer than stable's the canary's answers may be in the mean, by `serve.price`, as fractions."""
+
+    tolerance: Annotated[Number, Field(ge=0, le=10, description="dearer by more than this sends home")] = (
+        MeanTest.tolerance
+    )
+    margin: Annotated[Number, Field(gt=0, le=10)] | None = Field(
+        default=0.1, description="promote only when dearer by this much is disproven; null: not asked"
+    )
+
+    @model_validator(mode="after")
+    def _margin_above_tolerance(self) -> CostGate:
+        if self.margin is not None and self.margin <= self.tolerance:
+            raise SpecProblem("E_THRESHOLD", f"margin {self.margin:g} must exceed the tolerance of {self.tolerance:g}")
+        return self
+
+    def gate(self) -> Gate:
+        """The same for `evals`."""
+        return Gate(COST, margin=self.margin, tolerance=self.tolerance)
+
+
 class RolloutGates(Part):
     """What is judged on live traffic."""
 
@@ -144,6 +167,7 @@ class RolloutGates(Part):
     goodput: GoodputGate | None = Field(default=None, description="of language models: the part that misses objective")
     answers: AnswersGate | None = Field(default=None, description="of language models: answers that are bad by kind")
     length: LengthGate | None = Field(default=None, description="of language models: how many tokens answers have")
+    cost: CostGate | None = Field(default=None, description="of language models: what an answer costs, by serve.price")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -154,7 +178,7 @@ class RolloutGates(Part):
         """The same for `evals`."""
         timed = {"latency": self.latency, "first_token": self.first_token, "between_tokens": self.between_tokens}
         found = [self.errors.gate(), *(gate.gate(name) for name, gate in timed.items() if gate)]
-        found += [gate.gate() for gate in (self.goodput, self.quality) if gate]
+        found += [gate.gate() for gate in (self.goodput, self.quality, self.cost) if gate]
         return (*found, *(gate for part in (self.answers, self.length) if part for gate in part.gates()))
 
 
@@ -169,6 +193,8 @@ class AlphaShares(Part):
     answers: Annotated[Number, Field(ge=0, le=1, description="of all kinds of bad answers together")] = ALPHA_SHARES[
         "answers"
     ]
+
+    cost: Annotated[Number, Field(ge=0, le=1)] = ALPHA_SHARES["cost"]
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -92,6 +92,18 @@ class ReleaseSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _costs_are_known(self) -> ReleaseSpec:
+        serve, gate = self.serve, self.rollout.gates.cost
+        if serve.api != "openai" and (serve.price or serve.tenant or gate):
+            raise SpecProblem("E_CONFIG", "price, tenant and cost are of language models: serve.api: openai")
+        if gate and self.rollout.assign:
+            raise SpecProblem("E_CONFIG", "rollout.gates.cost is of answers; with rollout.assign users are counted")
+        if gate and not (serve.price and serve.price.of_tokens()):
+            why = "an hour of a device is no figure of one answer" if serve.price else "it says what an answer costs"
+            raise SpecProblem("E_PRICE", f"rollout.gates.cost needs serve.price of tokens: {why}")
+        return self
+
+    @model_validator(mode="after")
     def _requests_can_be_rewritten(self) -> ReleaseSpec:
         serve, prompt = self.serve, self.prompt
         if (prompt or self.sampling) and serve.api != "openai":

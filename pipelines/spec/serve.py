@@ -16,6 +16,7 @@ from pipelines.records.settings import (
 )
 from pipelines.spec.engine import EngineSpec
 from pipelines.spec.package import PackageSpec
+from pipelines.spec.price import PriceSpec
 from pipelines.spec.record import RecordSpec
 from pipelines.spec.rollout import RolloutSpec
 from pipelines.spec.values import Attribute, Number, Part, RequestPath, Seconds, SpecProblem
@@ -127,10 +128,17 @@ class ServeSpec(EngineSpec):
         default=None, description="what each answer of a language model should meet, for rollout.gates.goodput"
     )
 
+    price: PriceSpec | None = Field(
+        default=None, description="what tokens of a language model cost: reported, and judged by rollout.gates.cost"
+    )
+    tenant: Attribute | None = Field(
+        default=None, description="a header, or body.PATH, that says for whom a request is: tokens are counted by it"
+    )
+
     @model_serializer(mode="wrap")
     def _as_ever(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A key that came later is written where it is said: a release that an older Shipway began is found again."""
-        usual = EngineSpec.usual()
+        usual = {**EngineSpec.usual(), "price": None, "tenant": None}
         return {k: v for k, v in readable_by_older(dumped(self)).items() if k not in usual or v != usual[k]}
 
 
@@ -147,6 +155,8 @@ def gateway_settings(serve: ServeSpec, rollout: RolloutSpec) -> GatewaySettings:
             "assign": rollout.assign.rule if rollout.assign else "",
             "shadow": rollout.shadow.shadowing() if rollout.shadow else None,
             "objective": serve.objective.objective() if serve.objective else None,
+            "price": serve.price.of_tokens() if serve.price else None,
+            "tenant": serve.tenant or "",
         }
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil, log
+from random import random
 
 from evals.signals.counting import step_of_value
 from evals.signals.strata import GRID_RATIO, ArmCounts, Cohort, Shadowed, Stratum
@@ -77,7 +78,8 @@ class Story:
     What was timed in it, how long it is (`longer`, and by its inverse `shorter`), what it was asked about, how many
     tokens went in, were cached and came out, and why each of its choices finished; its length in tokens is what it
     predicted, as a number. `bin` says which requests it may be compared with, in its timings and lengths and in what
-    BINNED names; all else is asked of all together.
+    BINNED names; all else is asked of all together. `costs` are in billionths of money; `traffic` and `tenant` are of
+    its request.
     """
 
     timings_ms: Mapping[str, float]
@@ -86,6 +88,9 @@ class Story:
     tokens: Mapping[str, int] = field(default_factory=dict)
     finish: tuple[str, ...] = ()
     bin: str = ""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    traffic: str = ""
+    tenant: str = ""
 
 
 @dataclass
@@ -230,6 +235,10 @@ class Intervals:
             counts = bins.setdefault(found.bin if what in BINNED else "", [0, 0])
             counts[0] += 1
             counts[1] += is_bad
+        for name, nano in found.costs.items():
+            place = arm.timings.setdefault(name, _Arm())
+            place.routed += 1
+            place.steps[fair_step(nano, random())] += 1  # noqa: S311  a coin, not a secret
         if length := found.tokens.get("out"):
             arm.values[step_of_value(float(length))] += 1
 
@@ -322,6 +331,13 @@ class Intervals:
 def places_of(arm: str, *, in_control: bool) -> tuple[str, ...]:
     """Where a user counts: half of stable's are its control, too."""
     return (arm, "control") if in_control and arm == "stable" else (arm,)
+
+
+def fair_step(value: float, chance: float) -> int:
+    """One of the two grid steps around a value from 1 on, by chance, so that their mean is the value."""
+    above = step_of(max(value, 1.0))
+    low, high = GRID_RATIO ** (above - 1), GRID_RATIO**above
+    return above if chance * (high - low) < value - low else above - 1
 
 
 def step_of(latency_ms: float) -> int:

@@ -43,7 +43,7 @@ class TextRequest:
     `odd` says why engines differ in what they answer to such a request, or "": its answer is nobody's evidence.
     Requests that are `together` begin alike, as the turns of a conversation do: an engine that answered one has its
     beginning in a cache. One that `follows` a stored response is answered only by who holds that. `traffic` is its
-    class, where the service promises several something else.
+    class, where the service promises several something else; `tenant` says for whom it is, where that is counted.
     """
 
     kind: Kind
@@ -56,6 +56,7 @@ class TextRequest:
     together: bytes = b""
     follows: str = ""
     traffic: str = ""
+    tenant: str = ""
 
 
 def asked_by(path: bytes, body: bytes) -> TextRequest | None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import orjson
 
-from pipelines.records.settings import Objective, Promise
-from pipelines.serving.evidence.attributes import Attributes
+from evals.signals.counting import COST, PAID
+from pipelines.records.settings import Objective, Price, Promise
+from pipelines.serving.evidence.attributes import OTHER, Attributes
 from pipelines.serving.evidence.intervals import Story
 from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.request import Request
@@ -18,6 +19,10 @@ from pipelines.serving.meter.measured import Measured
 
 MOST_TOKENS = 2**20
 """Of an answer: what is shorter than this is told by how much."""
+NANO_PER_MILLIONTH = 1000.0
+"""Prices are of a million tokens, and costs are counted in billionths."""
+
+NO_TENANT = "none"
 
 UNKNOWN = "unknown"
 """The bin of requests whose engine does not say how many tokens they had."""
@@ -29,10 +34,18 @@ class MeteredAnswer:
     may_be_left = True
 
     def __init__(
-        self, asked: TextRequest, objective: Promise | None, named: Callable[[str], None], *, is_stream: bool
+        self,
+        asked: TextRequest,
+        objective: Promise | None,
+        named: Callable[[str], None],
+        price: Price | None = None,
+        traffic: str = "",
+        *,
+        is_stream: bool,
     ) -> None:
         self.generation = Generation(asked, is_stream=is_stream, named=named if asked.kind == "responses" else None)
-        self.is_stream, self._objective = is_stream, objective
+        self.is_stream, self._objective, self._price = is_stream, objective, price
+        self._asked, self._traffic = asked, traffic
         self.heard = self.generation.heard
 
     @property
@@ -50,7 +63,9 @@ class MeteredAnswer:
         if status >= 400:
             return "", Story({}, is_bad={"rejected": True})
         found = self.generation.measured(at_s, is_over=is_over)
-        return found.why_failed, story_of(found, self._objective, is_over=is_over)
+        story = story_of(found, self._objective, is_over=is_over)
+        costs = costs_of(found, self._price) if is_over and self._price is not None else {}
+        return found.why_failed, replace(story, costs=costs, traffic=self._traffic, tenant=self._asked.tenant)
 
 
 class Declined(Refusal):
@@ -66,17 +81,21 @@ class Declined(Refusal):
 class Meter:
     """Follows the answers of one gateway; requests that engines answer differently may be refused here."""
 
-    def __init__(self, objective: Objective | None, borderline: str = "pass") -> None:
-        self._objective, self._refuses = objective, borderline == "refuse"
+    def __init__(
+        self, objective: Objective | None, borderline: str = "pass", price: Price | None = None, tenant: str = ""
+    ) -> None:
+        self._objective, self._refuses, self._price = objective, borderline == "refuse", price
         self._classes = Attributes((objective.by,)) if objective is not None and objective.by else None
+        self._known = frozenset(objective.classes) if objective is not None else frozenset()
+        self._tenants = Attributes((tenant,)) if tenant else None
 
     def asked(self, request: Request) -> TextRequest | None:
         """What a request asks for; None where it asks for no text."""
         asked = asked_by(request.target, request.body) if request.method == b"POST" else None
-        if asked is None or self._classes is None:
+        if asked is None or self._classes is self._tenants is None:
             return asked
-        named = self._classes.slices_of(request.headers, request.body)
-        return replace(asked, traffic=named[0].partition("=")[2] if named else "")
+        tenant = (_value(self._tenants, request) or NO_TENANT) if self._tenants is not None else ""
+        return replace(asked, traffic=_value(self._classes, request), tenant=tenant)
 
     def declines(self, asked: TextRequest | None) -> Refusal | None:
         """Why a request goes to neither arm: engines differ in what they answer. What was not read is passed on."""
@@ -87,7 +106,14 @@ class Meter:
     def follow(self, asked: TextRequest, named: Callable[[str], None], *, is_stream: bool) -> MeteredAnswer:
         """An answer that begins; `named` hears what a response is called that may be asked for again."""
         objective = self._objective.of(asked.traffic) if self._objective is not None else None
-        return MeteredAnswer(asked, objective, named, is_stream=is_stream)
+        traffic = "" if self._classes is None else asked.traffic if asked.traffic in self._known else OTHER
+        return MeteredAnswer(asked, objective, named, self._price, traffic, is_stream=is_stream)
+
+
+def _value(attribute: Attributes | None, request: Request) -> str:
+    """What a request says of an attribute; "" where it says nothing."""
+    named = attribute.slices_of(request.headers, request.body) if attribute is not None else ()
+    return named[0].partition("=")[2] if named else ""
 
 
 def story_of(found: Measured, objective: Promise | None, *, is_over: bool) -> Story:
@@ -107,6 +133,20 @@ def story_of(found: Measured, objective: Promise | None, *, is_over: bool) -> St
 def lengths_of(tokens: int) -> dict[str, float]:
     """How long an answer is: in tokens, and by how much it is shorter than the longest."""
     return {"longer": float(tokens), "shorter": MOST_TOKENS / tokens}
+
+
+def costs_of(found: Measured, price: Price) -> dict[str, float]:
+    """What an answer costs, in billionths of money; nothing where the engine does not say how many tokens it had.
+
+    `cost` is judged, and leaves the cache out: a canary with a small share finds less in its cache for its whole life,
+    which says nothing of what it will cost with all users. `paid` is what the cache left of it.
+    """
+    if not found.tokens_in or not found.is_counted_by_engine:
+        return {}
+    made = found.tokens_out * price.output
+    fresh = found.tokens_in * price.input + made
+    paid = (found.tokens_in - found.tokens_cached) * price.input + found.tokens_cached * price.cached + made
+    return {COST: fresh * NANO_PER_MILLIONTH, PAID: paid * NANO_PER_MILLIONTH}
 
 
 def misses(objective: Promise, found: Measured) -> bool:

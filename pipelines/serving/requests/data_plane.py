@@ -91,7 +91,7 @@ class DataPlane(SplitKeeper):
             names_arms=settings.arm_header,
         )
         if settings.api == "openai":
-            self.proxy.meter = Meter(settings.objective, settings.borderline)
+            self.proxy.meter = Meter(settings.objective, settings.borderline, settings.price, settings.tenant)
         if settings.shadow is not None:
             replicas = self.proxy.replicas
             self.proxy.shadow = Shadow(settings.shadow, replicas, settings.timeout_s, self._count_shadow)

@@ -14,6 +14,7 @@ from evals.planning.usual import Usual
 from evals.planning.worlds import EQUAL
 from evals.signals.binned import RateTest
 from evals.signals.latency import LatencyTest
+from evals.signals.means import MeanTest
 from pipelines.forecast.simulation import simulate_release
 from pipelines.spec.gates import RolloutGates
 from pipelines.spec.rollout import RolloutSpec, StepSpec
@@ -110,3 +111,13 @@ def test_strata_end_where_a_share_does():
     assert strata[0] == (0.05, 5.0, 5.0)
     assert sum(length_s for *_, length_s in strata) == pytest.approx(72_000.0)
     assert all(length_s <= max(5.0, 0.05 * at_s) + 1e-9 for _, at_s, length_s in strata)
+
+
+def test_a_gate_on_cost_says_what_it_needs():
+    """A tenth dearer is disproven within some thousand answers, half as much again is found within a hundred or two."""
+    pace = Timetable(((0.1, math.inf),), 50.0, 5.0, 7200.0)
+    (need,) = (n for n in needs(replace(ERRORS_ONLY, cost=MeanTest(0.05, 0.5)), Usual(), pace) if n.gate == "cost")
+    assert (need.gate, need.harm) == ("cost", "answers dearer by 50%")
+    assert median_of(need.catch) < median_of(need.promote) < 600
+    (strict,) = (n for n in needs(replace(ERRORS_ONLY, cost=MeanTest(0.05, 0.1)), Usual(), pace) if n.gate == "cost")
+    assert 500 < median_of(strict.promote) < 4000

@@ -12,7 +12,7 @@ from pipelines.adapters.proxies import agent
 from pipelines.errors import BadInput
 from pipelines.records import private_file
 from pipelines.records import settings as forms
-from pipelines.records.settings import GatewaySettings, Objective, Promise, Recording, ServerSettings, Shadowing
+from pipelines.records.settings import GatewaySettings, Objective, Price, Promise, Recording, ServerSettings, Shadowing
 from pipelines.serving import settings_file
 from pipelines.serving.gateway import gateway
 from pipelines.serving.server import server
@@ -25,9 +25,10 @@ TOLD = GatewaySettings(
     arm_header=False,
     api="openai",
     objective=Objective(0.8, 0.06, 30.0, "x-class", {"batch": Promise(e2e_s=60.0)}),
+    price=Price(0.5, 0.05, 1.5),
+    tenant="x-tenant",
 )
-OLDER = dict.fromkeys(("metrics", "arm_header", "api", "objective", "borderline"), "gone")
-"""What form 1 did not have."""
+NO_PRICE = {"price": None, "tenant": ""}
 
 
 @pytest.fixture
@@ -40,10 +41,17 @@ def said(settings: GatewaySettings = TOLD, form: object = forms.FORM, **changes:
     """A file's text with some of its settings changed; None takes one away."""
     changed = {**settings.as_dict(), **changes}
     kept = {key: value for key, value in changed.items() if value != "gone"}
-    if isinstance(kept.get("record"), dict) and type(form) is int:
-        later = {f.name for f in forms.fields(Recording) if f.metadata.get("since", 1) > form}
-        kept["record"] = {key: value for key, value in kept["record"].items() if key not in later}
     return json.dumps({"form": form, "settings": kept})
+
+
+def lacking(form: int) -> dict[str, object]:
+    """The changes that take away what a form did not have, of the settings and of what they say of a record."""
+
+    def later(kind: type[object]) -> list[str]:
+        return [f.name for f in forms.fields(kind) if f.metadata.get("since", 1) > form]
+
+    record = {key: value for key, value in vars(TOLD.record).items() if key not in later(Recording)}
+    return {**dict.fromkeys(later(GatewaySettings), "gone"), "record": record}
 
 
 @pytest.mark.parametrize("settings", [GatewaySettings(), TOLD, ServerSettings(), ServerSettings(2.0, 512, 64, 60.0)])
@@ -82,7 +90,7 @@ BAD_TEXTS = {
     "a truth for a form": (said(form=True), "E_SETTINGS_FORM"),
     "newer": (said(form=forms.FORM + 1), "E_SETTINGS_FORM"),
     "keys of a later form": (said(form=1), "E_SETTINGS_KEYS"),
-    "a later form without its keys": (said(**OLDER), "E_SETTINGS_KEYS"),
+    "a later form without its keys": (said(**lacking(1)), "E_SETTINGS_KEYS"),
     "figures for some": (said(metrics="team"), "E_SETTINGS_VALUE"),
     "a word for a truth": (said(arm_header="false"), "E_SETTINGS_VALUE"),
     "no settings": ('{"form": 1}', "E_SETTINGS_VALUE"),
@@ -177,15 +185,21 @@ def test_what_a_later_form_added_is_usual_in_an_older_file(monkeypatch):
 
 def test_a_file_of_the_first_form_keeps_figures_private_and_names_the_arm():
     """As every gateway that was started by it does; its arms are classifiers."""
-    usual = {"metrics": "private", "arm_header": True, "api": "inference", "objective": None, "borderline": "pass"}
-    assert settings_in(said(form=1, **OLDER), GatewaySettings, "f") == replace(TOLD, **usual)
+    usual = {
+        "metrics": "private",
+        "arm_header": True,
+        "api": "inference",
+        "objective": None,
+        "borderline": "pass",
+        **NO_PRICE,
+    }
+    assert settings_in(said(form=1, **lacking(1)), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
 def test_a_file_of_the_second_form_is_of_a_gateway_before_classifiers():
     """It says who sees figures and arms, and nothing of language models."""
-    usual = {"api": "inference", "objective": None, "borderline": "pass"}
-    lacking = dict.fromkeys(usual, "gone")
-    assert settings_in(said(form=2, **lacking), GatewaySettings, "f") == replace(TOLD, **usual)
+    usual = {"api": "inference", "objective": None, "borderline": "pass", **NO_PRICE}
+    assert settings_in(said(form=2, **lacking(2)), GatewaySettings, "f") == replace(TOLD, **usual)
 
 
 @pytest.mark.parametrize(("form", "more"), [(6, {}), (5, {"first_token_s": 0.5})])

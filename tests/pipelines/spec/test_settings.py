@@ -6,7 +6,16 @@ from dataclasses import fields
 
 import pytest
 
-from pipelines.records.settings import GatewaySettings, Objective, Promise, Recording, ServerSettings, Shadowing, flat
+from pipelines.records.settings import (
+    GatewaySettings,
+    Objective,
+    Price,
+    Promise,
+    Recording,
+    ServerSettings,
+    Shadowing,
+    flat,
+)
 from pipelines.spec.release_spec import ReleaseSpec
 from pipelines.spec.serve import CONTAINER_MEMORY_MB, gateway_settings, server_settings
 from pipelines.spec.spec_file import parse_spec
@@ -16,7 +25,8 @@ UNUSUAL = """
 serve:
   {router: haproxy, gateway_workers: 2, timeout: 3s, drain: 1m, convicted_streams: cut, idempotent: ["/v1/*"],
    record: {share: 0.5}, metrics: public, arm_header: false,
-   api: openai, objective: {ttft: 800ms, by: x-class, classes: {batch: {e2e: 5m}}}, borderline: refuse}
+   api: openai, objective: {ttft: 800ms, by: x-class, classes: {batch: {e2e: 5m}}}, borderline: refuse,
+   price: {input: 0.5, output: 1.5}, tenant: x-tenant}
 rollout: {slices: [x-lang], label: 1m, assign: {by: cookie, name: id}, shadow: {pct: 5}}
 package: {memory_mb: 512, pids: 64}
 """
@@ -40,6 +50,8 @@ def test_every_setting_of_a_gateway_is_said_by_the_spec():
         api="openai",
         objective=Objective(0.8, by="x-class", classes={"batch": Promise(e2e_s=300.0)}),
         borderline="refuse",
+        price=Price(0.5, 0.5, 1.5),
+        tenant="x-tenant",
     )
 
 

@@ -184,6 +184,56 @@ BAD = {
         for path in ("", "body.", "body..a", "body.a[0]", "$.a", "a header", "body.a,b", "x" * 101)
     },
     "redacting the body": (BASE + "serve: {record: {redact: [body]}}\n", "E_CONFIG", "serve.record.redact", ""),
+    **{
+        f"a price of {price}": (
+            BASE + f"serve: {{api: openai, price: {{input: {price}, output: 1}}}}\n",
+            "E_PRICE",
+            "serve.price.input",
+            "",
+        )
+        for price in ("0", "0.0", "-1", "'0.5'", "true", "1.0e+10")
+    },
+    "a cache of no price": (
+        BASE + "serve: {api: openai, price: {input: 1, cached: 0, output: 1}}\n",
+        "E_PRICE",
+        "serve.price.cached",
+        "",
+    ),
+    "a cache that is dearer": (
+        BASE + "serve: {api: openai, price: {input: 1, cached: 2, output: 1}}\n",
+        "E_PRICE",
+        "serve.price",
+        "",
+    ),
+    "half a price": (BASE + "serve: {api: openai, price: {input: 1}}\n", "E_PRICE", "serve.price", ""),
+    "no price at all": (BASE + "serve: {api: openai, price: {}}\n", "E_PRICE", "serve.price", ""),
+    "two prices": (
+        BASE + "serve: {api: openai, price: {input: 1, output: 1, gpu_hour: 2}}\n",
+        "E_PRICE",
+        "serve.price",
+        "",
+    ),
+    "a gate on no price": (BASE + "serve: {api: openai}\nrollout: {gates: {cost: {}}}\n", "E_PRICE", "", ""),
+    "a gate on hours": (
+        BASE + "serve: {api: openai, price: {gpu_hour: 2}}\nrollout: {gates: {cost: {}}}\n",
+        "E_PRICE",
+        "",
+        "",
+    ),
+    "a gate on the cost of users": (
+        BASE + "serve: {api: openai, price: {input: 1, output: 1}}\n"
+        "rollout: {assign: {by: header, name: x-user}, gates: {cost: {}}}\n",
+        "E_CONFIG",
+        "",
+        "",
+    ),
+    "a price of a classifier": (BASE + "serve: {price: {input: 1, output: 1}}\n", "E_CONFIG", "", ""),
+    "a margin of cost that is tolerated": (
+        BASE + "serve: {api: openai, price: {input: 1, output: 1}}\nrollout: {gates: {cost: {margin: 0.05}}}\n",
+        "E_THRESHOLD",
+        "rollout.gates.cost",
+        "",
+    ),
     "a name that no form tells": (
         BASE + "serve: {record: {recognise: [PERSON]}}\n",
         "E_CONFIG",
