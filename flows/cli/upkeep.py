@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import AsJson, find_home, open_home, open_known_ports, print_json
+from flows.cli.options import AsJson, find_home, look_into_ports, open_home, open_known_ports, print_json
 
 if TYPE_CHECKING:
     from flows.orders.forgetting import Forgotten
     from flows.up.ledger_backup import Contents
-    from pipelines.ports import Ports
     from pipelines.services.garbage import Litter
 
 
@@ -81,8 +80,7 @@ def forget(
 
     from flows.orders import forgetting
 
-    home, ports = open_known_ports()
-    found = forgetting.forget(home, sys.stdin.read().strip() if who == "-" else who, _recording(ports))
+    found = forgetting.forget(find_home(), sys.stdin.read().strip() if who == "-" else who, _recording())
     if as_json:
         places = [asdict(one) for one in found]
         print_json({"requests": sum(o.requests for o in found), "places": places, "stays": forgetting.STAYS})
@@ -121,11 +119,19 @@ def _tell(verb: str, file: Path, contents: Contents, *, as_json: bool) -> None:
         typer.echo(f"  not on this machine: bundle {digest}; copy it into bundles/ before shipway up")
 
 
-def _recording(ports: Ports) -> list[str]:
-    """Services that keep requests now: one that was asked, and is not written yet, is not written any more."""
+def _recording() -> list[str]:
+    """Services that keep requests now: one that was asked, and is not written yet, is not written any more.
+
+    Where the ledger does not answer, what lies in the files is forgotten all the same.
+    """
+    from pipelines.errors import ShipwayError
     from pipelines.records.reading import read_services
 
-    return [service.name for service in read_services(ports.services).services if service.settings.record]
+    try:
+        services = read_services(look_into_ports().services).services
+    except ShipwayError:
+        return []
+    return [service.name for service in services if service.settings.record]
 
 
 def _lines(found: tuple[Forgotten, ...]) -> list[str]:

@@ -24,6 +24,9 @@ _ROOT = Path(__file__).parents[3]
 START_S, MOST_S = 60.0, 2.0
 """To import what recognises, on a busy machine; and for one request."""
 
+REST_S = 10.0
+"""A child that cannot begin, for a library that is gone, is not tried again with each request."""
+
 
 class Unredacted(Exception):  # what happened, not a programming error
     """It could not be redacted within its time, or not at all."""
@@ -45,6 +48,7 @@ class BoundedRedactor:
         self._most_s = most_s
         self._child: subprocess.Popen[bytes] | None = None
         self._ours: socket.socket | None = None
+        self._not_before_s = 0.0
 
     def redacted(self, value: Any) -> Any:
         """JSON data without what is personal by the rules. Unredacted where that could not be made."""
@@ -70,6 +74,9 @@ class BoundedRedactor:
 
     def _started(self) -> socket.socket:
         self.close()
+        if monotonic() < self._not_before_s:
+            raise ConnectionError("its child could not begin a moment ago")
+        self._not_before_s = monotonic() + REST_S
         self._ours, theirs = socket.socketpair()
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
         with theirs:
@@ -81,6 +88,7 @@ class BoundedRedactor:
                 env={**kept, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(os.path.isabs, sys.path)])},
             )
         _answered(self._ours, self._rules, START_S)
+        self._not_before_s = 0.0
         return self._ours
 
 

@@ -187,6 +187,14 @@ def test_the_command_says_what_went_and_what_stays(home):
     assert (said["requests"], [place["service"] for place in said["places"]]) == (0, ["a", "new"])
 
 
+def test_a_ledger_that_is_down_keeps_nobody(home, monkeypatch):
+    """What lies in the files goes all the same."""
+    fill(home, "a", ("r1", "ada"))
+    monkeypatch.setenv("SHIPWAY_LEDGER_URL", "postgresql://u@127.0.0.1:1/none")
+    done = CliRunner().invoke(app, ["forget", "ada"])
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "removed  1 of records/a.db")
+
+
 def test_forgetting_where_nothing_is_makes_nothing(tmp_path, monkeypatch):
     """A home that does not exist is not made."""
     monkeypatch.setenv("SHIPWAY_HOME", str(tmp_path / "none"))

@@ -69,8 +69,12 @@ def test_a_text_that_takes_too_long_is_given_up(bounded):
 
 
 def test_a_child_that_cannot_begin_keeps_nothing():
-    """A kind that nobody knows, or a library that is not there."""
+    """A pattern that is none, or a library that is not there; and it is not begun with every text."""
     redactor = BoundedRedactor(patterns={"none": "("})
-    with pytest.raises(Unredacted):
-        redactor.redacted("ada@example.com")
+    reasons = []
+    for _ in range(2):
+        with pytest.raises(Unredacted) as caught:
+            redactor.redacted("ada@example.com")
+        reasons.append(str(caught.value))
     redactor.close()
+    assert reasons == ["it ended", "its child could not begin a moment ago"]
