@@ -139,4 +139,4 @@ def test_nothing_is_counted_where_nothing_has_a_price(tmp_path):
     plain = GatewaySettings(timeout_s=5.0, api="openai")
     counters, arm = asked(tmp_path, post(tenant="a"), settings=plain)
     assert [lines(counters, name) for name in ("class_tokens", "tenant_tokens", "cost")] == [{}, {}, {}]
-    assert set(arm.timings) == {"first_token", "between_tokens"}
+    assert set(arm.timings) == {"first_token", "between_tokens", "longer", "shorter"}
