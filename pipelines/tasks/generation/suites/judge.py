@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from evals.offline.judged import METRIC, Opinion, Word, judge_rows, notes_of, wh
 from evals.offline.language import LanguageSuite
 from evals.offline.slices import slice_rows
 from evals.offline.written import Written
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, DependencyDown
 from pipelines.services.adoption import checked_url
 from pipelines.serving.engines.api import EngineApi
 from pipelines.serving.engines.endpoint import ENGINES, declared_engines, judge_key
@@ -148,7 +148,10 @@ def judged_by(
     told: Callable[[int, int], None],
 ) -> tuple[list[Comparison], dict[str, Any]]:
     """How the judge compares them, on all rows and on each slice; and what the evidence notes of the judge."""
-    judge = _Judge(spec, told)
+    try:
+        judge = _Judge(spec, told)
+    except DependencyDown as error:
+        return [Comparison(METRIC, None, 0, missing=f"the judge cannot be found: {error}"[:300])], _who(spec, set())
     texts = _pairs(spec, rows, written, champion)
     waiting = sum(not one.is_asked for one in written)
     opinions: dict[int, Opinion] = {}
@@ -159,11 +162,14 @@ def judged_by(
         opinions = {} if missing else _opinions(judge, texts)
     if len(judge.versions) > 1:
         missing = f"the judge changed while it judged: {', '.join(sorted(judge.versions))}"[:300]
-    who = {"model": spec.model, "version": sorted(judge.versions), "prompt": _short(PROMPT + spec.about)}
-    notes = {**who, **notes_of([*opinions.values()])}
+    notes = {**_who(spec, judge.versions), **notes_of([*opinions.values()])}
     said = [Comparison(METRIC, None, 0, missing=missing)] if missing else _comparisons(suite, opinions, len(written))
     trouble = f" ({judge.trouble})" if judge.trouble else ""
     return [replace(one, missing=f"{one.missing}{trouble}") if one.missing else one for one in said], notes
+
+
+def _who(spec: JudgeSpec, versions: Collection[str]) -> dict[str, Any]:
+    return {"model": spec.model, "version": sorted(versions), "prompt": _short(PROMPT + spec.about)}
 
 
 def _pairs(spec: JudgeSpec, rows: Prompts, written: Sequence[Written], champion: Sequence[Written]) -> dict[int, Pair]:

@@ -164,6 +164,19 @@ def test_a_judge_that_is_down_or_slow_is_missing_soon():
         assert len(asked) <= 2 * 3 * 4
 
 
+def test_a_judge_whose_name_nobody_knows_is_missing(monkeypatch):
+    """As where the network went away after the release began."""
+
+    def unknown(*_: object, **__: object) -> None:
+        raise OSError("no such name")
+
+    monkeypatch.setenv("SHIPWAY_ENGINES", "judge.example")
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    said, notes = heard("https://judge.example")
+    assert said.missing.startswith("the judge cannot be found: ")
+    assert with_judge(Evidence("m", "sha256:a"), [said], notes).comparison("judge") == said
+
+
 def test_some_silence_is_missing_rows_and_much_of_it_no_evidence():
     """One row in twenty, or one in five: by the row, so that equal answers have their verdict."""
     for every, reason in ((20, None), (5, "no verdict on 12 of 60 rows")):
