@@ -16,6 +16,7 @@ from pipelines.serving.meter.generation import Generation
 from pipelines.serving.meter.meter import costs_of
 from pipelines.serving.requests.data_plane import Serving
 from tests.pipelines.serving.meter.test_metered import HELLO, WHOLE, event, piece, writing
+from tests.pipelines.serving.meter.test_recorded_streams import STREAMS, measured
 from tests.pipelines.serving.plane import Plane
 
 PRICE = Price(input=1.0, cached=0.1, output=2.0)
@@ -94,6 +95,18 @@ def test_what_no_engine_counts_has_no_cost(tmp_path):
     script = writing(piece("a"), piece("b", "stop"), event("[DONE]"), b"0\r\n\r\n")
     counters, arm = asked(tmp_path, post(), script=script)
     assert ("cost" in arm.timings, lines(counters, "answers_priced")) == (False, {})
+
+
+def test_real_engines_say_what_an_answer_costs_unless_nobody_asked():
+    """Of all streams that were recorded, only those without usage, and one that failed, have no cost."""
+    names = [str(path.relative_to(STREAMS).with_suffix("")) for path in sorted(STREAMS.rglob("*.jsonl"))]
+    known = {name: costs_of(measured(name), PRICE) for name in names}
+    assert {name.split("/")[1] for name, costs in known.items() if not costs} == {
+        "chat-no-usage",
+        "completion-no-usage",
+        "completion-empty",
+    }
+    assert known["vllm/completion-cached"] == {"cost": 184_000.0, "paid": pytest.approx(68_800.0)}
 
 
 def test_tokens_are_counted_by_class_and_by_tenant(tmp_path):
