@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from flows.wiring import clock
@@ -17,7 +18,7 @@ from pipelines.ports import Ports
 from pipelines.records.reading import checked, read_services
 from pipelines.records.split import TrafficSplit
 from pipelines.services.garbage import Inventory, Litter, Stored, Uses, decide_litter, digests_in_images
-from pipelines.serving.requests.record_file import expire
+from pipelines.serving.requests.record_file import empty, expire
 from pipelines.supply.bundle import UNFINISHED, only_writer
 
 
@@ -117,6 +118,8 @@ def _remove(home: Home, litter: Litter) -> None:
     for log in litter.rotated_logs:
         (home.folder("logs") / log.name).unlink(missing_ok=True)
     for record in litter.records:
+        with suppress(sqlite3.Error, OSError):  # one that is damaged goes as it is
+            empty(home.record(record.name))
         for path in home.folder("records").glob(f"{record.name}.db*"):  # a journal, too, where a gateway was killed
             path.unlink(missing_ok=True)
 

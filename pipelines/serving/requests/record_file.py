@@ -144,6 +144,12 @@ def expire(path: Path, now_s: float) -> int:
         return kept.execute("DELETE FROM requests WHERE at_s < ?", (now_s - retain_s,)).rowcount
 
 
+def empty(path: Path) -> None:
+    """Remove everything that is kept, before the file itself goes: what is unlinked is not overwritten."""
+    with opened(path) as kept:
+        kept.execute("DELETE FROM requests")
+
+
 def erase(path: Path, names: Sequence[bytes], now_s: float) -> Erased:
     """Remove all requests with one of these hashes, those that wait to be written included."""
     marks = ",".join("?" * len(names))

@@ -90,6 +90,17 @@ def test_a_record_goes_with_its_service(home, ports):
     assert list(home.folder("records").iterdir()) == []
 
 
+def test_what_a_record_held_is_overwritten_before_it_goes(home, ports, tmp_path):
+    """Whoever still holds the file finds nothing in it."""
+    settle(home.record("s"), Recording())
+    asked = Recorded(0, time.time(), "POST", "/invocations", {}, b'"a text"')
+    keep(home.record("s"), [Named(asked, b"r", None)], 10)
+    (tmp_path / "held").hardlink_to(home.record("s"))
+    ports.services.save(Service("s"))
+    assert [record.name for record in collect(home, ports, dry_run=False).records] == ["s"]
+    assert (home.record("s").exists(), b"a text" in (tmp_path / "held").read_bytes()) == (False, False)
+
+
 def test_recorded_requests_end_after_their_time_without_a_gateway(home):
     """By the time that their service was told; a file that is none is a warning, and others have their turn."""
     for service, retain_s in (("a", 3600.0), ("b", 60.0)):
