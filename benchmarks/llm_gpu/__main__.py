@@ -12,7 +12,7 @@ kills        SIGKILL of the controller, and of the canary's engine, while users 
 
 Engines that one part needs start at one time (`--one-at-a-time`: fp8 starts when bf16 has ended). `--engine llamacpp`
 lets the engine that Shipway brings stand in for vLLM, with `--streams 1,4 --prompt 16 --new 16 --share 0.1`. No MLflow
-and no Prefect; the ledger is SQLite.
+and no Prefect; the ledger is SQLite. A further part is a name in PARTS and BOXES_S, and a function for `Run.part`.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ GIB = 2**30
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONSAFEPATH": "1",  # a folder of the repository's is no module of vLLM's
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # it has /reset_prefix_cache
