@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from evals.canary.guards import absorb_guards
-from evals.canary.plan import CanaryPlan
+from evals.canary.plan import STREAM_TIMINGS, CanaryPlan
 from evals.canary.standing import ended_period, harmless_logs
 from evals.canary.state import ERRORS, CanaryState
 from evals.maths.e_processes import Bank, Ints
@@ -25,6 +25,7 @@ from evals.signals.scores import MeanScore
 from evals.signals.strata import ArmCounts, Stratum
 
 WORSE_SCORES = MeanScore()
+EQUAL_PCT = 50.0
 
 
 def absorb(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanaryState:
@@ -74,8 +75,14 @@ def _judged(plan: CanaryPlan, state: CanaryState, stratum: Stratum) -> CanarySta
 
 
 def _of_streams(plan: CanaryPlan, state: CanaryState, stratum: Stratum, name: str) -> LatencyState:
+    """Something timed in streams; that a canary with more users than stable is slower is no harm of its version.
+
+    It has as many servers, and an engine that answers more at one time writes each answer more slowly. That it is no
+    slower even so counts.
+    """
     known = state.streams.get(name, LatencyState())
-    return absorb_in_bins(plan.streams[name], known, stratum.of_streams(name))
+    after = absorb_in_bins(plan.streams[name], known, stratum.of_streams(name))
+    return after.with_harm_of(known) if name in STREAM_TIMINGS and stratum.canary_pct > EQUAL_PCT else after
 
 
 def _refuse_repeated(state: CanaryState, stratum: Stratum) -> None:

@@ -59,6 +59,11 @@ class LatencyState:
         bins = {name: part.cut() for name, part in self.bins.items()}
         return replace(self, **{name: getattr(self, name).cut() for name in _BANKS}, bins=bins)
 
+    def with_harm_of(self, earlier: LatencyState) -> LatencyState:
+        """The same with no more evidence of harm than an earlier state has."""
+        bins = {name: part.with_harm_of(earlier.bins.get(name, LatencyState())) for name, part in self.bins.items()}
+        return replace(self, body=earlier.body, tail=earlier.tail, slices=earlier.slices, bins=bins)
+
     def afresh(self) -> LatencyState:
         """A state that knows what is slow at stable, and has no evidence."""
         return LatencyState(self.window, bins={name: part.afresh() for name, part in self.bins.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,13 +37,18 @@ def streaming(rng, number, slower_first=1.0, slower_between=1.0, n_c=125, n_s=12
     return Stratum(number, "boot", 5.0 * number, 5.0 * number + 5, 50.0, *arms)
 
 
-def judged(strata, plan=PLAN):
-    """The verdict after these strata."""
+def absorbed(strata, plan=PLAN):
+    """What is known after these strata."""
     state = CanaryState()
     for one in strata:
         state = absorb(plan, state, one)
     assert CanaryState.from_dict(json.loads(json.dumps(state.as_dict()))) == state
-    return judge_canary(plan, state)
+    return state
+
+
+def judged(strata, plan=PLAN):
+    """The verdict after these strata."""
+    return judge_canary(plan, absorbed(strata, plan))
 
 
 @pytest.mark.parametrize(("slower", "guilty"), [((1.5, 1.0), "first_token"), ((1.0, 1.5), "between_tokens")])
@@ -52,6 +58,29 @@ def test_what_is_slower_is_named(slower, guilty):
     verdict = judged([streaming(rng, n, *slower) for n in range(30)])
     assert (verdict.roll_back, verdict.guilty) == (True, (guilty,))
     assert guilty.replace("_", " ") in verdict.sentence
+
+
+@pytest.mark.parametrize(("pct", "is_sent_home"), [(50.0, True), (90.0, False)])
+def test_a_canary_with_more_users_than_stable_may_be_slower(pct, is_sent_home):
+    """It has as many servers, and on a GPU answers nine tenths of the requests more slowly than a tenth."""
+    rng = np.random.default_rng(1)
+    verdict = judged([replace(streaming(rng, n, 1.5, 1.5), canary_pct=pct) for n in range(30)])
+    assert (verdict.roll_back, verdict.promote) == (is_sent_home, False)
+
+
+def test_what_is_no_slower_under_more_users_is_proven_harmless():
+    """In bins, too."""
+    rng = np.random.default_rng(2)
+
+    def binned(one):
+        parts = {n: replace(t, by_slice={"64": t}) for n, t in one.timings.items()}
+        return replace(one, timings=parts)
+
+    strata = [streaming(rng, n) for n in range(80)]
+    strata = [replace(s, canary_pct=90.0, stable=binned(s.stable), canary=binned(s.canary)) for s in strata]
+    verdict = judge_canary(PLAN, absorbed(strata))
+    assert verdict.needs["first_token"]["more_requests"] == 0
+    assert float(absorbed(strata).streams["first_token"].log_e) == 0.0
 
 
 def test_equal_streams_are_proven_harmless():
