@@ -15,7 +15,8 @@ from flows.demo.llm.data import IN_SHORT, INSTRUCTION, Exercises, make_exercises
 from flows.demo.llm.learning import Lessons, learn, make_model, make_tokenizer, save
 from flows.demo.registering import register
 from flows.wiring import tracking_uri
-from pipelines.errors import BadInput
+from pipelines.adapters.mlflow.prompts import MlflowPrompts
+from pipelines.errors import BadInput, NotFound
 from pipelines.home import Home
 
 MODEL, PROMPT = "iso-writer", "iso-form"
@@ -80,10 +81,12 @@ def _register_prompts(home: Home, say: Callable[[str], None]) -> None:
     """As their two versions, once."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri(home), tracking_uri(home))
+    uri = tracking_uri(home)
+    client, known = MlflowClient(uri, uri), MlflowPrompts(uri)
     for number, text in enumerate((INSTRUCTION, IN_SHORT), start=1):
-        known = client.get_prompt_version(PROMPT, str(number)) if client.search_prompts(f"name = '{PROMPT}'") else None
-        if known is None:
+        try:
+            known.load(f"prompts:/{PROMPT}/{number}")
+        except NotFound:
             client.register_prompt(PROMPT, text)
         say(f"prompt {PROMPT} version {number}: {text}")
 
