@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ USUAL_RATES = {"goodput": 0.05, "cut": 0.1}
 COST_SPREAD, USUAL_COST_STEP = 0.8, 250
 """The deviation of the logarithm of what an answer costs; around which step of the grid does not matter."""
 
+S = TypeVar("S")
 Draw = Callable[[np.random.Generator, Ints, Ints], Ints]
 
 
@@ -256,35 +258,54 @@ def _play_scores(test: MeanScore, usual: Usual, lost: float, timetable: Timetabl
     steps = sorted(usual.scores)
     chances = np.array([usual.scores[step] for step in steps]) / sum(usual.scores.values())
     spoilt = min(1.0, lost / max(1e-9, float(chances @ np.array(steps)) / GRID))
-    states, requests = [ScoreState()] * SCORED_RELEASES, np.zeros(SCORED_RELEASES)
-    reached = Reached(np.full(SCORED_RELEASES, np.inf), np.full(SCORED_RELEASES, np.inf))
-    for share, at_s, length_s in timetable.strata():
-        routed = timetable.requests_per_s * length_s
-        canary = rng.poisson(share * routed, SCORED_RELEASES)
-        for number, n in enumerate(canary):
-            arms = (rng.binomial(n, usual.labelled), rng.poisson((1 - share) * routed * usual.labelled))
-            at_canary, at_stable = (_scores(rng, steps, chances, count) for count in arms)
-            states[number] = test.absorb(states[number], _spoilt(rng, at_canary, spoilt), at_stable)
-        requests += canary
-        _note(reached, np.array([state.log_e >= log_proof for state in states]), requests, at_s)
-        if np.isfinite(reached.seconds).all() or requests.min() > MOST_CANARY:
-            break
-    return reached
+
+    def after(state: ScoreState, part: _Part, n: int) -> ScoreState:
+        arms = (rng.binomial(n, usual.labelled), rng.poisson(part.at_stable * usual.labelled))
+        at_canary, at_stable = (_scores(rng, steps, chances, count) for count in arms)
+        return test.absorb(state, _spoilt(rng, at_canary, spoilt), at_stable)
+
+    return _play_states(rng, ScoreState(), after, timetable, lambda state: state.log_e >= log_proof)
 
 
 def _play_costs(test: MeanTest, dearer: float, timetable: Timetable, is_proven: Callable[[MeanState], bool]) -> Reached:
     """The same for costs, which are lognormal; the canary's are higher by `dearer`."""
     rng = np.random.default_rng(1)
-    states, requests = [MeanState()] * SCORED_RELEASES, np.zeros(SCORED_RELEASES)
-    reached = Reached(np.full(SCORED_RELEASES, np.inf), np.full(SCORED_RELEASES, np.inf))
     offsets = (round(math.log1p(dearer) / math.log(GRID_RATIO)), 0)
+
+    def after(state: MeanState, part: _Part, n: int) -> MeanState:
+        counts = zip((n, rng.poisson(part.at_stable)), offsets, strict=True)
+        canary, stable = (_priced(rng, count, offset) for count, offset in counts)
+        pct = 100 * part.share
+        return test.absorb(state, Stratum(part.number, "plan", part.from_s, part.to_s, pct, stable, canary))
+
+    return _play_states(rng, MeanState(), after, timetable, is_proven)
+
+
+class _Part(NamedTuple):
+    """A stratum of the timetable, and how many requests stable gets in it on average."""
+
+    number: int
+    share: float
+    from_s: float
+    to_s: float
+    at_stable: float
+
+
+def _play_states(
+    rng: np.random.Generator,
+    begun: S,
+    after: Callable[[S, _Part, int], S],
+    timetable: Timetable,
+    is_proven: Callable[[S], bool],
+) -> Reached:
+    """When is something proven, where each release has a state of its own that takes in the canary's requests?"""
+    states, requests = [begun] * SCORED_RELEASES, np.zeros(SCORED_RELEASES)
+    reached = Reached(np.full(SCORED_RELEASES, np.inf), np.full(SCORED_RELEASES, np.inf))
     for number, (share, at_s, length_s) in enumerate(timetable.strata()):
         routed = timetable.requests_per_s * length_s
+        part = _Part(number, share, at_s - length_s, at_s, (1 - share) * routed)
         canary = rng.poisson(share * routed, SCORED_RELEASES)
-        for release, n in enumerate(canary):
-            arms = [_priced(rng, k, o) for k, o in zip((n, rng.poisson((1 - share) * routed)), offsets, strict=True)]
-            stratum = Stratum(number, "plan", at_s - length_s, at_s, 100 * share, arms[1], arms[0])
-            states[release] = test.absorb(states[release], stratum)
+        states = [after(state, part, int(n)) for state, n in zip(states, canary, strict=True)]
         requests += canary
         _note(reached, np.array([is_proven(state) for state in states]), requests, at_s)
         if np.isfinite(reached.seconds).all() or requests.min() > MOST_CANARY:

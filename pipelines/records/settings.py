@@ -61,8 +61,9 @@ class Recording:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any] | None) -> Recording | None:
         """The recording of plain JSON data; None where nothing is recorded."""
-        lists = {name: tuple(raw[name]) for name in ("redact", "recognise") if name in raw} if raw else {}
-        return cls(**{**raw, **lists}) if raw else None
+        if not raw:
+            return None
+        return cls(**{**raw, **{name: tuple(raw[name]) for name in ("redact", "recognise") if name in raw}})
 
 
 @dataclass(frozen=True)

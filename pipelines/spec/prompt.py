@@ -103,7 +103,4 @@ class SamplingSpec(Part):
     @property
     def said(self) -> tuple[tuple[str, Any], ...]:
         """What is said, by name."""
-        plain = self.model_dump(exclude={"override"}, exclude_none=True)
-        return frozen_sampling(
-            {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
-        )
+        return frozen_sampling(self.model_dump(exclude={"override"}, exclude_none=True))

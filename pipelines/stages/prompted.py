@@ -20,12 +20,12 @@ def rewrite_of(spec: ReleaseSpec, prompts: PromptRegistry) -> Rewrite | None:
     found = prompts.load(prompt.uri) if prompt is not None and prompt.uri else _own(spec)
     if prompt is not None:
         check_template(found.text, found.messages)
-    said = {**dict(frozen_sampling(found.sampling)), **dict(sampling.said if sampling else ())}
+    said = {**found.sampling, **dict(sampling.said if sampling else ())}
     return Rewrite(
         prompt=found.uri,
         text=found.text,
         messages=found.messages,
-        sampling=tuple(sorted(said.items())),
+        sampling=frozen_sampling(said),
         overrides=bool(sampling and sampling.override),
         by_application=bool(prompt and prompt.apply == "application"),
         variables=prompt.variables if prompt is not None else (),

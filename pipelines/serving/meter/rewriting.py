@@ -77,7 +77,7 @@ class _Filled:
         self._rewrite, self._said = rewrite, said
 
     def text_before(self) -> str:
-        """What comes before a prompt that is continued."""
+        """What comes before a prompt that is continued, or before instructions."""
         if self._rewrite.messages:
             raise Unfit("the prompt of this version is a conversation", "messages")
         return self._fill(self._rewrite.text)
@@ -86,10 +86,6 @@ class _Filled:
         """What comes before a conversation."""
         given = self._rewrite.messages or (("system", self._rewrite.text),)
         return [{"role": role, "content": self._fill(text)} for role, text in given]
-
-    def instructions(self) -> str:
-        """The text alone."""
-        return self._fill(self._rewrite.text)
 
     @property
     def is_text(self) -> bool:
@@ -136,8 +132,8 @@ def _in_completion(said: dict[str, Any], prompt: _Filled) -> None:
 def _in_response(said: dict[str, Any], prompt: _Filled) -> None:
     """Instructions are of one response; messages are kept with the first one, and what follows it has them."""
     if prompt.is_text:
-        own = said.get("instructions")
-        said["instructions"] = f"{prompt.instructions()}\n\n{own}" if isinstance(own, str) else prompt.instructions()
+        own, before = said.get("instructions"), prompt.text_before()
+        said["instructions"] = f"{before}\n\n{own}" if isinstance(own, str) else before
         return
     own = said.get("input")
     turns = [{"role": "user", "content": own}] if isinstance(own, str) else own

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from pipelines.records.split import TrafficSplit
 from pipelines.serving.evidence.attributes import scalar_in
+from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.request import Request
 
 OVERRIDE, TOKEN = b"x-shipway-arm-override", b"x-shipway-override-token"
@@ -24,11 +25,11 @@ ARMS = {b"canary": "canary", b"stable": "stable"}
 
 
 class NotAllowed(Exception):  # what happened, not a programming error
-    """A smoke test without the right token, or for an arm that is not there; with the answer's status and code."""
+    """A smoke test without the right token, or for an arm that is not there; with what is answered."""
 
     def __init__(self, status: int, code: str, reason: str) -> None:
         super().__init__(reason)
-        self.status, self.code = status, code
+        self.refusal = Refusal(status, code, reason, OVERRIDE.decode())
 
 
 @dataclass(frozen=True)

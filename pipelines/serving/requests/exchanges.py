@@ -13,7 +13,7 @@ from pipelines.serving.http1.answer import Refusal
 from pipelines.serving.http1.client import ClientConnection
 from pipelines.serving.http1.request import Request
 from pipelines.serving.meter.asked import TextRequest
-from pipelines.serving.requests.assignment import OVERRIDE, NotAllowed
+from pipelines.serving.requests.assignment import NotAllowed
 from pipelines.serving.requests.exchange import Exchange, ExchangeFloor
 from pipelines.serving.requests.lines import PROMPT
 from pipelines.serving.requests.refusals import BUSY, NOBODY
@@ -46,7 +46,7 @@ class Exchanges(ExchangeFloor):
             held = self.held.holder(request, asked, split) if self.meter is not None else None
             assigned = held or self.assignment.of(request, split)
         except NotAllowed as error:
-            client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
+            client.refuse(error.refusal, request_id)
             return None
         if self._recorder is not None and assigned.is_evidence:
             self._recorder.saw(request, request_id)
@@ -76,12 +76,12 @@ class Exchanges(ExchangeFloor):
         try:
             assigned = self.assignment.of(request, split)
         except NotAllowed as error:
-            return client.refuse(Refusal(error.status, error.code, str(error), OVERRIDE.decode()), request_id)
+            return client.refuse(error.refusal, request_id)
         if split.canary is not None and assigned.user is None and assigned.is_evidence:
             return client.refuse(WHO, request_id)
         arm = split.canary if split.canary is not None and assigned.arm == "canary" else split.stable
         said = {"arm": assigned.arm} if self.lines.names_arms else {}
-        body = orjson.dumps({**said, **_told(arm.rewrite)})
+        body = orjson.dumps({**said, **_told(arm.rewrite or Rewrite())})
         return client.reply(200, body, request_id, b"cache-control: no-store\r\n")
 
     def sweep(self, now_s: float) -> None:
@@ -98,10 +98,8 @@ class Exchanges(ExchangeFloor):
         self.replicas.tidy({(url, arm.ca_file) for arm in arms for url in arm.urls}, now_s)
 
 
-def _told(rewrite: Rewrite | None) -> dict[str, Any]:
+def _told(rewrite: Rewrite) -> dict[str, Any]:
     """What an application needs to know of a version's prompt."""
-    if rewrite is None:
-        return {"prompt": None, "digest": None, "sampling": {}, "applied_by": "gateway"}
     return {
         "prompt": rewrite.known_as or None,
         "digest": rewrite.digest if rewrite.has_prompt else None,

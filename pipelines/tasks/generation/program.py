@@ -79,10 +79,10 @@ class Reference:
     def write(self, row: Row, tokens: Tokens, most: int, sampling: Mapping[str, Any]) -> Choice:
         """By the weights alone: penalties and stop strings are the engines' own."""
         ids, warm = self._torch.tensor([tokens]), bool(sampling.get("temperature"))
-        said = {
+        drawn = {
             name: sampling.get(name) or None if warm else None for name in ("temperature", "top_p", "top_k", "min_p")
         }
-        options = {**said, "do_sample": warm, "max_new_tokens": min(most, sampling.get("max_tokens", most))}
+        options = {**drawn, "do_sample": warm, "max_new_tokens": min(most, sampling.get("max_tokens", most))}
         self._torch.manual_seed(row.number)
         with self._torch.inference_mode():
             whole = self._model.generate(ids, attention_mask=self._torch.ones_like(ids), **options)[0].tolist()

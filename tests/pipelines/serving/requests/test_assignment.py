@@ -121,7 +121,7 @@ def test_a_smoke_test_chooses_its_arm_with_the_token():
     ):
         with pytest.raises(NotAllowed) as refused:
             assignment.of(request, split)
-        assert refused.value.status == status
+        assert refused.value.refusal.status == status
 
 
 def test_without_a_token_nobody_chooses():
