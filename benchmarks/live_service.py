@@ -136,10 +136,9 @@ def _break(tokenizer: Path) -> None:
 
 
 @contextmanager
-def live_service(root: Path, *, is_candidate_broken: bool) -> Iterator[LiveService]:
-    """The service, running; everything that it needed is ended afterwards."""
-    service = LiveService(Home.open(root), is_candidate_broken)
-    supervisor, stopped = Supervisor(service.home), threading.Event()
+def supervised(home: Home) -> Iterator[None]:
+    """Gateways and servers of a home are kept running by a thread, and stopped afterwards."""
+    supervisor, stopped = Supervisor(home), threading.Event()
 
     def keep_running() -> None:
         while not stopped.wait(0.05):
@@ -148,14 +147,22 @@ def live_service(root: Path, *, is_candidate_broken: bool) -> Iterator[LiveServi
     thread = threading.Thread(target=keep_running)
     thread.start()
     try:
-        for unit in service.ports.runtime.units(NAME):
-            service.wait_ready(unit.name)
-        make_stable(service.ports, NAME, service.digests[0], service.token, "benchmark")
-        yield service
+        yield
     finally:
         stopped.set()
         thread.join()
         supervisor.stop_all()
+
+
+@contextmanager
+def live_service(root: Path, *, is_candidate_broken: bool) -> Iterator[LiveService]:
+    """The service, running; everything that it needed is ended afterwards."""
+    service = LiveService(Home.open(root), is_candidate_broken)
+    with supervised(service.home):
+        for unit in service.ports.runtime.units(NAME):
+            service.wait_ready(unit.name)
+        make_stable(service.ports, NAME, service.digests[0], service.token, "benchmark")
+        yield service
 
 
 @contextmanager

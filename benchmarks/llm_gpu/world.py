@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.live_service import wait
+from benchmarks.live_service import supervised, wait
 from benchmarks.llm_gpu.engines import PROBE
 from flows.wiring import clock, wire
 from pipelines.adapters.memory.registry import MemoryRegistry
-from pipelines.adapters.processes.supervisor import Supervisor
 from pipelines.home import Home
 from pipelines.ports import Ports, Token
 from pipelines.records.release import Candidate, Phase, Release
@@ -143,21 +141,9 @@ class Adopted:
 def adopted(root: Path, spec: ReleaseSpec, url: str) -> Iterator[Adopted]:
     """The service of the engine at `url`, serving until this ends."""
     service = Adopted(Home.open(root), spec, url)
-    supervisor, stopped = Supervisor(service.home), threading.Event()
-
-    def keep_running() -> None:
-        while not stopped.wait(0.05):
-            supervisor.step(clock())
-
-    thread = threading.Thread(target=keep_running)
-    thread.start()
-    try:
+    with supervised(service.home):
         wait(lambda: service.ports.runtime.status(gateway_name(NAME)).state == "ready", "the gateway is ready", 30.0)
         token = service.take_lock("beginning")
         make_stable(service.ports, NAME, digest_of(1), token, "beginning")
         service.ports.lock.release(token)
         yield service
-    finally:
-        stopped.set()
-        thread.join()
-        supervisor.stop_all()
